@@ -1,0 +1,126 @@
+"""Everything that can go wrong, as a small tree of types.
+
+    LabkitError                 has .hint (the next step) and .exit_code
+    ├── UsageError       2      what was asked for does not exist or makes no sense
+    │   ├── UnknownNameError    an unknown node, task, lab, engine, Docker version, notebook
+    │   └── TopologyError       compose/swarm.yaml is wrong: file, line and key
+    ├── EngineError      3      no engine could be had, or it lacks what Swarm needs
+    │   └── BuildError          the embedded machine could not be built
+    ├── SwarmError       3      the swarm could not be had
+    │   └── WaitTimeout         a state that did not come: wanted, last seen, last log lines
+    ├── CommandFailed    1      a command on a node ended with a non-zero exit code
+    └── CheckFailed      1      a check's outcome other than pass
+        ├── Unanswered          the answer cell is still empty
+        └── CouldNotRun         the evidence that the check needs is not there
+
+A message says what failed, where, and what was expected against what was found; ``hint`` says what
+to do next. Join tokens never enter a message: `redact` is applied to every text that comes from a
+daemon or a tool.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+_TOKEN = re.compile(r"SWMTKN-\d+-[0-9a-z]+-[0-9a-z]+")
+
+
+def redact(text: str) -> str:
+    """Replace swarm join tokens, which let anyone into the swarm, by a mark."""
+    return _TOKEN.sub("SWMTKN-…", text)
+
+
+class LabkitError(Exception):
+    """Root of the kit's errors: a message, and the next step in ``hint``."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(redact(message))
+        self.hint = redact(hint)
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}\nNext step: {self.hint}" if self.hint else message
+
+
+class UsageError(LabkitError):
+    """What was asked for does not exist or makes no sense."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is not one of the known ones; the message lists those."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
+        names = ", ".join(known) or "none"
+        super().__init__(f"no {kind} is called {name!r}; there are: {names}", hint=hint)
+
+
+class TopologyError(UsageError):
+    """The Compose file of the nodes is wrong; names file, line and key."""
+
+    def __init__(self, file: str, line: int, key: str, problem: str) -> None:
+        super().__init__(
+            f"{file}, line {line}, key {key!r}: {problem}",
+            hint=f"mend that line of {file}; `git diff {file}` shows what changed",
+        )
+
+
+class EngineError(LabkitError):
+    """No engine could be had, or it lacks what Swarm needs."""
+
+    exit_code = 3
+
+
+class BuildError(EngineError):
+    """The embedded machine could not be built."""
+
+
+class SwarmError(LabkitError):
+    """The swarm could not be had."""
+
+    exit_code = 3
+
+
+class WaitTimeout(SwarmError):
+    """A state that did not come in time, told as a diagnosis."""
+
+    def __init__(
+        self,
+        wanted: str,
+        *,
+        seconds: float,
+        last: str,
+        log: Sequence[str] = (),
+        hint: str = "",
+    ) -> None:
+        lines = [f"waited {seconds:.0f} s for {wanted}", f"last seen: {last}"]
+        if log:
+            lines.append("last log lines:")
+            lines.extend(f"  {line}" for line in log)
+        super().__init__("\n".join(lines), hint=hint)
+        self.wanted = wanted
+        self.last = last
+
+
+class CommandFailed(LabkitError):
+    """A command on a node ended with a non-zero exit code."""
+
+    def __init__(self, place: str, argv: Sequence[str], code: int, stderr: str) -> None:
+        super().__init__(f"on {place}: `{' '.join(argv)}` ended with code {code}\n{stderr.strip()}")
+        self.code = code
+
+
+class CheckFailed(LabkitError):
+    """A check saw something other than what its sentence says: expected against found."""
+
+
+class Unanswered(CheckFailed):
+    """The answer cell that the check belongs to is still empty."""
+
+
+class CouldNotRun(CheckFailed):
+    """The check's evidence is missing or a probe did not run, so nothing can be said."""
