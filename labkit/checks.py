@@ -1,0 +1,328 @@
+"""Checks for the labs' check cells: each compares an answer or a claim with what was measured.
+
+A check has four outcomes, each one sentence:
+
+    pass            prints the sentence and returns None
+    fail            raises `CheckFailed`: where, what was said or expected, what was found
+    unanswered      raises `Unanswered`: the answer is still `...`
+    could not run   raises `CouldNotRun`: no evidence, or a probe that never gave its verdict
+
+All but pass raise, because nbgrader gives full marks to a check cell that merely shows something.
+What was measured is told only after an answer was given. Text compares without regard to case.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Collection, Iterable, Mapping
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import CheckFailed, CouldNotRun, Unanswered
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labkit.probes import Capture
+
+# The exit codes by which each tool says "I asked, and nothing answered". Any other code but 0 says
+# something about the tool or the name, and proves nothing about the network.
+_NO_ANSWER = {
+    "curl": (7, 28, 52, 56),  # refused, timed out, empty reply, connection reset
+    "ping": (1,),
+    "arping": (1,),
+    "nc": (1,),
+}
+_WHY_NOT_RUN = {
+    None: "it has no exit code",
+    124: "it was cut off before it gave its verdict",
+    125: "Docker could not start it",
+    126: "the tool could not be started",
+    127: "the tool is not installed there",
+}
+
+
+def answered(value: object, *, name: str = "the answer") -> None:
+    """Pass when the learner has put something in the place of `...`."""
+    _require_answer(value, name)
+    print(f"{_cap(name)} is given: {_show(value)}.")
+
+
+def one_of(value: object, choices: Iterable[object], *, name: str = "the answer") -> None:
+    """Pass when the answer is one of the choices, the right one or not: for a prediction."""
+    _require_answer(value, name)
+    options = list(choices)
+    if not any(_same(value, option) for option in options):
+        listed = ", ".join(_show(option) for option in options)
+        raise CheckFailed(f"{_cap(name)} should be one of {listed}; found {_show(value)}.")
+    print(f"{_cap(name)} is one of the choices: {_show(value)}.")
+
+
+def equals(value: object, measured: object, *, name: str = "the answer", node: str = "") -> None:
+    """Pass when the answer is what was measured."""
+    _require_answer(value, name)
+    _require_evidence(measured, name, node)
+    if not _same(value, measured):
+        raise CheckFailed(
+            f"{_cap(name)}{_on(node)}: you said {_show(value)}, measured {_show(measured)}."
+        )
+    print(f"{_cap(name)}{_on(node)} is {_show(measured)}, as you said.")
+
+
+def close(
+    value: object,
+    measured: object,
+    *,
+    rel: float | None = None,
+    abs: float | None = None,
+    name: str = "the answer",
+    unit: str = "",
+    node: str = "",
+) -> None:
+    """Pass when the number given is as near to the measured one as ``rel`` or ``abs`` allows."""
+    if (rel is None) == (abs is None):
+        raise ValueError("close() takes either rel= or abs=")
+    _require_answer(value, name)
+    _require_evidence(measured, name, node)
+    said, seen = _number(value), _number(measured)
+    if seen is None:
+        raise CouldNotRun(f"{_cap(name)}{_on(node)}: measured {_show(measured)}, not a number.")
+    if said is None:
+        raise CheckFailed(f"{_cap(name)} should be a number; found {_show(value)}.")
+    unit = f" {unit}" if unit else ""
+    allowed = math.fabs(rel * seen) if rel is not None else float(abs or 0)
+    if math.fabs(said - seen) > allowed:
+        near = f"{rel:.0%}" if rel is not None else f"{abs:g}{unit}"
+        raise CheckFailed(
+            f"{_cap(name)}{_on(node)}: you said {said:g}{unit}, measured {seen:g}{unit}, "
+            f"which is further off than {near}."
+        )
+    print(f"{_cap(name)}{_on(node)}: you said {said:g}{unit}, measured {seen:g}{unit}.")
+
+
+def true(condition: object, sentence: str, *, found: object = None, node: str = "") -> None:
+    """Pass when the condition holds; the sentence says in full what then is true."""
+    _require_answer(condition, "the answer")
+    _require_evidence(condition, "the condition", node)
+    if not condition:
+        seen = "" if found is None else f" Found: {_show(found)}."
+        raise CheckFailed(f"This is not so{_on(node)}: {sentence.rstrip('.')}.{seen}")
+    print(f"{sentence.rstrip('.')}.")
+
+
+def reached(probe: Capture | Mapping[str, Any] | pd.DataFrame | Any, *, name: str = "") -> None:
+    """Pass when the probe, or each probe of a table, was answered."""
+    probes = _probes(probe, name)
+    for one in probes:
+        if _verdict(one, name) != 0:
+            raise CheckFailed(f"Expected an answer to {_tell(one, name)}, but none came.")
+    print(f"{_cap(_tell_all(probes, name))} answered.")
+
+
+def not_reached(probe: Capture | Mapping[str, Any] | pd.DataFrame | Any, *, name: str = "") -> None:
+    """Pass when the probe, or each probe of a table, ran and was not answered.
+
+    Only the probe's own word counts as evidence: one that was not started, was killed, or could not
+    even resolve the name proves nothing, and the check then could not run.
+    """
+    probes = _probes(probe, name)
+    for one in probes:
+        if _verdict(one, name) == 0:
+            raise CheckFailed(f"Expected no answer to {_tell(one, name)}, but there was one.")
+    print(f"{_cap(_tell_all(probes, name))} not answered.")
+
+
+def rises(
+    before: object, after: object, *, name: str = "the counter", by: float = 1, node: str = ""
+) -> None:
+    """Pass when a counter rose by at least ``by``; one that fell was reset and proves nothing."""
+    for value in (before, after):
+        _require_answer(value, name)
+        _require_evidence(value, name, node)
+    first, last = _number(before), _number(after)
+    if first is None or last is None:
+        raise CouldNotRun(
+            f"{_cap(name)}{_on(node)} is no number: {_show(before)} before, {_show(after)} after."
+        )
+    if last < first:
+        raise CouldNotRun(
+            f"{_cap(name)}{_on(node)} fell from {first:g} to {last:g}, so it was reset in between; "
+            "run the experiment again."
+        )
+    if last - first < by:
+        raise CheckFailed(
+            f"Expected {name}{_on(node)} to rise by {by:g} or more; "
+            f"found {first:g} before and {last:g} after."
+        )
+    print(f"{_cap(name)}{_on(node)} rose from {first:g} to {last:g}.")
+
+
+def contains(whole: Any, part: object, *, name: str = "the output", node: str = "") -> None:
+    """Pass when a Capture's output, a text or a collection (a column, say) has ``part`` in it."""
+    for value in (whole, part):
+        _require_answer(value, name)
+    if hasattr(whole, "code") and hasattr(whole, "stdout"):
+        node = node or str(whole.node)
+        if whole.timed_out or whole.code in _WHY_NOT_RUN:
+            raise _not_run(whole, name)
+        whole = whole.stdout
+    _require_evidence(whole, name, node)
+    whole = _plain(whole)
+    if isinstance(whole, str):
+        found = str(part).casefold() in whole.casefold()
+    else:
+        whole = list(whole) if isinstance(whole, Iterable) else [whole]
+        found = any(_same(part, item) for item in whole)
+    if not whole:
+        raise CouldNotRun(f"{_cap(name)}{_on(node)} is empty, so there is nothing to look in.")
+    if not found:
+        raise CheckFailed(
+            f"Expected {name}{_on(node)} to contain {_show(part)}; found {_show(whole)}."
+        )
+    print(f"{_cap(name)}{_on(node)} contains {_show(part)}.")
+
+
+def table(
+    df: Any, *, columns: Collection[str] = (), min_rows: int = 1, name: str = "the table"
+) -> None:
+    """Pass when a table has the columns and rows that the next checks need."""
+    _require_answer(df, name)
+    if not hasattr(df, "columns"):
+        raise CouldNotRun(f"Expected {name} to be a table; found {_show(df)}.")
+    missing = [column for column in columns if column not in df.columns]
+    if missing:
+        have = ", ".join(str(column) for column in df.columns) or "none"
+        raise CouldNotRun(f"{_cap(name)} has no column {', '.join(missing)}; it has: {have}.")
+    rows = len(df.index)
+    if rows < min_rows:
+        raise CouldNotRun(
+            f"{_cap(name)} should have {min_rows} rows or more; found {rows}. "
+            "Run the cells above that fill it."
+        )
+    print(f"{_cap(name)} has {rows} rows.")
+
+
+def _require_answer(value: object, name: str) -> None:
+    """Raise `Unanswered` for `...`, also as an item of a list, a tuple or a dict."""
+    items: Iterable[object] = ()
+    if isinstance(value, Mapping):
+        items = value.values()
+    elif isinstance(value, list | tuple | set):
+        items = value
+    if value is ... or any(item is ... for item in items):
+        raise Unanswered(f"{_cap(name)} is not answered yet: put your answer where `...` stands.")
+
+
+def _require_evidence(measured: Any, name: str, node: str) -> None:
+    """Raise `CouldNotRun` where nothing was measured: None, NaN or the like."""
+    import pandas as pd
+
+    if pd.api.types.is_scalar(measured) and pd.isna(measured):
+        raise CouldNotRun(
+            f"Nothing was measured for {name}{_on(node)}; run the cells above that measure it."
+        )
+
+
+def _probes(probe: Any, name: str) -> list[Any]:
+    """Take one probe, or the rows of a table of them, as a list that is not empty."""
+    _require_answer(probe, name or "the probe")
+    if probe is None:
+        raise CouldNotRun(f"There is no probe{f' for {name}' if name else ''} to judge.")
+    if not hasattr(probe, "itertuples"):
+        return [probe]
+    if not len(probe):
+        raise CouldNotRun(f"The table of probes{f' for {name}' if name else ''} is empty.")
+    return list(probe.itertuples(index=False))
+
+
+def _verdict(probe: Any, name: str) -> int:
+    """Return 0 for an answered probe, 1 for one that asked in vain; raise for any other."""
+    code = _code(probe)
+    if code == 0:
+        return 0
+    argv = _argv(probe)
+    tool = next((t for t in map(os.path.basename, argv) if t in _NO_ANSWER), "curl")
+    if not _field(probe, "timed_out") and code in _NO_ANSWER[tool]:
+        return 1
+    raise _not_run(probe, name)
+
+
+def _not_run(probe: Any, name: str) -> CouldNotRun:
+    """Say why a probe proves nothing."""
+    code = _code(probe)
+    why = _WHY_NOT_RUN.get(code, f"it ended with code {code}, which says nothing about the network")
+    if _field(probe, "timed_out"):
+        why = "it was still running when its time was up"
+    elif code is not None and code > 128:
+        why = f"it was killed by signal {code - 128}"
+    said = str(_field(probe, "stderr") or "").strip().splitlines()
+    quote = f' It said: "{said[-1]}"' if said else ""
+    return CouldNotRun(f"{_cap(_tell(probe, name))} proves nothing: {why}.{quote}")
+
+
+def _code(probe: Any) -> int | None:
+    """Return a probe's exit code; a table holds a missing one as NaN."""
+    code = _number(_field(probe, "code"))
+    return None if code is None else int(code)
+
+
+def _argv(probe: Any) -> list[str]:
+    argv = _field(probe, "argv") or ()
+    return argv.split() if isinstance(argv, str) else [str(word) for word in argv]
+
+
+def _tell(probe: Any, name: str) -> str:
+    """Name a probe: its command and its place, or the name given and its place."""
+    what = name or (f"`{' '.join(_argv(probe))}`" if _argv(probe) else "the probe")
+    place, node = (str(_field(probe, key) or "") for key in ("place", "node"))
+    if node not in place:  # a place on a node itself is called like the node
+        place = f"{place} on {node}" if place else node
+    return f"{what} from {place}" if place else what
+
+
+def _tell_all(probes: list[Any], name: str) -> str:
+    """Name one probe, or say how many there were, with the verb."""
+    if len(probes) == 1:
+        return f"{_tell(probes[0], name)} was"
+    return f"the {len(probes)} probes{f' for {name}' if name else ''} were"
+
+
+def _field(probe: Any, key: str) -> Any:
+    """Read a field of a Capture, of a table's row or of a mapping; None where it is not there."""
+    return probe.get(key) if isinstance(probe, Mapping) else getattr(probe, key, None)
+
+
+def _same(value: object, other: object) -> bool:
+    """Compare plain values; text without regard to case and outer space."""
+    left, right = _plain(value), _plain(other)
+    if isinstance(left, str) and isinstance(right, str):
+        return left.strip().casefold() == right.strip().casefold()
+    return bool(left == right)
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy's and pandas' scalars, arrays and columns into Python's own."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _number(value: object) -> float | None:
+    """Return a finite number as a float, None for anything else."""
+    plain = _plain(value)
+    if isinstance(plain, bool) or not isinstance(plain, Real) or not math.isfinite(plain):
+        return None
+    return float(plain)
+
+
+def _show(value: object) -> str:
+    """Show a value in one short line."""
+    text = " ".join(repr(_plain(value)).split())
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _on(node: str) -> str:
+    return f" on {node}" if node else ""
+
+
+def _cap(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

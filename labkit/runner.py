@@ -1,0 +1,218 @@
+"""Execute labs headless and read off what their checks said.
+
+A check's outcome is how its cell ended: in no error (pass), in one of the three errors of
+`labkit.errors` (fail, unanswered, could not run), or in any other error (could not run).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from asyncio import InvalidStateError
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit.release import check_id, read_source, title
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+OnProgress = Callable[[str, int, int], None]
+
+STATUSES = ("pass", "fail", "unanswered", "could not run")
+_STATUS_OF = {"CheckFailed": "fail", "Unanswered": "unanswered", "CouldNotRun": "could not run"}
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check said."""
+
+    id: str
+    status: str
+    message: str
+
+
+@dataclass(frozen=True)
+class LabResult:
+    """What one lab gave; ``error`` tells what stopped it before its end, None where nothing did.
+
+    Of its ``seconds``, ``waited`` passed without the kernel computing: it waited for the swarm.
+    """
+
+    id: str
+    title: str
+    seconds: float
+    waited: float
+    checks: tuple[CheckResult, ...]
+    error: str | None
+    notebook_path: Path
+
+
+def run_labs(
+    sources: Sequence[Path],
+    *,
+    workdir: Path,
+    env: Mapping[str, str],
+    timeout: float,
+    on_progress: OnProgress | None = None,
+) -> list[LabResult]:
+    """Execute labs, sources or built notebooks, one after the other, as Run All would.
+
+    The kernel runs in ``workdir``, with ``env`` added to this process's environment, and every cell
+    has ``timeout`` seconds. Each executed notebook, whole or not, is kept as ``workdir``/ID.ipynb.
+    ``on_progress`` is told the lab, the number of cells done and the number of cells.
+    """
+    notebooks = {path.stem: _read(path) for path in sources}  # refuse bad markup before a long run
+    workdir.mkdir(parents=True, exist_ok=True)
+    return [
+        _run(lab, notebook, workdir, {**os.environ, **env}, timeout, on_progress)
+        for lab, notebook in notebooks.items()
+    ]
+
+
+def to_json(results: Sequence[LabResult]) -> dict[str, Any]:
+    """Give the results the form of `labkit run --json`; what did not pass counts as failed."""
+    labs: list[dict[str, Any]] = []
+    for result in results:
+        lab: dict[str, Any] = {
+            "id": result.id,
+            "title": result.title,
+            "seconds": round(result.seconds, 1),
+            "waited": round(result.waited, 1),
+            "checks": [
+                {"id": c.id, "status": c.status, "message": c.message} for c in result.checks
+            ],
+        }
+        if result.error is not None:
+            lab["error"] = result.error
+        labs.append(lab)
+    statuses = [check.status for result in results for check in result.checks]
+    passed = statuses.count("pass")
+    return {"labs": labs, "passed": passed, "failed": len(statuses) - passed}
+
+
+def _read(path: Path) -> NotebookNode:
+    import nbformat
+
+    if path.suffix == ".md":
+        return read_source(path)
+    notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    return notebook
+
+
+def _run(
+    lab: str,
+    notebook: NotebookNode,
+    workdir: Path,
+    env: Mapping[str, str],
+    timeout: float,
+    on_progress: OnProgress | None,
+) -> LabResult:
+    """Execute one notebook in a kernel of its own."""
+    import nbformat
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from jupyter_core.utils import run_sync
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
+
+    errors: dict[int, tuple[str, str]] = {}
+
+    def note_error(cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
+        content = execute_reply["content"]
+        errors[cell_index] = (content["ename"], content["evalue"])
+
+    # Without directories to look in, the only kernel is this interpreter's own, whatever kernel
+    # specs the machine has.
+    kernel = AsyncKernelManager(
+        kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[])
+    )
+    client = NotebookClient(
+        notebook,
+        km=kernel,
+        timeout=math.ceil(timeout),
+        interrupt_on_timeout=True,
+        error_on_timeout={
+            "ename": "TimeoutError",
+            "evalue": f"it took longer than {timeout:g} s and was interrupted",
+            "traceback": [],
+        },
+        shutdown_kernel="immediate",
+        extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        on_cell_error=note_error,
+    )
+    cells = notebook.cells
+    error = None
+    done = 0
+    cpu = 0.0
+    started = time.monotonic()
+    path = workdir / f"{lab}.ipynb"
+    try:
+        # Cell by cell and not by `client.execute`, whose signal handlers swallow Ctrl-C.
+        with client.setup_kernel(cwd=str(workdir), env=env, cleanup_kc=True):
+            try:
+                for done, cell in enumerate(cells):
+                    if on_progress:
+                        on_progress(lab, done, len(cells))
+                    client.execute_cell(cell, done)
+                done = len(cells)
+                client.set_widgets_metadata()
+                if on_progress:
+                    on_progress(lab, done, len(cells))
+            except CellExecutionError:
+                error = _describe(cells[done], done, *errors[done])
+            except DeadKernelError:
+                error = _describe(cells[done], done, "DeadKernelError", "the kernel died")
+            finally:
+                cpu = _cpu_seconds(kernel)
+    finally:
+        if kernel.has_kernel:  # interrupted while it was starting up
+            # The manager stops the kernel, then trips over its own half-finished start.
+            with suppress(InvalidStateError):
+                run_sync(kernel.shutdown_kernel)(now=True)
+        nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+    seconds = time.monotonic() - started
+
+    checks = []
+    for index, cell in enumerate(cells):
+        name = check_id(cell)
+        if name is None:
+            continue
+        if index in errors:
+            kind, message = errors[index]
+            status = _STATUS_OF.get(kind, "could not run")
+            if kind not in _STATUS_OF:
+                message = f"The check ended in {kind}: {message}"
+        elif index < done:
+            status, message = "pass", _printed(cell)
+        else:
+            status, message = "could not run", f"The lab stopped before this check: {error}"
+        checks.append(CheckResult(name, status, message))
+    waited = max(0.0, seconds - cpu)
+    return LabResult(lab, title(notebook), seconds, waited, tuple(checks), error, path)
+
+
+def _describe(cell: NotebookNode, index: int, kind: str, message: str) -> str:
+    """Say in one line which cell stopped the lab, and how."""
+    last = (message.strip().splitlines() or [""])[-1]
+    code = next((line for line in cell.source.splitlines() if line.strip()), "")
+    return f"cell {index + 1} (`{code.strip()}`) ended in {kind}: {last}"
+
+
+def _printed(cell: NotebookNode) -> str:
+    text = "".join(o.text for o in cell.outputs if o.get("name") == "stdout")
+    return " ".join(text.split())
+
+
+def _cpu_seconds(kernel: Any) -> float:
+    """Return the processor time of a kernel and of the processes that it has ended."""
+    import psutil
+
+    try:
+        return float(sum(psutil.Process(kernel.provisioner.pid).cpu_times()[:4]))
+    except psutil.NoSuchProcess:
+        return 0.0

@@ -1,0 +1,209 @@
+"""Checks: four outcomes, each a sentence; all but pass raise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labkit import checks
+from labkit.errors import CheckFailed, CouldNotRun, Unanswered
+
+
+@dataclass
+class FakeCapture:
+    """The fields of a Capture that checks read."""
+
+    argv: tuple[str, ...] = ("curl", "-m", "2", "http://10.0.1.4:3000")
+    place: str = "hello-a.1"
+    node: str = "node-2"
+    code: int | None = 0
+    stdout: str = "inet 10.0.1.5/24"
+    stderr: str = ""
+    timed_out: bool = False
+
+
+def outcome(check: object, *args: object, **options: object) -> str:
+    """Call a check that must not pass; return the exact class that it raised."""
+    with pytest.raises(CheckFailed) as caught:
+        check(*args, **options)  # type: ignore[operator]
+    assert str(caught.value)[0].isupper() or str(caught.value)[0] == "`"
+    return type(caught.value).__name__
+
+
+@pytest.mark.parametrize(
+    ("check", "rest"),
+    [
+        (checks.answered, ()),
+        (checks.one_of, (["arp", "firewall"],)),
+        (checks.equals, (3,)),
+        (checks.true, ("the DROP counter rose",)),
+        (checks.rises, (4,)),
+        (checks.contains, ("10.0.1.5",)),
+        (checks.table, ()),
+        (checks.reached, ()),
+        (checks.not_reached, ()),
+    ],
+)
+def test_ellipsis_is_unanswered(check: object, rest: tuple[object, ...]) -> None:
+    assert outcome(check, ..., *rest) == "Unanswered"
+
+
+@pytest.mark.parametrize("value", [{"nat": "x", "arp": ...}, ["x", ...], ("x", ...)])
+def test_partly_answered_is_unanswered(value: object) -> None:
+    assert outcome(checks.answered, value) == "Unanswered"
+
+
+def test_unanswered_does_not_tell_what_was_measured() -> None:
+    with pytest.raises(Unanswered) as caught:
+        checks.equals(..., "firewall", name="the cause")
+    assert "firewall" not in str(caught.value)
+    with pytest.raises(Unanswered) as caught:
+        checks.close(..., 1424, abs=1, name="the MTU")
+    assert "1424" not in str(caught.value)
+
+
+def test_pass_prints_one_sentence_and_returns_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert checks.equals("Firewall ", "firewall", name="the cause", node="node-1") is None
+    assert capsys.readouterr() == ("The cause on node-1 is 'firewall', as you said.\n", "")
+
+
+def test_wrong_answer_tells_place_said_and_measured() -> None:
+    with pytest.raises(CheckFailed) as caught:
+        checks.equals(3, np.int64(2), name="the number of hops", node="node-1")
+    assert str(caught.value) == "The number of hops on node-1: you said 3, measured 2."
+
+
+@pytest.mark.parametrize("measured", [None, math.nan, np.nan, pd.NA, pd.NaT])
+def test_nothing_measured_could_not_run(measured: object) -> None:
+    assert outcome(checks.equals, 2, measured) == "CouldNotRun"
+    assert outcome(checks.close, 2, measured, rel=0.1) == "CouldNotRun"
+    assert outcome(checks.true, measured, "it rose") == "CouldNotRun"
+    assert outcome(checks.rises, measured, 5) == "CouldNotRun"
+
+
+def test_equals_takes_columns_and_sets() -> None:
+    checks.equals(["a", "b"], pd.Series(["a", "b"]))
+    checks.equals({"a", "b"}, {"b", "a"})
+    assert outcome(checks.equals, ["a"], pd.Series(["a", "b"])) == "CheckFailed"
+
+
+def test_one_of_credits_any_choice() -> None:
+    checks.one_of("ARP", ["arp", "firewall"])
+    checks.one_of(2, range(1, 10))
+    assert outcome(checks.one_of, "dns", ["arp", "firewall"]) == "CheckFailed"
+
+
+def test_close_keeps_to_its_tolerance() -> None:
+    checks.close(110, 100, rel=0.1)
+    checks.close(1423, 1424, abs=1)
+    assert outcome(checks.close, 111, 100, rel=0.1) == "CheckFailed"
+    assert outcome(checks.close, 1422, 1424, abs=1) == "CheckFailed"
+    assert outcome(checks.close, "many", 100, rel=0.1) == "CheckFailed"
+    assert outcome(checks.close, math.inf, 100, rel=0.1) == "CheckFailed"
+    assert outcome(checks.close, True, 1, abs=1) == "CheckFailed"
+
+
+@pytest.mark.parametrize("options", [{}, {"rel": 0.1, "abs": 1}])
+def test_close_wants_one_tolerance(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="either"):
+        checks.close(1, 1, **options)
+
+
+def test_true_tells_sentence_and_found(capsys: pytest.CaptureFixture[str]) -> None:
+    checks.true(np.bool_(True), "Every node has an ingress_sbox.")
+    assert capsys.readouterr().out == "Every node has an ingress_sbox.\n"
+    with pytest.raises(CheckFailed) as caught:
+        checks.true([], "Every node has an ingress_sbox.", found=["node-1"], node="node-3")
+    assert str(caught.value) == (
+        "This is not so on node-3: Every node has an ingress_sbox. Found: ['node-1']."
+    )
+
+
+def test_reached() -> None:
+    checks.reached(FakeCapture())
+    with pytest.raises(CheckFailed) as caught:
+        checks.reached(FakeCapture(code=28))
+    assert type(caught.value) is CheckFailed
+    assert "from hello-a.1 on node-2" in str(caught.value)
+
+
+@pytest.mark.parametrize("code", [7, 28, 52, 56])
+def test_not_reached_passes_on_curls_word(code: int) -> None:
+    checks.not_reached(FakeCapture(code=code))
+
+
+def test_not_reached_fails_on_an_answer() -> None:
+    assert outcome(checks.not_reached, FakeCapture(code=0)) == "CheckFailed"
+
+
+@pytest.mark.parametrize(
+    "capture",
+    [
+        FakeCapture(code=None),
+        FakeCapture(code=1),  # curl: a protocol that it does not speak
+        FakeCapture(code=6),  # curl: no such name
+        FakeCapture(code=124),
+        FakeCapture(code=125),
+        FakeCapture(code=126, stderr="exec failed: no such file"),
+        FakeCapture(code=127),
+        FakeCapture(code=137),
+        FakeCapture(code=28, timed_out=True),
+        FakeCapture(argv=("ping", "-c", "1", "nowhere"), code=2),
+    ],
+)
+def test_a_probe_that_did_not_run_proves_nothing(capture: FakeCapture) -> None:
+    assert outcome(checks.not_reached, capture) == "CouldNotRun"
+    assert outcome(checks.reached, capture) == "CouldNotRun"
+    with pytest.raises(CouldNotRun) as caught:
+        checks.not_reached(capture)
+    assert capture.stderr in str(caught.value)
+
+
+def test_ping_says_no_answer_by_one() -> None:
+    checks.not_reached(FakeCapture(argv=("/bin/ping", "-c", "1", "10.0.1.4"), code=1))
+
+
+def test_rows_and_tables_of_probes(capsys: pytest.CaptureFixture[str]) -> None:
+    df = pd.DataFrame({"node": ["node-1", "node-2", "node-3"], "code": [28, 7, 0]})
+    checks.not_reached(df[df.code > 0], name="tasks")
+    assert capsys.readouterr().out == "The 2 probes for tasks were not answered.\n"
+    checks.reached(df.iloc[2])
+    checks.reached({"node": "node-3", "code": 0})
+    assert outcome(checks.not_reached, df) == "CheckFailed"
+    assert outcome(checks.not_reached, df.iloc[:0]) == "CouldNotRun"
+    assert outcome(checks.not_reached, None) == "CouldNotRun"
+    df["code"] = [28, math.nan, 28]
+    assert outcome(checks.not_reached, df) == "CouldNotRun"
+
+
+def test_rises() -> None:
+    checks.rises(4, np.int64(5))
+    checks.rises(4, 14, by=10)
+    assert outcome(checks.rises, 4, 4) == "CheckFailed"
+    assert outcome(checks.rises, 4, 13, by=10) == "CheckFailed"
+    assert outcome(checks.rises, 9, 2) == "CouldNotRun"  # reset in between
+    assert outcome(checks.rises, "4 packets", 5) == "CouldNotRun"
+
+
+def test_contains() -> None:
+    checks.contains(FakeCapture(), "10.0.1.5")
+    checks.contains(pd.Series(["ingress", "my-overlay"]), "my-overlay")
+    checks.contains("PERMANENT", "permanent")
+    assert outcome(checks.contains, FakeCapture(), "10.0.9.9") == "CheckFailed"
+    assert outcome(checks.contains, ["ingress"], "in") == "CheckFailed"  # an item, not a part
+    assert outcome(checks.contains, "", "x") == "CouldNotRun"
+    assert outcome(checks.contains, [], "x") == "CouldNotRun"
+    assert outcome(checks.contains, FakeCapture(code=127), "10.0.1.5") == "CouldNotRun"
+
+
+def test_table() -> None:
+    df = pd.DataFrame({"node": ["node-1"], "code": [0]})
+    checks.table(df, columns=["node", "code"])
+    assert outcome(checks.table, df, columns=["rtt_ms"]) == "CouldNotRun"
+    assert outcome(checks.table, df, min_rows=2) == "CouldNotRun"
+    assert outcome(checks.table, df.iloc[:0]) == "CouldNotRun"
+    assert outcome(checks.table, "node-1 0") == "CouldNotRun"
