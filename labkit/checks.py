@@ -177,9 +177,7 @@ def contains(whole: Any, part: object, *, name: str = "the output", node: str = 
     if not whole:
         raise CouldNotRun(f"{_cap(name)}{_on(node)} is empty, so there is nothing to look in.")
     if not found:
-        raise CheckFailed(
-            f"Expected {name}{_on(node)} to contain {_show(part)}; found {_show(whole)}."
-        )
+        raise CheckFailed(f"Expected {name}{_on(node)} to contain {_show(part)}; found {_show(whole)}.")
     print(f"{_cap(name)}{_on(node)} contains {_show(part)}.")
 
 

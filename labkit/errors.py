@@ -117,6 +117,10 @@ class CommandFailed(LabkitError):
 class CheckFailed(LabkitError):
     """A check saw something other than what its sentence says: expected against found."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Show a learner the sentence alone; IPython asks for this instead of the traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class Unanswered(CheckFailed):
     """The answer cell that the check belongs to is still empty."""

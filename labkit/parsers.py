@@ -997,9 +997,7 @@ def whoami(text: str) -> Iterator[Row]:
             yield found
 
 
-_FROM = (
-    r"(\[[\d.]+\] )?(?:(\d+ bytes f|F)rom) ((?P<host>\S+) \((?P<named>[^)]+)\)|(?P<bare>\S+?)):?"
-)
+_FROM = r"(\[[\d.]+\] )?(?:(\d+ bytes f|F)rom) ((?P<host>\S+) \((?P<named>[^)]+)\)|(?P<bare>\S+?)):?"
 _PING = {
     "head": re.compile(r"PING (?P<target>\S+) ?\((?P<address>[^)]+)\).*"),
     "reply": re.compile(
@@ -1332,9 +1330,7 @@ def _skip_options(words: list[str], with_value: Collection[str]) -> list[str]:
 
 def _letters(argv: Sequence[str]) -> set[str]:
     """Collect the letters of all short options, also of those written together."""
-    return {
-        letter for word in argv[1:] if re.fullmatch(r"-[A-Za-z0-9]+", word) for letter in word[1:]
-    }
+    return {letter for word in argv[1:] if re.fullmatch(r"-[A-Za-z0-9]+", word) for letter in word[1:]}
 
 
 def _value_of(argv: Sequence[str], *names: str) -> str | None:

@@ -196,9 +196,7 @@ def stale(source_dir: Path, release_dir: Path) -> list[Path]:
 
 def title(notebook: NotebookNode) -> str:
     """Return the first first-level heading, or an empty text."""
-    headings = (
-        _HEADING.search(cell.source) for cell in notebook.cells if cell.cell_type == "markdown"
-    )
+    headings = (_HEADING.search(cell.source) for cell in notebook.cells if cell.cell_type == "markdown")
     return next((str(heading[1]) for heading in headings if heading), "")
 
 

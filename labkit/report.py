@@ -31,9 +31,7 @@ class _Exhibit:
     body: str
 
 
-def write_report(
-    results: Sequence[LabResult], directory: Path, *, facts: Mapping[str, str]
-) -> Path:
+def write_report(results: Sequence[LabResult], directory: Path, *, facts: Mapping[str, str]) -> Path:
     """Write the report into a directory and return its index; ``facts`` head it, in their order."""
     import nbformat
 

@@ -83,9 +83,7 @@ def to_json(results: Sequence[LabResult]) -> dict[str, Any]:
             "title": result.title,
             "seconds": round(result.seconds, 1),
             "waited": round(result.waited, 1),
-            "checks": [
-                {"id": c.id, "status": c.status, "message": c.message} for c in result.checks
-            ],
+            "checks": [{"id": c.id, "status": c.status, "message": c.message} for c in result.checks],
         }
         if result.error is not None:
             lab["error"] = result.error

@@ -1,0 +1,137 @@
+"""Runs commands on a node for labkit, many side by side, over one kept-open stream.
+
+Starting a `docker exec` costs a second or more under emulation; asking this program costs a fork. It
+reads one JSON object a line from standard input and answers with one a line, in order of completion:
+
+    {"id": 1, "argv": ["ip", "neigh"]}                      run, answer when it has ended
+    {"id": 2, "argv": [...], "ready": "listening on"}       answer {"id": 2, "ready": true} when a line
+                                                            on stderr holds that text, then as above
+    {"id": 2, "stop": true}                                 interrupt (SIGINT) what runs as 2
+
+with, in a run: "netns" (path of a network namespace), "pid" (run in that container, with its
+capabilities), "timeout" (seconds). The answer to a run: id, code, stdout, stderr, started (seconds
+since the epoch), seconds, timed_out. When the stream closes, everything that still runs is killed.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+SIDE_BY_SIDE = 16
+KILLED_AFTER = 2.0  # seconds between a polite interrupt and a kill
+
+output = threading.Lock()
+running = {}
+
+
+def answer(message):
+    """Write one answer; two of them never mix."""
+    with output:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+def in_place(request):
+    """Return the command as it is run, inside the namespaces that the request names."""
+    argv = request["argv"]
+    if request.get("netns"):
+        return ["nsenter", "--net=" + request["netns"], "--", *argv]
+    if request.get("pid"):
+        target = str(request["pid"])
+        with open("/proc/%s/status" % target) as status:
+            held = int(re.search(r"CapBnd:\s*([0-9a-f]+)", status.read()).group(1), 16)
+        # nsenter keeps the node's own power; the container's processes have less, and a learner must
+        # see what they see.
+        kept = ",".join("+cap_%d" % n for n in range(64) if held >> n & 1)
+        enter = ["nsenter", "--target", target, "--all", "--", "setpriv"]
+        return [*enter, "--inh-caps=-all", "--bounding-set=-all," + kept, "--", *argv]
+    return argv
+
+
+def interrupt(process):
+    """Ask a process group to end, then make it."""
+    for number, patience in ((signal.SIGINT, KILLED_AFTER), (signal.SIGKILL, None)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(patience)
+            return
+        except subprocess.TimeoutExpired:
+            continue
+        except ProcessLookupError:
+            return
+
+
+def run(request):
+    """Run one command to its end and answer."""
+    began, clock = time.time(), time.monotonic()
+    late = threading.Event()
+    errors = []
+    try:
+        process = subprocess.Popen(
+            in_place(request),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except (OSError, AttributeError) as problem:
+        answer({"id": request["id"], "code": 127, "stdout": "", "stderr": "labkit: %s\n" % problem,
+                "started": began, "seconds": 0.0, "timed_out": False})
+        return
+    running[request["id"]] = process
+
+    def read_errors():
+        waiting = request.get("ready")
+        for raw in process.stderr:
+            line = raw.decode(errors="replace")
+            errors.append(line)
+            if waiting and waiting in line:
+                answer({"id": request["id"], "ready": True})
+                waiting = None
+
+    def too_late():
+        late.set()
+        interrupt(process)
+
+    reader = threading.Thread(target=read_errors, daemon=True)
+    reader.start()
+    timer = threading.Timer(request["timeout"], too_late) if request.get("timeout") else None
+    if timer:
+        timer.start()
+    stdout = process.stdout.read().decode(errors="replace")
+    code = process.wait()
+    if timer:
+        timer.cancel()
+    reader.join(KILLED_AFTER)
+    running.pop(request["id"], None)
+    answer({"id": request["id"], "code": code if code >= 0 else 128 - code, "stdout": stdout,
+            "stderr": "".join(errors), "started": began, "seconds": time.monotonic() - clock,
+            "timed_out": late.is_set()})
+
+
+def main():
+    """Serve requests until the stream ends."""
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        for line in sys.stdin:
+            request = json.loads(line)
+            if request.get("stop"):
+                process = running.get(request["id"])
+                if process:
+                    threading.Thread(target=interrupt, args=(process,), daemon=True).start()
+            elif request.get("ready"):
+                # What runs until it is stopped must not take a place from what ends by itself.
+                threading.Thread(target=run, args=(request,), daemon=True).start()
+            else:
+                pool.submit(run, request)
+        for process in list(running.values()):
+            interrupt(process)
+
+
+if __name__ == "__main__":
+    main()

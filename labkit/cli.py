@@ -1,0 +1,312 @@
+"""The command `labkit`: words in, one document out.
+
+With --json there is exactly one JSON document on stdout; everything else goes to stderr. Exit codes:
+0 done, 1 a check or experiment failed, 2 wrong use, 3 the engine or swarm could not be had.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from labkit.errors import LabkitError, UsageError
+
+app = typer.Typer(
+    help="Hands-on labs on container networking, on a real Docker Swarm on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+vm_app = typer.Typer(
+    help="The embedded machine: build it once, see what the cache holds.", no_args_is_help=True
+)
+app.add_typer(vm_app, name="vm")
+
+Lab = Annotated[str, typer.Option("--lab", envvar="LABKIT_LAB", help="The lab's name.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Docker = Annotated[str, typer.Option("--docker", help="Docker version of the nodes.")]
+EngineKind = Annotated[str, typer.Option("--engine", help="auto, docker or vm.")]
+
+
+def main() -> NoReturn:
+    """Run the command; a typed error becomes one message and its exit code."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as leaving:  # pragma: no cover - click returns it as a value in most versions
+        sys.exit(leaving.exit_code)
+    except typer.Abort:
+        _fail("stopped by Ctrl-C; what was half made has been taken down", 130)
+    except KeyboardInterrupt:
+        _fail("stopped by Ctrl-C; what was half made has been taken down", 130)
+    except LabkitError as problem:
+        _fail(str(problem), problem.exit_code)
+    except Exception as problem:
+        if not hasattr(problem, "format_message"):
+            raise
+        _fail(f"{problem.format_message()}\nNext step: labkit --help", 2)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"labkit: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _print_json(document: object) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _show_status(status: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    accel = f", {status['accel']}" if status["accel"] else ""
+    title = f"lab {status['lab']}: Docker {status['docker']} on engine {status['engine']}{accel}"
+    table = Table(title=title, title_justify="left")
+    for column in ("name", "role", "address", "state"):
+        table.add_column(column)
+    for node in status["nodes"]:
+        table.add_row(node["name"], node["role"], node["address"], node["state"])
+    Console().print(table)
+
+
+@app.command()
+def up(
+    nodes: Annotated[int, typer.Option(help="How many nodes, 1 to 20.")] = 3,
+    managers: Annotated[int, typer.Option(help="How many of them are managers.")] = 1,
+    docker: Docker = "26.1",
+    engine: EngineKind = "auto",
+    lab: Lab = "default",
+    keep: Annotated[bool, typer.Option(help="Leave what failed for a look.")] = False,
+    compose: Annotated[
+        Path | None, typer.Option(help="Another description of the nodes than compose/swarm.yaml.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Stand up a swarm that answers."""
+    from labkit import swarm
+    from labkit.progress import Bars
+
+    started, seconds = swarm.up(
+        lab,
+        nodes=nodes,
+        managers=managers,
+        docker=docker,
+        engine=engine,
+        keep=keep,
+        compose=compose,
+        progress=Bars(),
+    )
+    status = {**started.status(), "seconds": round(seconds, 2), "restored": False}
+    started.close()
+    if as_json:
+        _print_json(status)
+        return
+    _show_status(status)
+    print(f"up in {seconds:.1f} s; try: labkit exec node1 -- docker node ls")
+
+
+@app.command()
+def status(lab: Lab = "default", as_json: Json = False) -> None:
+    """Look at a lab: its nodes and their state."""
+    from labkit import swarm
+
+    began = time.monotonic()
+    found = swarm.get(lab)
+    told = {**found.status(), "seconds": round(time.monotonic() - began, 2), "restored": False}
+    found.close()
+    if as_json:
+        _print_json(told)
+    else:
+        _show_status(told)
+
+
+@app.command()
+def down(
+    lab: Lab = "default",
+    every: Annotated[bool, typer.Option("--all", help="Every lab of this machine.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take a lab down and leave nothing of it."""
+    from labkit import engines, paths, swarm
+
+    names = [lab]
+    if every:
+        leftovers = [p.name for p in paths.machines().glob("*") if p.is_dir()]
+        names = sorted({*engines.labs(), *leftovers})
+    gone = [name for name in names if swarm.down(name)]
+    if as_json:
+        _print_json({"down": gone})
+    elif gone:
+        print(f"down: {', '.join(gone)}")
+    else:
+        print("nothing to take down")
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def exec(
+    node: Annotated[str, typer.Argument(help="A node, as labkit status names it.")],
+    command: Annotated[list[str], typer.Argument(metavar="-- CMD…", help="What to run.")],
+    lab: Lab = "default",
+    task: Annotated[str | None, typer.Option(help="In this task, SERVICE.N.")] = None,
+    netns: Annotated[str | None, typer.Option(help="In this network namespace.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a command on a node, in a task, or in a network namespace of that node."""
+    from labkit import swarm
+
+    found = swarm.get(lab)
+    try:
+        where = swarm.place_of(found, node, task=task, netns=netns)
+        capture = where.run(command[1:] if command[0] == "--" else command)
+    finally:
+        found.close()
+    if as_json:
+        told = capture.to_json()
+        _print_json({"node": node, **{k: told[k] for k in told if k != "node"}})
+    else:
+        sys.stdout.write(capture.stdout)
+        sys.stderr.write(capture.stderr)
+    raise typer.Exit(capture.code)
+
+
+@app.command()
+def env(lab: Lab = "default", as_json: Json = False) -> None:
+    """Print shell lines that point the ordinary docker at the lab's engine: eval "$(labkit env)"."""
+    from labkit import engines
+    from labkit.errors import UnknownNameError
+
+    engine = engines.find(lab)
+    if engine is None:
+        raise UnknownNameError("running lab", lab, engines.labs(), hint="labkit up")
+    if as_json:
+        _print_json(dict(engine.environment))
+        return
+    for name, value in engine.environment.items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Tell what this machine can run, why, and the remedy for what it cannot."""
+    from labkit import diagnosis
+
+    told = diagnosis.examine()
+    if as_json:
+        _print_json(told)
+        return
+    accel = f", {told['accel']}" if told["accel"] else ""
+    print(f"`labkit up` would use the engine {told['engine']}{accel}: {told['why']}")
+    for check in told["checks"]:
+        print(f"  {'ok ' if check['ok'] else 'NO '} {check['name']}: {check['detail']}")
+        if check["remedy"] and not check["ok"]:
+            print(f"       remedy: {check['remedy']}")
+
+
+@app.command()
+def run(
+    labs: Annotated[list[str] | None, typer.Argument(help="03, reach_a_container, …")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the report here.")] = None,
+    docker: Annotated[str | None, typer.Option(help="Docker version of the nodes.")] = None,
+    engine: EngineKind = "auto",
+    lab: Lab = "default",
+    as_json: Json = False,
+) -> None:
+    """Execute the labs with their solutions on the live swarm; all of them where none is named."""
+    from labkit import paths, release, runner, swarm
+    from labkit import report as reports
+    from labkit.progress import Bars
+
+    sources = release.find_labs(paths.REPOSITORY / "labs" / "source", labs or ())
+    bars = Bars()
+    running = swarm.find(lab)
+    if running is None:
+        running, _ = swarm.up(lab, docker=docker or swarm.DEFAULT_DOCKER, engine=engine, progress=bars)
+    elif docker and running.docker != docker:
+        raise UsageError(
+            f"lab {lab!r} runs Docker {running.docker}, and {docker} was asked for",
+            hint=f"labkit down --lab {lab}, then the same command again; or another --lab",
+        )
+    facts = {
+        "Docker version of the nodes": running.manager.full_version,
+        "Engine": " ".join(filter(None, [running.engine.kind, running.engine.accel])),
+        "Nodes": str(len(running.nodes)),
+        "Processors": str(os.cpu_count()),
+    }
+    running.close()
+    directory = report or paths.REPOSITORY / "report"
+    directory.mkdir(parents=True, exist_ok=True)
+    with bars.stage(f"{len(sources)} labs") as step:
+
+        def show(name: str, done: int, cells: int) -> None:
+            step.note(f"{name}: cell {done} of {cells}")
+
+        results = runner.run_labs(
+            sources,
+            workdir=directory / "notebooks",
+            env={"LABKIT_LAB": lab},
+            timeout=300,
+            on_progress=show,
+        )
+    page = reports.write_report(results, directory, facts=facts)
+    told = runner.to_json(results)
+    if as_json:
+        _print_json(told)
+    else:
+        for item in results:
+            for check in item.checks:
+                print(f"{check.status:<13} {item.id} {check.id}: {check.message.strip()}")
+            if item.error:
+                print(f"{'STOPPED':<13} {item.id}: {item.error}")
+        print(f"{told['passed']} passed, {told['failed']} failed; report: {page}")
+    if told["failed"] or any(item.error for item in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def release() -> None:
+    """Build the learners' notebooks in labs/release from the sources."""
+    from labkit import paths
+    from labkit import release as releases
+
+    labs = paths.REPOSITORY / "labs"
+    for path in releases.release(labs / "source", labs / "release"):
+        print(path.relative_to(paths.REPOSITORY))
+
+
+@vm_app.command("build")
+def vm_build(docker: Docker = "26.1") -> None:
+    """Build the embedded machine and its node image from Debian's packages."""
+    from labkit.engines import bootstrap, vm
+    from labkit.progress import Bars
+
+    bootstrap.release(docker)
+    print(vm.prepared_disk(docker, Bars()).parent)
+
+
+@vm_app.command("info")
+def vm_info(as_json: Json = False) -> None:
+    """Show what the cache holds and how much disk it takes."""
+    from labkit.engines import machine
+
+    facts = machine.facts()
+    if as_json:
+        _print_json(facts)
+        return
+    files = facts["files"]
+    assert isinstance(files, dict)
+    for name, size in files.items():
+        print(f"{size / 1e6:10.1f} MB  {name}")
+    print(f"{sum(files.values()) / 1e6:10.1f} MB  in {facts['directory']}")
+
+
+if __name__ == "__main__":
+    main()

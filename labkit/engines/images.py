@@ -1,0 +1,106 @@
+"""Puts the node image on an engine, whichever engine it is.
+
+The image is named `labkit/node:<Docker version>` and carries the key of what it was made from as a
+label, so an old one is seen and replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labkit import paths
+from labkit.engines import bootstrap, machine
+from labkit.errors import BuildError
+from labkit.progress import Progress, Step
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+KEY_LABEL = "labkit.key"
+_CHUNK = 1 << 20
+
+
+def name(docker: str) -> str:
+    """Return the node image's name."""
+    return f"labkit/node:{docker}"
+
+
+def present(client: DockerClient, docker: str) -> bool:
+    """Whether the engine has the node image, made from what the repository holds now."""
+    from docker.errors import ImageNotFound
+
+    try:
+        labels = client.images.get(name(docker)).labels
+    except ImageNotFound:
+        return False
+    return labels.get(KEY_LABEL) == bootstrap.node_key(docker)
+
+
+def import_tar(client: DockerClient, docker: str, tar: Path, step: Step) -> None:
+    """Make the node image from a root file system."""
+    size = tar.stat().st_size
+
+    def chunks() -> Iterator[bytes]:
+        with tar.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                step.fraction(file.tell() / size)
+                yield chunk
+
+    repository, tag = name(docker).split(":")
+    answer = client.api.import_image_from_data(
+        chunks(),
+        repository=repository,
+        tag=tag,
+        changes=[
+            'ENTRYPOINT ["/usr/local/bin/labkit-node"]',
+            "VOLUME /var/lib/docker",
+            f"LABEL {KEY_LABEL}={bootstrap.node_key(docker)}",
+        ],
+    )
+    if "error" in answer:
+        raise BuildError(f"the engine refused the node image: {answer.strip()}")
+
+
+def build(client: DockerClient, docker: str) -> None:
+    """Make the node image from its Dockerfile, for engines that reach a registry."""
+    wanted = bootstrap.release(docker)
+    client.images.build(
+        path=str(paths.COMPOSE),
+        dockerfile="node/Dockerfile",
+        tag=name(docker),
+        buildargs={"SUITE": wanted.suite, "DOCKER_PACKAGES": " ".join(wanted.packages)},
+        labels={KEY_LABEL: bootstrap.node_key(docker)},
+        rm=True,
+        forcerm=True,
+    )
+
+
+def ensure(client: DockerClient, docker: str, progress: Progress) -> None:
+    """Make sure that the engine has the node image.
+
+    From Debian packages where this machine can bootstrap them (no registry is asked), else from the
+    Dockerfile. Raises BuildError.
+    """
+    if present(client, docker):
+        return
+    tar = bootstrap.node_tar_path(docker)
+    if tar.exists() or not {"mmdebstrap"} & set(bootstrap.missing_packages()):
+        with machine.build_lock():
+            bootstrap.node_tar(docker, progress)
+        with progress.stage(f"node image with Docker {docker} into the engine") as step:
+            import_tar(client, docker, tar, step)
+        return
+    from docker.errors import APIError
+    from docker.errors import BuildError as DockerfileError
+
+    with progress.stage(f"node image with Docker {docker} from its Dockerfile"):
+        try:
+            build(client, docker)
+        except (DockerfileError, APIError) as problem:
+            raise BuildError(
+                f"the node image could not be built from compose/node/Dockerfile: {problem}",
+                hint="the engine must reach a registry for that; without one: "
+                + bootstrap.install_command(["mmdebstrap"]),
+            ) from problem

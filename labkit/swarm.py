@@ -1,0 +1,760 @@
+"""Makes a swarm out of nodes and gives its parts their names: lab, node, task, sandbox.
+
+What a lab is stands in labels on the engine and in the swarm itself, nowhere else. Swarm verbs reach
+only the daemons inside the lab's own nodes: the engine that carries them is never made part of a swarm.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit import channel, engines, paths, topology
+from labkit.engines import vm
+from labkit.errors import (
+    EngineError,
+    SwarmError,
+    UnknownNameError,
+    UsageError,
+    WaitTimeout,
+)
+from labkit.probes import Capture, argv_of
+from labkit.progress import Bars, Progress
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+    from docker.models.containers import Container
+
+APP_IMAGE = "node-test"  # compose/node/entrypoint puts it on every node
+DEFAULT_DOCKER = "26.1"
+DEFAULT_NODES = 3
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+_READY_SECONDS = 300.0
+_COMMAND_SECONDS = 120.0  # how long one command on a node may take
+_PAUSE = 0.2  # between two looks at something that has to become true
+
+
+def wait_for(
+    wanted: str,
+    look: Callable[[], tuple[bool, str]],
+    *,
+    seconds: float = _READY_SECONDS,
+    log: Callable[[], Sequence[str]] = tuple,
+    hint: str = "",
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Look until it is true; raises WaitTimeout with the last state seen and the last log lines.
+
+    `look` returns whether it is true, and a word on the state.
+    """
+    began = clock()
+    while True:
+        done, last = look()
+        if done:
+            return
+        if clock() - began > seconds:
+            raise WaitTimeout(wanted, seconds=seconds, last=last, log=log(), hint=hint)
+        pause(_PAUSE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Somewhere that commands run: a node, a network namespace of it, or a task's container."""
+
+    node: Node
+    label: str
+    netns: str | None = None
+    pid: int | None = None
+
+    def start(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Running:
+        """Start a command and return at once; `.result()` waits for its Capture."""
+        argv = argv_of(command)
+        number, answer = self.node.agent.submit(argv, netns=self.netns, pid=self.pid, timeout=timeout)
+        return Running(self, argv, number, answer)
+
+    def run(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Capture:
+        """Run a command to its end. It is a list or one line of words; there is no shell."""
+        return self.start(command, timeout=timeout).result()
+
+    @contextlib.contextmanager
+    def watch(self, command: str | Sequence[str], *, ready: str = "listening on") -> Iterator[Running]:
+        """Run a command, tcpdump say, while the body runs; it is interrupted at the end.
+
+        The body begins when the command's stderr holds `ready`.
+        """
+        argv = argv_of(command)
+        number, answer = self.node.agent.submit(argv, netns=self.netns, pid=self.pid, ready=ready)
+        running = Running(self, argv, number, answer)
+        self.node.agent.wait_ready(number, _COMMAND_SECONDS)
+        try:
+            yield running
+        finally:
+            self.node.agent.stop(number)
+            running.result()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command under way."""
+
+    place: Place
+    argv: tuple[str, ...]
+    number: int
+    answer: Future[dict[str, Any]]
+
+    def result(self) -> Capture:
+        """Wait for the end and return what was captured."""
+        told = self.answer.result()
+        return Capture(
+            argv=self.argv,
+            place=self.place.label,
+            node=self.place.node.name,
+            code=told["code"],
+            stdout=told["stdout"],
+            stderr=told["stderr"],
+            started=datetime.fromtimestamp(told["started"], UTC),
+            seconds=told["seconds"],
+            docker=self.place.node.docker_version,
+            timed_out=told["timed_out"],
+        )
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the swarm: a container with a Docker engine of its own."""
+
+    name: str
+    address: str
+    container: str
+    docker_version: str
+    engine: DockerClient = field(repr=False)
+
+    @cached_property
+    def agent(self) -> channel.Agent:
+        """The kept-open agent that runs commands on the node."""
+        return channel.Agent(self.engine, self.container)
+
+    @cached_property
+    def docker(self) -> DockerClient:
+        """A docker client of the node's own daemon."""
+        return channel.daemon(self.engine, self.container)
+
+    @cached_property
+    def place(self) -> Place:
+        """The node itself as a place: its own network namespace, its own files."""
+        return Place(self, self.name)
+
+    @cached_property
+    def full_version(self) -> str:
+        """The version that the node's daemon says of itself, 26.1.5 say."""
+        return str(self.docker.api.version()["Version"])
+
+    def run(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Capture:
+        """Run a command on the node."""
+        return self.place.run(command, timeout=timeout)
+
+    def netns(self, name: str) -> Place:
+        """Return a network namespace under /run/docker/netns, by name or by its beginning.
+
+        `ingress_sbox`, `lb_…` and `1-…` are the ones that Swarm makes. Raises UnknownNameError.
+        """
+        known = sorted(self.run(["ls", "/run/docker/netns"]).text.split())
+        found = [n for n in known if n == name] or [n for n in known if n.startswith(name)]
+        if len(found) != 1:
+            kind = f"network namespace of {self.name}"
+            hint = "the name begins several; write more of it" if found else ""
+            raise UnknownNameError(kind, name, found or known, hint=hint)
+        return Place(self, f"{self.name}/{found[0]}", netns=f"/run/docker/netns/{found[0]}")
+
+    def overlay(self, network: str) -> Place:
+        """Return the namespace where an overlay's bridge and VXLAN device live on this node.
+
+        libnetwork names it by an epoch and the network's id: 1-<first ten characters>.
+        """
+        identity = self._network_id(network)
+        known = self.run(["ls", "/run/docker/netns"]).text.split()
+        for name in known:
+            if re.fullmatch(rf"\d+-{identity[:10]}", name):
+                return Place(self, f"{self.name}/{network}", netns=f"/run/docker/netns/{name}")
+        raise SwarmError(
+            f"{network!r} has no namespace on {self.name}: an overlay exists only where a task "
+            f"uses it; there are {', '.join(known)}",
+            hint="take a node that runs a task on that network",
+        )
+
+    def load_balancer(self, network: str) -> Place:
+        """Return the namespace that balances an overlay's virtual IPs on this node: lb_<id>."""
+        if network == "ingress":
+            return self.netns("ingress_sbox")
+        place = self.netns(f"lb_{self._network_id(network)[:9]}")
+        return Place(self, f"{self.name}/lb_{network}", netns=place.netns)
+
+    def _network_id(self, network: str) -> str:
+        for row in self.docker.api.networks(names=[network]):
+            if row["Name"] == network:
+                return str(row["Id"])
+        known = [row["Name"] for row in self.docker.api.networks()]
+        raise UnknownNameError(f"network on {self.name}", network, known)
+
+    def close(self) -> None:
+        """Close what is kept open to this node."""
+        for name in ("agent", "docker"):
+            if name in self.__dict__:
+                getattr(self, name).close()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A running task of a service: one container on one node."""
+
+    name: str
+    service: str
+    slot: int
+    node: Node
+    container: str
+    pid: int
+    addresses: dict[str, str]  # network -> IPv4 address
+
+    @cached_property
+    def place(self) -> Place:
+        """The task's container: its tools, its rights."""
+        return Place(self.node, self.name, pid=self.pid)
+
+    @cached_property
+    def sandbox(self) -> Place:
+        """The task's network namespace with the node's tools and rights (iptables, tcpdump, …)."""
+        return Place(self.node, f"{self.name} sandbox", netns=f"/proc/{self.pid}/ns/net")
+
+    def run(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Capture:
+        """Run a command in the task's container, as `docker exec` does."""
+        return self.place.run(command, timeout=timeout)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running swarm and everything in it that a lab looks at."""
+
+    name: str
+    engine: engines.Engine
+    docker: str
+    nodes: dict[str, Node]
+
+    @property
+    def manager(self) -> Node:
+        """The first manager: the node that service commands are typed on."""
+        return next(iter(self.nodes.values()))
+
+    def node(self, name: str) -> Node:
+        """Return a node by name; raises UnknownNameError."""
+        if name not in self.nodes:
+            raise UnknownNameError("node", name, self.nodes)
+        return self.nodes[name]
+
+    def tasks(self, service: str) -> list[Task]:
+        """List the running tasks of a service, by slot; raises UnknownNameError."""
+        api = self.manager.docker.api
+        known = [row["Spec"]["Name"] for row in api.services()]
+        if service not in known:
+            raise UnknownNameError("service", service, known, hint="docker service ls, on node1")
+        names = {row["ID"]: row["Description"]["Hostname"] for row in api.nodes()}
+        rows = api.tasks(filters={"service": service, "desired-state": "running"})
+        found = []
+        for row in rows:
+            status = row["Status"].get("ContainerStatus") or {}
+            if row["Status"]["State"] != "running" or not status.get("PID"):
+                continue
+            addresses = {
+                item["Network"]["Spec"]["Name"]: item["Addresses"][0].split("/")[0]
+                for item in row.get("NetworksAttachments") or ()
+                if item.get("Addresses")
+            }
+            slot = row.get("Slot", 0)
+            found.append(
+                Task(
+                    name=f"{service}.{slot}",
+                    service=service,
+                    slot=slot,
+                    node=self.nodes[names[row["NodeID"]]],
+                    container=status["ContainerID"],
+                    pid=status["PID"],
+                    addresses=addresses,
+                )
+            )
+        return sorted(found, key=lambda task: task.slot)
+
+    def task(self, name: str) -> Task:
+        """Return a task by its name SERVICE.SLOT; raises UnknownNameError."""
+        service, _, slot = name.rpartition(".")
+        if not service or not slot.isdigit():
+            raise UsageError(f"a task is named SERVICE.N, as in hello-a.1; found {name!r}")
+        tasks = self.tasks(service)
+        for task in tasks:
+            if task.name == name:
+                return task
+        raise UnknownNameError("running task", name, [task.name for task in tasks])
+
+    def network(self, name: str, *, driver: str = "overlay") -> Capture:
+        """Create an overlay network with the docker CLI on the manager; one that is there is kept."""
+        if any(row["Name"] == name for row in self.manager.docker.api.networks(names=[name])):
+            return self.manager.run(["docker", "network", "ls", "--filter", f"name=^{name}$"])
+        return self.manager.run(["docker", "network", "create", "-d", driver, name]).check()
+
+    def service(
+        self,
+        name: str,
+        *,
+        image: str = APP_IMAGE,
+        replicas: int = 1,
+        publish: str | None = None,
+        networks: Iterable[str] = (),
+        options: Sequence[str] = (),
+        command: Sequence[str] = (),
+    ) -> Capture:
+        """Create a service with the docker CLI on the manager and wait until its tasks run.
+
+        A service that was made by the same command line is kept, so that a cell may run twice; one of
+        the same name that was made otherwise is replaced.
+        """
+        argv = ["docker", "service", "create", "--name", name, "--replicas", str(replicas)]
+        if publish:
+            argv += ["--publish", publish]
+        for network in networks:
+            argv += ["--network", network]
+        argv += [*options, image, *command]
+        made_by = " ".join(argv)
+        found = self.manager.docker.api.services(filters={"name": name})
+        row = next((r for r in found if r["Spec"]["Name"] == name), None)
+        if row and row["Spec"].get("Labels", {}).get("labkit.made-by") != made_by:
+            self.remove_service(name)
+            row = None
+        if row:
+            capture = self.manager.run(["docker", "service", "ps", name])
+        else:
+            label = ["--label", f"labkit.made-by={made_by}", "--detach"]
+            capture = self.manager.run([*argv[:3], *label, *argv[3:]]).check()
+        self.wait_for_tasks(name, replicas)
+        return capture
+
+    def wait_for_tasks(self, service: str, replicas: int) -> list[Task]:
+        """Wait until so many tasks of a service run, and return them."""
+        tasks: list[Task] = []
+
+        def look() -> tuple[bool, str]:
+            tasks[:] = self.tasks(service)
+            rows = self.manager.docker.api.tasks(filters={"service": service})
+            states = sorted(f"{r['Status']['State']} {r['Status'].get('Err', '')}" for r in rows)
+            return len(tasks) == replicas, f"{len(tasks)} running; all tasks: {', '.join(states)}"
+
+        wait_for(
+            f"{replicas} running tasks of {service}",
+            look,
+            hint=f"labkit exec {self.manager.name} -- docker service ps --no-trunc {service}",
+        )
+        return tasks
+
+    def remove_service(self, name: str) -> None:
+        """Remove a service and wait until its containers are gone."""
+        self.manager.run(["docker", "service", "rm", name])
+
+        def look() -> tuple[bool, str]:
+            left = [
+                node.name
+                for node in self.nodes.values()
+                if node.docker.api.containers(
+                    all=True, filters={"label": f"com.docker.swarm.service.name={name}"}
+                )
+            ]
+            return not left, f"containers on {', '.join(left)}"
+
+        wait_for(f"the containers of {name} to go", look)
+
+    def clean(self) -> list[str]:
+        """Remove every service and every network that labs made; returns their names."""
+        api = self.manager.docker.api
+        gone = [row["Spec"]["Name"] for row in api.services()]
+        for name in gone:
+            self.remove_service(name)
+        for row in api.networks(filters={"driver": "overlay"}):
+            if row["Name"] != "ingress":
+                removed = self.manager.run(["docker", "network", "rm", row["Name"]])
+                if removed.ok:
+                    gone.append(row["Name"])
+        return gone
+
+    def run_all(
+        self, commands: Iterable[tuple[Place, str | Sequence[str]]], *, timeout: float = 60.0
+    ) -> list[Capture]:
+        """Run many commands side by side, in many places; the captures come in the order given."""
+        started = [place.start(command, timeout=timeout) for place, command in commands]
+        return [running.result() for running in started]
+
+    def status(self) -> dict[str, Any]:
+        """Return what `labkit status --json` prints."""
+        return {
+            "lab": self.name,
+            "engine": self.engine.kind,
+            "accel": self.engine.accel,
+            "docker": self.manager.docker_version,
+            "nodes": _node_rows(self),
+        }
+
+    def close(self) -> None:
+        """Close what is kept open to the nodes; the swarm goes on."""
+        for node in self.nodes.values():
+            node.close()
+        self.engine.client.close()
+
+
+def _node_rows(lab: Lab) -> list[dict[str, Any]]:
+    rows = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
+    result = []
+    for node in lab.nodes.values():
+        row = rows.get(node.name)
+        result.append(
+            {
+                "name": node.name,
+                "role": row["Spec"]["Role"] if row else "none",
+                "address": node.address,
+                "state": row["Status"]["State"] if row else "not in the swarm",
+            }
+        )
+    return result
+
+
+def check_name(lab: str) -> None:
+    """Refuse a lab name that cannot be part of a container's; raises UsageError."""
+    if not _NAME.fullmatch(lab):
+        raise UsageError(
+            f"{lab!r} cannot be a lab's name: small letters, digits and hyphens, 31 at most, "
+            "beginning with a letter or digit",
+            hint="labkit up --lab monday",
+        )
+
+
+def default_lab() -> str:
+    """Return the lab that is meant where none is named."""
+    return os.environ.get("LABKIT_LAB", "default")
+
+
+def find(lab: str) -> Lab | None:
+    """Find a running lab, or None."""
+    check_name(lab)
+    engine = engines.find(lab)
+    if engine is None:
+        return None
+    rows = engine.client.containers.list(filters={"label": f"{engines.LAB_LABEL}={lab}"})
+    if not rows:
+        return None
+    return _lab(lab, engine, rows)
+
+
+def get(lab: str) -> Lab:
+    """Return a running lab; raises UnknownNameError."""
+    found = find(lab)
+    if found is None:
+        hint = "labkit up" if lab == "default" else f"labkit up --lab {lab}"
+        raise UnknownNameError("running lab", lab, engines.labs(), hint=hint)
+    return found
+
+
+def attach(lab: str | None = None) -> Lab:
+    """Return a running lab, or start it with a progress bar."""
+    wanted = lab or default_lab()
+    found = find(wanted)
+    if found:
+        return found
+    started, _ = up(wanted, progress=Bars())
+    return started
+
+
+def _lab(name: str, engine: engines.Engine, rows: Sequence[Container]) -> Lab:
+    nodes = {}
+    for row in sorted(rows, key=lambda r: _order(r.attrs["Config"]["Hostname"])):
+        settings = row.attrs["NetworkSettings"]["Networks"]
+        (network,) = settings.values()
+        config = row.attrs["Config"]
+        nodes[config["Hostname"]] = Node(
+            name=config["Hostname"],
+            address=network["IPAddress"],
+            container=row.name or row.id or "",
+            docker_version=config["Labels"]["labkit.docker"],
+            engine=engine.client,
+        )
+    return Lab(name, engine, next(iter(nodes.values())).docker_version, nodes)
+
+
+def _order(hostname: str) -> tuple[int, str]:
+    return (int(re.sub(r"\D", "", hostname) or 0), hostname)
+
+
+def up(
+    lab: str = "default",
+    *,
+    nodes: int = DEFAULT_NODES,
+    managers: int = 1,
+    docker: str = DEFAULT_DOCKER,
+    engine: str = "auto",
+    keep: bool = False,
+    compose: Path | None = None,
+    progress: Progress,
+) -> tuple[Lab, float]:
+    """Stand up a swarm and return it with the seconds that took.
+
+    What fails half way is taken down again, unless `keep`. Raises UsageError for what cannot be
+    asked, EngineError and SwarmError for what cannot be had.
+    """
+    began = time.monotonic()
+    check_name(lab)
+    if not 1 <= managers <= max(nodes, 1):
+        raise UsageError(
+            f"{managers} managers of {nodes} nodes were asked for; at least 1, at most all of them",
+            hint="labkit up --nodes 3 --managers 1",
+        )
+    file = compose or paths.COMPOSE / "swarm.yaml"
+    described = topology.load(file, lab=lab, docker=docker, nodes=nodes)
+    if find(lab):
+        raise UsageError(f"lab {lab!r} is up already", hint=f"labkit status --lab {lab}")
+    opened = engines.open_for(lab, engine, docker, nodes=nodes, progress=progress)
+    try:
+        with progress.stage(f"{nodes} nodes with Docker {docker}"):
+            started = _start_nodes(lab, opened, described)
+        with progress.stage(f"swarm of {nodes}"):
+            _form(started, managers)
+    except BaseException:
+        if not keep:
+            with contextlib.suppress(Exception):
+                _remove(lab, opened)
+        raise
+    return started, time.monotonic() - began
+
+
+def _start_nodes(lab: str, engine: engines.Engine, described: topology.Topology) -> Lab:
+    """Start every node's container side by side and wait until their daemons have the app's image."""
+    client = engine.client
+    network = f"{described.project}_{described.network}"
+    created = client.networks.create(
+        network,
+        driver="bridge",
+        internal=described.internal,
+        labels={**described.network_labels},
+        check_duplicate=True,
+    )
+    with _side_by_side(len(described.nodes)) as pool:
+        starting = [pool.submit(_start_node, client, described, n, network) for n in described.nodes]
+        for future in starting:
+            future.result()
+        created.reload()
+        rows = client.containers.list(filters={"label": f"{engines.LAB_LABEL}={lab}"})
+        if len(rows) != len(described.nodes):
+            raise SwarmError(
+                f"{len(described.nodes)} nodes were started and {len(rows)} run",
+                hint="labkit up --keep leaves them for a look",
+            )
+        started = _lab(lab, engine, rows)
+        for future in [pool.submit(_wait_for_node, node) for node in started.nodes.values()]:
+            future.result()
+    _preflight(started.manager)
+    return started
+
+
+@contextlib.contextmanager
+def _side_by_side(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose waiting work is dropped when something fails, so that the failure is heard."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _start_node(
+    client: DockerClient, described: topology.Topology, node: topology.Node, network: str
+) -> None:
+    from docker.errors import APIError
+
+    try:
+        api = client.api
+        made = api.create_container(
+            node.image,
+            name=f"{described.project}-{node.name}-1",
+            hostname=node.name,
+            environment=dict(node.environment),
+            labels=dict(node.labels),
+            volumes=list(node.volumes),
+            host_config=api.create_host_config(
+                privileged=node.privileged,
+                tmpfs={path: "" for path in node.tmpfs},
+                **{"cgroupns": node.cgroup},
+            ),
+            networking_config=api.create_networking_config({network: api.create_endpoint_config()}),
+        )
+        api.start(made["Id"])
+    except APIError as problem:
+        told = str(problem.explanation or problem)
+        if "privileged" in told.lower():
+            raise EngineError(
+                f"the engine refuses privileged containers, which a node is: {told}",
+                hint="use an engine that allows them, or: labkit up --engine vm",
+            ) from problem
+        raise SwarmError(f"{node.name} could not be started: {told}") from problem
+
+
+def _log_of(node: Node) -> list[str]:
+    with contextlib.suppress(Exception):
+        box = node.engine.containers.get(node.container)
+        return box.logs(tail=8).decode(errors="replace").splitlines()
+    return []
+
+
+def _wait_for_node(node: Node) -> None:
+    """Wait until the node's daemon answers and holds the app's image."""
+    from docker.errors import DockerException
+
+    def look() -> tuple[bool, str]:
+        try:
+            found = node.docker.api.images(APP_IMAGE)
+        except (DockerException, OSError) as problem:
+            return False, f"its daemon does not answer ({type(problem).__name__})"
+        return bool(found), f"its daemon answers, the image {APP_IMAGE} is not there yet"
+
+    wait_for(
+        f"the Docker daemon of {node.name} with the image {APP_IMAGE}",
+        look,
+        log=lambda: _log_of(node),
+        hint=f"labkit up --keep, then: docker logs {node.container}",
+    )
+
+
+# What a node needs of the kernel, each with a try that changes nothing that stays.
+_NEEDS = {
+    "ip_vs": ["ipvsadm", "-ln"],
+    "vxlan": ["ip", "link", "add", "labkit-try", "type", "vxlan", "id", "1", "dstport", "4789"],
+    "xt_ipvs": ["iptables", "-C", "INPUT", "-m", "ipvs", "--ipvs"],
+}
+
+
+def _preflight(node: Node) -> None:
+    """Raise EngineError where the engine's kernel lacks what Swarm's network is made of."""
+    lacking = []
+    for module, argv in _NEEDS.items():
+        # A namespace of its own, so that nothing of the try stays.
+        tried = node.run(["unshare", "--net", "--", *argv])
+        missing = "does not exist" not in tried.stderr and "Bad rule" not in tried.stderr
+        if tried.code and (module != "xt_ipvs" or missing):
+            lacking.append(f"{module} ({(tried.stderr.strip().splitlines() or ['?'])[-1]})")
+    if lacking:
+        modules = " ".join(item.split()[0] for item in lacking)
+        raise EngineError(
+            f"the engine's kernel lacks what Swarm needs: {', '.join(lacking)}",
+            hint=f"on the machine that runs the engine: sudo modprobe -a {modules}; "
+            "or use the embedded machine: labkit up --engine vm",
+        )
+
+
+def _form(lab: Lab, managers: int) -> None:
+    """Make the nodes one swarm: the first begins it, the others join side by side."""
+    first, *others = lab.nodes.values()
+    first.docker.swarm.init(advertise_addr=first.address, listen_addr="0.0.0.0:2377")
+    tokens = first.docker.api.inspect_swarm()["JoinTokens"]
+
+    def join(node: Node, role: str) -> None:
+        node.docker.swarm.join(
+            remote_addrs=[f"{first.address}:2377"],
+            join_token=tokens[role],
+            advertise_addr=node.address,
+            listen_addr="0.0.0.0:2377",
+        )
+
+    # Managers agree on each new one, so they come one after the other; workers need not wait.
+    for node in others[: managers - 1]:
+        join(node, "Manager")
+    workers = others[managers - 1 :]
+    if workers:
+        with _side_by_side(len(workers)) as pool:
+            for future in [pool.submit(join, node, "Worker") for node in workers]:
+                future.result()
+
+    def look() -> tuple[bool, str]:
+        rows = _node_rows(lab)
+        states = ", ".join(f"{row['name']} {row['state']}" for row in rows)
+        return all(row["state"] == "ready" for row in rows), states
+
+    wait_for(
+        "every node to be ready in the manager's eyes",
+        look,
+        seconds=120,
+        log=lambda: _log_of(first),
+        hint="labkit up --keep leaves the nodes for a look",
+    )
+    with _side_by_side(len(lab.nodes)) as pool:
+        for future in [pool.submit(_wait_for_ingress, node) for node in lab.nodes.values()]:
+            future.result()
+
+
+def _wait_for_ingress(node: Node) -> None:
+    """Wait until a node has the namespace through which published ports are reached."""
+
+    def look() -> tuple[bool, str]:
+        names = node.run(["ls", "/run/docker/netns"]).text.split()
+        return "ingress_sbox" in names, f"namespaces: {', '.join(names) or 'none'}"
+
+    wait_for(f"the routing mesh on {node.name}", look, seconds=120, log=lambda: _log_of(node))
+
+
+def down(lab: str) -> bool:
+    """Take a lab down and leave nothing of it; returns whether there was anything."""
+    check_name(lab)
+    directory = vm.lab_directory(lab)
+    if directory.exists():
+        # The machine and all that is in it go at once.
+        vm.remove(directory)
+        return True
+    engine = engines.find(lab)
+    if engine is None:
+        return False
+    _remove(lab, engine)
+    return True
+
+
+def _remove(lab: str, engine: engines.Engine) -> None:
+    if engine.kind == "vm":
+        vm.remove(vm.lab_directory(lab))
+        return
+    chosen = {"label": f"{engines.LAB_LABEL}={lab}"}
+    boxes = engine.client.containers.list(all=True, filters=chosen)
+    if boxes:
+        with ThreadPoolExecutor(len(boxes)) as pool:
+            list(pool.map(lambda box: box.remove(v=True, force=True), boxes))
+    for network in engine.client.networks.list(filters=chosen):
+        network.remove()
+
+
+def place_of(lab: Lab, node: str, *, task: str | None, netns: str | None) -> Place:
+    """Return the place that `labkit exec` names; raises UsageError where node and task disagree."""
+    where = lab.node(node)
+    if task and netns:
+        raise UsageError("a command runs in a task or in a namespace, not in both")
+    if netns:
+        return where.netns(netns)
+    if not task:
+        return where.place
+    found = lab.task(task)
+    if found.node.name != node:
+        raise UsageError(
+            f"{task} runs on {found.node.name}, not on {node}",
+            hint=f"labkit exec {found.node.name} --task {task} -- …",
+        )
+    return found.place

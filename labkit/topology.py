@@ -1,0 +1,211 @@
+"""Reads compose/swarm.yaml, the one description of the nodes.
+
+The file is a real Compose file. labkit understands the keys that the nodes need and refuses any other,
+naming file, line and key, because a key that is silently ignored would make two different swarms of one
+description.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from labkit.errors import TopologyError, UsageError
+
+MOST_NODES = 20
+
+_VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*))?\}")
+# key -> (the type that it has to be, is it needed?)
+_SERVICE_KEYS: dict[str, tuple[type, bool]] = {
+    "image": (str, True),
+    "hostname": (str, True),
+    "privileged": (bool, True),
+    "cgroup": (str, False),
+    "networks": (list, True),
+    "volumes": (list, True),
+    "tmpfs": (list, False),
+    "environment": (dict, False),
+    "labels": (dict, True),
+}
+_NETWORK_KEYS: dict[str, tuple[type, bool]] = {"internal": (bool, True), "labels": (dict, False)}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node's container, as the Compose file describes it."""
+
+    name: str
+    image: str
+    privileged: bool
+    cgroup: str
+    network: str
+    volumes: tuple[str, ...]
+    tmpfs: tuple[str, ...]
+    environment: Mapping[str, str]
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The nodes of one swarm, and the network under their overlays."""
+
+    project: str
+    nodes: tuple[Node, ...]
+    network: str
+    internal: bool
+    network_labels: Mapping[str, str]
+
+
+def load(file: Path, *, lab: str, docker: str, nodes: int) -> Topology:
+    """Read the Compose file for a lab with so many nodes.
+
+    Where it lists fewer services than nodes are wanted, the last one is repeated as node4, node5, ….
+    Raises UsageError for a number of nodes that cannot be, TopologyError for a broken file.
+    """
+    if not 1 <= nodes <= MOST_NODES:
+        raise UsageError(
+            f"a swarm of {nodes} nodes was asked for; 1 to {MOST_NODES} can be had",
+            hint="labkit up --nodes 3",
+        )
+    try:
+        root = yaml.compose(file.read_text(), Loader=yaml.SafeLoader)
+    except OSError as problem:
+        raise TopologyError(str(file), 1, "", f"cannot be read: {problem.strerror}") from problem
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark or problem.context_mark
+        line = mark.line + 1 if mark else 1
+        raise TopologyError(str(file), line, "", f"is not YAML: {problem.problem}") from problem
+    reader = _Reader(str(file), {"LABKIT_LAB": lab, "LABKIT_DOCKER": docker})
+    top = reader.mapping(root, "", known={"name", "services", "networks"}, extensions=True)
+    services = reader.mapping(*reader.needed(top, "services", root))
+    networks = reader.mapping(*reader.needed(top, "networks", root))
+    if len(networks) != 1:
+        raise reader.wrong(root, "networks", f"has {len(networks)} networks, the nodes need one")
+    (network, described), *_ = networks.items()
+    shape = reader.checked(described, f"networks.{network}", _NETWORK_KEYS)
+    listed = [
+        _node(reader, item, f"services.{key}", network) for key, item in list(services.items())[:nodes]
+    ]
+    if not listed:
+        raise reader.wrong(root, "services", "lists no node")
+    wanted = [
+        listed[i] if i < len(listed) else _renamed(listed[-1], f"node{i + 1}") for i in range(nodes)
+    ]
+    names = [node.name for node in wanted]
+    if len(set(names)) != len(names):
+        raise reader.wrong(root, "services", f"two nodes have one hostname: {', '.join(names)}")
+    return Topology(
+        project=str(reader.value(*reader.needed(top, "name", root))),
+        nodes=tuple(wanted),
+        network=network,
+        internal=shape["internal"],
+        network_labels=shape.get("labels") or {},
+    )
+
+
+def _renamed(node: Node, name: str) -> Node:
+    from dataclasses import replace
+
+    return replace(node, name=name)
+
+
+def _node(reader: _Reader, item: yaml.Node, path: str, network: str) -> Node:
+    row = reader.checked(item, path, _SERVICE_KEYS)
+    if row["networks"] != [network]:
+        raise reader.wrong(item, f"{path}.networks", f"is {row['networks']}, expected [{network}]")
+    return Node(
+        name=row["hostname"],
+        image=row["image"],
+        privileged=row["privileged"],
+        cgroup=row.get("cgroup", "private"),
+        network=network,
+        volumes=tuple(row["volumes"]),
+        tmpfs=tuple(row.get("tmpfs", ())),
+        environment=row.get("environment", {}),
+        labels=row["labels"],
+    )
+
+
+class _Reader:
+    """Walks YAML nodes rather than values, because only nodes know their line."""
+
+    def __init__(self, file: str, variables: Mapping[str, str]) -> None:
+        self._file, self._variables = file, variables
+
+    def wrong(self, node: yaml.Node, key: str, problem: str) -> TopologyError:
+        return TopologyError(self._file, node.start_mark.line + 1, key, problem)
+
+    def needed(self, table: dict[str, yaml.Node], key: str, parent: yaml.Node) -> tuple[yaml.Node, str]:
+        if key not in table:
+            raise self.wrong(parent, key, "is missing")
+        return table[key], key
+
+    def mapping(
+        self,
+        node: yaml.Node | None,
+        path: str,
+        *,
+        known: set[str] | None = None,
+        extensions: bool = False,
+    ) -> dict[str, yaml.Node]:
+        """Return key -> YAML node, merge keys (`<<`) resolved, unknown keys refused."""
+        if not isinstance(node, yaml.MappingNode):
+            line = node.start_mark.line + 1 if node else 1
+            raise TopologyError(self._file, line, path, "must be a mapping of keys to values")
+        table: dict[str, yaml.Node] = {}
+        for key_node, item in node.value:
+            key = str(key_node.value)
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                table = {**self.mapping(item, path), **table}
+                continue
+            if known is not None and key not in known and not (extensions and key[:2] == "x-"):
+                where = f"{path}.{key}" if path else key
+                names = ", ".join(sorted(known))
+                raise self.wrong(key_node, where, f"is not known here; known: {names}")
+            table[key] = item
+        return table
+
+    def checked(
+        self, node: yaml.Node, path: str, keys: Mapping[str, tuple[type, bool]]
+    ) -> dict[str, Any]:
+        """Return the values of a mapping, each of the type that its key wants."""
+        table = self.mapping(node, path)
+        row: dict[str, Any] = {}
+        for key, item in table.items():
+            if key not in keys:
+                known = ", ".join(sorted(keys))
+                raise self.wrong(item, f"{path}.{key}", f"is not known here; known: {known}")
+            wanted, _ = keys[key]
+            found = self.value(item, f"{path}.{key}")
+            if not isinstance(found, wanted):
+                kind = {dict: "a mapping", list: "a list", bool: "true or false", str: "a text"}
+                raise self.wrong(item, f"{path}.{key}", f"is {found!r}, expected {kind[wanted]}")
+            row[key] = found
+        for key, (_, is_needed) in keys.items():
+            if is_needed and key not in row:
+                raise self.wrong(node, f"{path}.{key}", "is missing")
+        return row
+
+    def value(self, node: yaml.Node, path: str) -> Any:
+        """Return a plain value with ${VARIABLE:-default} filled in."""
+        if isinstance(node, yaml.MappingNode):
+            return {k: self.value(v, f"{path}.{k}") for k, v in self.mapping(node, path).items()}
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, path) for item in node.value]
+        assert isinstance(node, yaml.ScalarNode)
+        if node.tag == "tag:yaml.org,2002:bool":
+            return node.value.lower() in ("true", "yes", "on")
+
+        def fill(match: re.Match[str]) -> str:
+            name, default = match[1], match[2]
+            found = self._variables.get(name, default)
+            if found is None:
+                raise self.wrong(node, path, f"${{{name}}} has no value and no default")
+            return found
+
+        return _VARIABLE.sub(fill, str(node.value))
