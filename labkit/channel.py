@@ -114,11 +114,10 @@ def daemon(client: DockerClient, container: str, *, timeout: float = 120.0) -> D
         def close(self) -> None:
             self._pool.close()
 
-    node = docker.DockerClient(
-        base_url="http://node", version=API_VERSION, timeout=int(timeout), use_ssh_client=False
-    )
+    # A name that is never looked up: the adapter mounted for it opens the stream.
+    node = docker.DockerClient(base_url="tcp://node:1", version=API_VERSION, timeout=int(timeout))
     node.api.trust_env = False
-    node.api.mount("http://node", Adapter())
+    node.api.mount("http://node:1", Adapter())
     return node
 
 
@@ -206,7 +205,8 @@ class Agent:
                         self._answers.pop(message["id"]).set_result(message)
         except (OSError, ValueError):
             pass
-        for future in [*self._answers.values(), *self._ready.values()]:
+        left: list[Future[Any]] = [*self._answers.values(), *self._ready.values()]
+        for future in left:
             if not future.done():
                 future.set_exception(self._lost())
         self._answers.clear()

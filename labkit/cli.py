@@ -289,7 +289,7 @@ def vm_build(docker: Docker = "26.1") -> None:
     from labkit.progress import Bars
 
     bootstrap.release(docker)
-    print(vm.prepared_disk(docker, Bars()).parent)
+    print(vm.node_disk(docker, Bars()).parent)
 
 
 @vm_app.command("info")

@@ -596,10 +596,10 @@ def _start_node(
             volumes=list(node.volumes),
             host_config=api.create_host_config(
                 privileged=node.privileged,
-                tmpfs={path: "" for path in node.tmpfs},
-                **{"cgroupns": node.cgroup},
+                tmpfs=dict.fromkeys(node.tmpfs, ""),
+                cgroupns="private" if node.cgroup == "private" else "host",
             ),
-            networking_config=api.create_networking_config({network: api.create_endpoint_config()}),
+            networking_config={"EndpointsConfig": {network: {}}},
         )
         api.start(made["Id"])
     except APIError as problem:
@@ -621,13 +621,14 @@ def _log_of(node: Node) -> list[str]:
 
 def _wait_for_node(node: Node) -> None:
     """Wait until the node's daemon answers and holds the app's image."""
-    from docker.errors import DockerException
+    from docker.errors import APIError
+    from requests import ConnectionError
 
     def look() -> tuple[bool, str]:
         try:
             found = node.docker.api.images(APP_IMAGE)
-        except (DockerException, OSError) as problem:
-            return False, f"its daemon does not answer ({type(problem).__name__})"
+        except (APIError, ConnectionError) as problem:
+            return False, f"its daemon does not answer ({problem})"
         return bool(found), f"its daemon answers, the image {APP_IMAGE} is not there yet"
 
     wait_for(
@@ -733,12 +734,12 @@ def _remove(lab: str, engine: engines.Engine) -> None:
     if engine.kind == "vm":
         vm.remove(vm.lab_directory(lab))
         return
-    chosen = {"label": f"{engines.LAB_LABEL}={lab}"}
-    boxes = engine.client.containers.list(all=True, filters=chosen)
+    label = f"{engines.LAB_LABEL}={lab}"
+    boxes = engine.client.containers.list(all=True, filters={"label": label})
     if boxes:
         with ThreadPoolExecutor(len(boxes)) as pool:
             list(pool.map(lambda box: box.remove(v=True, force=True), boxes))
-    for network in engine.client.networks.list(filters=chosen):
+    for network in engine.client.networks.list(filters={"label": label}):
         network.remove()
 
 

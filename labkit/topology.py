@@ -80,6 +80,8 @@ def load(file: Path, *, lab: str, docker: str, nodes: int) -> Topology:
         mark = problem.problem_mark or problem.context_mark
         line = mark.line + 1 if mark else 1
         raise TopologyError(str(file), line, "", f"is not YAML: {problem.problem}") from problem
+    if root is None:
+        raise TopologyError(str(file), 1, "services", "is missing: the file is empty")
     reader = _Reader(str(file), {"LABKIT_LAB": lab, "LABKIT_DOCKER": docker})
     top = reader.mapping(root, "", known={"name", "services", "networks"}, extensions=True)
     services = reader.mapping(*reader.needed(top, "services", root))

@@ -82,10 +82,10 @@ def labs() -> dict[str, str]:
         client = docker.connect()
     except EngineError:
         return found
-    for kind in (client.containers, client.networks):
-        extra = {"all": True} if kind is client.containers else {}
-        for item in kind.list(filters={"label": LAB_LABEL}, **extra):
-            labels = item.attrs.get("Labels") or item.attrs.get("Config", {}).get("Labels") or {}
-            found.setdefault(labels[LAB_LABEL], "docker")
+    chosen: dict[str, str | list[str] | bool] = {"label": LAB_LABEL}
+    for box in client.containers.list(all=True, filters=chosen):
+        found.setdefault(box.labels[LAB_LABEL], "docker")
+    for network in client.networks.list(filters={"label": LAB_LABEL}):
+        found.setdefault(network.attrs["Labels"][LAB_LABEL], "docker")
     client.close()
     return found

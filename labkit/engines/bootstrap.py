@@ -280,7 +280,7 @@ def node_key(docker: str) -> str:
         *wanted.packages,
         *listed(node / "packages"),
         *listed(app / "packages"),
-        *(node / name for name in ("entrypoint", "agent.py", "daemon.json")),
+        *(node / name for name in ("entrypoint", "seed", "agent.py", "daemon.json")),
         app / "server.py",
     )
 
@@ -292,14 +292,15 @@ def node_tar(docker: str, progress: Progress) -> Path:
     if target.exists():
         return target
     app = app_tar(progress)
-    into = "usr/share/labkit usr/local/lib/labkit usr/local/bin etc/docker var/lib/docker"
+    into = "usr/share/labkit/node-test usr/local/lib/labkit usr/local/bin etc/docker var/lib/docker"
     hooks = [
         " && ".join(f'mkdir -p "$1/{path}"' for path in into.split()),
-        f"upload '{app}' /usr/share/labkit/node-test.tar",
+        f"tar-in '{app}' /usr/share/labkit/node-test",
         f"upload '{folder / 'daemon.json'}' /etc/docker/daemon.json",
         f"upload '{folder / 'agent.py'}' /usr/local/lib/labkit/agent.py",
         f"upload '{folder / 'entrypoint'}' /usr/local/bin/labkit-node",
-        'chmod 755 "$1/usr/local/bin/labkit-node"',
+        f"upload '{folder / 'seed'}' /usr/local/lib/labkit/seed",
+        'chmod 755 "$1/usr/local/bin/labkit-node" "$1/usr/local/lib/labkit/seed"',
         *_SMALLER,
     ]
     return make_tar(

@@ -27,6 +27,15 @@ def name(docker: str) -> str:
     return f"labkit/node:{docker}"
 
 
+def config(docker: str) -> dict[str, object]:
+    """Return the image's configuration, as the Dockerfile has it."""
+    return {
+        "Entrypoint": ["/usr/local/bin/labkit-node"],
+        "Volumes": {"/var/lib/docker": {}},
+        "Labels": {KEY_LABEL: bootstrap.node_key(docker)},
+    }
+
+
 def present(client: DockerClient, docker: str) -> bool:
     """Whether the engine has the node image, made from what the repository holds now."""
     from docker.errors import ImageNotFound

@@ -29,12 +29,13 @@ SUITE = "trixie"
 DISK_SIZE = "16G"
 _FILES = ("packages", "modules", "initramfs-init", "init", "daemon.json")
 _CERTIFICATE_DAYS = 1825
+_RECIPE = "1"  # raise it when this file comes to make another machine of the same inputs
 
 
 def key() -> str:
     """Name the machine by everything that goes into it."""
     folder = paths.COMPOSE / "machine"
-    return bootstrap.key_of(SUITE, DISK_SIZE, *(folder / name for name in _FILES), Path(__file__))
+    return bootstrap.key_of(SUITE, DISK_SIZE, *(folder / name for name in _FILES), _RECIPE)
 
 
 def directory() -> Path:
@@ -132,32 +133,37 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _disk(root_tar: Path, out: Path) -> None:
-    """Turn the tar into an ext4 disk without mounting anything.
-
-    As an ordinary user it is unpacked inside a user namespace, so that owners stay what the tar says.
-    """
-    mke2fs, qemu_img = bootstrap.tool("mke2fs"), bootstrap.tool("qemu-img")
+    """Turn the tar into the machine's disk, with what is the machine's own on it."""
     script = """
-set -eu
-mkdir tree
-trap 'rm -rf tree' EXIT
 tar -C tree --numeric-owner --exclude='./dev/*' -xf "$1"
 mkdir -p tree/etc/labkit tree/etc/docker
 cp -r tls/server tree/etc/labkit/tls
-cp "$4/modules" tree/etc/labkit/modules
-cp "$4/daemon.json" tree/etc/docker/daemon.json
-cp "$4/init" tree/sbin/labkit-init
+cp "$2/modules" tree/etc/labkit/modules
+cp "$2/daemon.json" tree/etc/docker/daemon.json
+cp "$2/init" tree/sbin/labkit-init
 chmod 755 tree/sbin/labkit-init
-"$2" -q -t ext4 -E lazy_itable_init=1,lazy_journal_init=1 -m 0 -d tree disk.raw "$3"
+mkdir -p tree/var/lib/docker
 """
-    ours = str(paths.COMPOSE / "machine")
-    argv = ["sh", "-c", script, "labkit", str(root_tar), mke2fs, DISK_SIZE, ours]
+    make_disk(out / "disk.qcow2", script, root_tar, paths.COMPOSE / "machine")
+    shutil.rmtree(out / "tls" / "server")
+
+
+def make_disk(target: Path, script: str, *arguments: Path | str) -> None:
+    """Make an ext4 disk of what a shell script puts into the directory `tree`; mounts nothing.
+
+    The script gets the arguments as $1, $2, …; its current directory is that of `target`. As an
+    ordinary user it runs inside a user namespace, so that owners stay what a tar says.
+    """
+    mke2fs, qemu_img = bootstrap.tool("mke2fs"), bootstrap.tool("qemu-img")
+    format_it = f"{mke2fs} -q -t ext4 -E lazy_itable_init=1,lazy_journal_init=1 -m 0 -d tree disk.raw"
+    whole = f"set -eu\nmkdir tree\ntrap 'rm -rf tree' EXIT\n{script}\n{format_it} {DISK_SIZE}\n"
+    argv = ["sh", "-c", whole, "labkit", *map(str, arguments)]
     if os.geteuid():
         argv = ["unshare", "--map-root-user", "--map-auto", "--", *argv]
+    out = target.parent
     _run(argv, cwd=out)
-    _run([qemu_img, "convert", "-O", "qcow2", "disk.raw", "disk.qcow2"], cwd=out)
+    _run([qemu_img, "convert", "-O", "qcow2", "disk.raw", target.name], cwd=out)
     (out / "disk.raw").unlink()
-    shutil.rmtree(out / "tls" / "server")
 
 
 def _certificates(out: Path) -> None:
