@@ -151,7 +151,7 @@ def down(
         print("nothing to take down")
 
 
-@app.command(context_settings={"allow_interspersed_args": False})
+@app.command()
 def exec(
     node: Annotated[str, typer.Argument(help="A node, as labkit status names it.")],
     command: Annotated[list[str], typer.Argument(metavar="-- CMD…", help="What to run.")],
@@ -166,7 +166,7 @@ def exec(
     found = swarm.get(lab)
     try:
         where = swarm.place_of(found, node, task=task, netns=netns)
-        capture = where.run(command[1:] if command[0] == "--" else command)
+        capture = where.run(command)
     finally:
         found.close()
     if as_json:

@@ -341,7 +341,8 @@ class Lab:
         if row:
             capture = self.manager.run(["docker", "service", "ps", name])
         else:
-            label = ["--label", f"labkit.made-by={made_by}", "--detach"]
+            # Every node has the image, and asking a registry would only end in its time-out.
+            label = ["--label", f"labkit.made-by={made_by}", "--detach", "--no-resolve-image"]
             capture = self.manager.run([*argv[:3], *label, *argv[3:]]).check()
         self.wait_for_tasks(name, replicas)
         return capture

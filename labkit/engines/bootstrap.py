@@ -316,5 +316,5 @@ def node_tar(docker: str, progress: Progress) -> Path:
 _SMALLER = (
     'rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/var/cache/debconf/*-old '
     '"$1"/usr/bin/ctr "$1"/usr/bin/containerd-shim "$1"/usr/bin/containerd-shim-runc-v1 '
-    '"$1"/usr/share/locale',
+    '"$1"/usr/share/locale "$1"/etc/resolv.conf "$1"/etc/hostname',
 )
