@@ -739,9 +739,7 @@ def test_example_gives_the_expected_rows(
     command: str, text: str, expected: list[dict[str, Any]]
 ) -> None:
     found = records(parse(shlex.split(command), text))
-    shown = [
-        {name: row[name] for name in wanted} for row, wanted in zip(found, expected, strict=True)
-    ]
+    shown = [{name: row[name] for name in wanted} for row, wanted in zip(found, expected, strict=True)]
     assert shown == expected
 
 

@@ -152,9 +152,7 @@ def test_release_is_clean(source: Path) -> None:
         "03-answer-why",
         "03-06",
     ]
-    assert all(
-        c.outputs == [] and c.execution_count is None for c in notebook.cells if "outputs" in c
-    )
+    assert all(c.outputs == [] and c.execution_count is None for c in notebook.cells if "outputs" in c)
     assert notebook.metadata == {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},

@@ -66,9 +66,7 @@ class Loads(HTMLParser):
         values = {key: value or "" for key, value in attrs}
         if tag == "meta" and values.get("http-equiv") == "Content-Security-Policy":
             self.policy = values["content"]
-        self.urls += [
-            values[key] for key in ("src", "href", "data") if key in values and tag != "a"
-        ]
+        self.urls += [values[key] for key in ("src", "href", "data") if key in values and tag != "a"]
 
 
 def test_index_tells_everything(results: list[LabResult], tmp_path: Path) -> None:

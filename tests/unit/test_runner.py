@@ -165,9 +165,7 @@ def test_timeout_of_a_check_and_of_another_cell(tmp_path: Path) -> None:
 
 
 def test_a_dead_kernel_is_a_reason(tmp_path: Path) -> None:
-    source = write(
-        tmp_path, code("import os; os._exit(1)") + check("late", "checks.true(True, 'yes')")
-    )
+    source = write(tmp_path, code("import os; os._exit(1)") + check("late", "checks.true(True, 'yes')"))
     result = run(source, tmp_path / "work")
     assert result.error is not None
     assert "the kernel died" in result.error
@@ -213,9 +211,7 @@ def test_bad_markup_is_told_before_anything_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("when", ["in a cell", "in the start-up"])
 def test_ctrl_c_leaves_no_kernel(tmp_path: Path, when: str) -> None:
-    source = write(
-        tmp_path, code("import time; open('ready', 'w').close()") + code("time.sleep(120)")
-    )
+    source = write(tmp_path, code("import time; open('ready', 'w').close()") + code("time.sleep(120)"))
     program = (
         "import sys; from pathlib import Path; from labkit import runner;"
         "runner.run_labs([Path(sys.argv[1])], workdir=Path(sys.argv[2]), env={}, timeout=300)"

@@ -1,0 +1,46 @@
+# All of it lives in .venv and in the user's cache directory; only missing Debian packages need root.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+LABKIT := $(BIN)/labkit
+DOCKER ?= 26.1
+.DEFAULT_GOAL := help
+.PHONY: help setup lab run test matrix lint bench clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.done ## set everything up: Python environment, Debian packages, engine
+	@tools/debian-packages $(BIN)/python
+
+.venv/.done: requirements.lock pyproject.toml
+	@tools/python-environment $(PYTHON)
+	@touch $@
+
+lab: setup ## stand the swarm up and open JupyterLab on the labs
+	@$(LABKIT) status >/dev/null 2>&1 || $(LABKIT) up --docker $(DOCKER)
+	@$(LABKIT) status
+	$(BIN)/jupyter lab --ip 127.0.0.1 labs/release
+
+run: setup ## execute every lab headless; report/index.html shows what was seen
+	$(LABKIT) run --report report
+
+test: setup ## lint and pass every test, on a real swarm
+	@tools/debian-packages $(BIN)/python chromium
+	$(MAKE) --no-print-directory lint
+	$(BIN)/pytest
+
+matrix: setup ## pass the labs on each Docker version, and write tests/matrix.json
+	$(BIN)/python tests/matrix.py
+
+lint: .venv/.done ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup ## time a cold start, side by side with a plain shell script
+	bench/run
+
+clean: ## take every lab down and remove what was built here
+	-$(LABKIT) down --all
+	rm -rf .venv report build

@@ -1,0 +1,54 @@
+"""One real swarm for all live tests: the embedded machine, three nodes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from labkit import swarm
+from labkit.progress import Bars
+
+LAB = "live-tests"
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything in this folder as live."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.live)
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[swarm.Lab]:
+    """The swarm; a failure to get one is a failure, never a skip."""
+    swarm.down(LAB)
+    try:
+        started, _ = swarm.up(LAB, engine="vm", progress=Bars())
+        yield started
+        started.close()
+    finally:
+        swarm.down(LAB)
+
+
+@pytest.fixture(scope="session")
+def hello(lab: swarm.Lab) -> swarm.Lab:
+    """The swarm with the article's service on it."""
+    lab.network("my-overlay")
+    lab.service("hello-a", publish="5000:3000", networks=["my-overlay"], replicas=2)
+    return lab
+
+
+@pytest.fixture
+def labkit() -> Command:
+    """The command, run as a person would; --lab is the live tests' own unless given."""
+
+    def run(*argv: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("labkit")), *argv]
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run
