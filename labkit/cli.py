@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -38,6 +39,8 @@ EngineKind = Annotated[str, typer.Option("--engine", help="auto, docker or vm.")
 
 def main() -> NoReturn:
     """Run the command; a typed error becomes one message and its exit code."""
+    # A polite kill cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(standalone_mode=False)
     except typer.Exit as leaving:  # pragma: no cover - click returns it as a value in most versions

@@ -56,7 +56,8 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         names = ", ".join(known) or "none"
-        super().__init__(f"no {kind} is called {name!r}; there are: {names}", hint=hint)
+        message = f"no {kind} is called {name!r}; there are: {names}"
+        super().__init__(message, hint=hint or "take one of those")
 
 
 class TopologyError(UsageError):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -534,10 +536,23 @@ def up(
             _form(started, managers)
     except BaseException:
         if not keep:
-            with contextlib.suppress(Exception):
+            with _undisturbed(), contextlib.suppress(Exception):
                 _remove(lab, opened)
         raise
     return started, time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Clean up to the end, even where an impatient person presses Ctrl-C once more."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _start_nodes(lab: str, engine: engines.Engine, described: topology.Topology) -> Lab:
@@ -621,23 +636,27 @@ def _log_of(node: Node) -> list[str]:
 
 
 def _wait_for_node(node: Node) -> None:
-    """Wait until the node's daemon answers and holds the app's image."""
+    """Wait until the node's daemon answers and holds the app's image.
+
+    The stream to the daemon waits for its socket, so an error here means that the node has ended.
+    """
     from docker.errors import APIError
-    from requests import ConnectionError
+    from requests import RequestException
 
     def look() -> tuple[bool, str]:
-        try:
-            found = node.docker.api.images(APP_IMAGE)
-        except (APIError, ConnectionError) as problem:
-            return False, f"its daemon does not answer ({problem})"
+        found = node.docker.api.images(APP_IMAGE)
         return bool(found), f"its daemon answers, the image {APP_IMAGE} is not there yet"
 
-    wait_for(
-        f"the Docker daemon of {node.name} with the image {APP_IMAGE}",
-        look,
-        log=lambda: _log_of(node),
-        hint=f"labkit up --keep, then: docker logs {node.container}",
-    )
+    hint = f"labkit up --keep, then: docker logs {node.container}"
+    wanted = f"the Docker daemon of {node.name} with the image {APP_IMAGE}"
+    began = time.monotonic()
+    try:
+        wait_for(wanted, look, log=lambda: _log_of(node), hint=hint)
+    except (APIError, RequestException, OSError) as problem:
+        waited = time.monotonic() - began
+        last = f"{type(problem).__name__}: {problem}"[:300]
+        log = _log_of(node)
+        raise WaitTimeout(wanted, seconds=waited, last=last, log=log, hint=hint) from problem
 
 
 # What a node needs of the kernel, each with a try that changes nothing that stays.

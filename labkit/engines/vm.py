@@ -26,6 +26,7 @@ from labkit.errors import EngineError, SwarmError, WaitTimeout
 from labkit.progress import Progress
 
 if TYPE_CHECKING:
+    import psutil
     from docker import DockerClient
 
 _NETWORK = "192.168.199.0/24"  # Swarm's own pool is 10.0.0.0/8, Docker's begins at 172.17
@@ -286,22 +287,31 @@ def _wait_for_engine(guest: Machine, process: subprocess.Popen[bytes]) -> None:
     )
 
 
-def kill(guest: Machine) -> None:
-    """End a machine's QEMU; what it held is on a layer that goes with it."""
+def remove(directory: Path) -> None:
+    """End the machine of a directory, recorded or not, and remove the directory."""
     import psutil
 
     deadline = time.monotonic() + 20
-    while guest.alive and time.monotonic() < deadline:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            psutil.Process(guest.pid).kill()
+    while (running := _qemus_in(directory)) and time.monotonic() < deadline:
+        for process in running:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         time.sleep(0.02)
-
-
-def remove(directory: Path) -> None:
-    """End the machine of a directory, if it runs, and remove the directory."""
-    if (directory / _RECORD).exists():
-        kill(read(directory))
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _qemus_in(directory: Path) -> list[psutil.Process]:
+    """List the QEMU processes that work in a directory: the record may be missing, they cannot hide."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            at_work = process.status() != psutil.STATUS_ZOMBIE
+            ours = process.name().startswith("qemu-system") and process.cwd() == str(directory)
+            if at_work and ours:
+                found.append(process)
+    return found
 
 
 def lab_directory(lab: str) -> Path:

@@ -1,0 +1,102 @@
+"""Wrong input: one clear message, the next step, the exit code of its kind, and nothing left over."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labkit import paths
+
+BIN = Path(sys.executable).with_name("labkit")
+
+
+def labkit(*argv: str, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the command where no lab runs and no Docker engine answers."""
+    environment = {**os.environ, "LABKIT_HOME": str(home), "DOCKER_HOST": "tcp://127.0.0.1:9", **more}
+    return subprocess.run([BIN, *argv], capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["up", "--nodes", "0"], 2, "0 nodes was asked for; 1 to 20 can be had"),
+        (["up", "--nodes", "40"], 2, "40 nodes was asked for; 1 to 20 can be had"),
+        (["up", "--nodes", "many"], 2, "'--nodes'"),
+        (["up", "--managers", "4"], 2, "4 managers of 3 nodes"),
+        (["up", "--docker", "19.03"], 2, "'19.03'; there are: 20.10, 26.1, 28.5"),
+        (["up", "--engine", "podman"], 2, "'podman'; there are: auto, docker, vm"),
+        (["up", "--engine", "docker"], 3, "no Docker engine answers at tcp://127.0.0.1:9"),
+        (["up", "--lab", "Monday Class"], 2, "'Monday Class' cannot be a lab's name"),
+        (["up", "--compose", "/no/such/file"], 2, "/no/such/file, line 1"),
+        (["status"], 2, "no running lab is called 'default'; there are: none"),
+        (["status", "--lab", "tuesday"], 2, "labkit up --lab tuesday"),
+        (["exec", "node1", "--", "true"], 2, "no running lab is called 'default'"),
+        (["env"], 2, "no running lab"),
+        (["run", "99"], 2, "99"),
+        (["vm", "build", "--docker", "1.12"], 2, "there are: 20.10, 26.1, 28.5"),
+        (["fly"], 2, "fly"),
+    ],
+)
+def test_wrong_input(tmp_path: Path, argv: list[str], code: int, said: str) -> None:
+    done = labkit(*argv, home=tmp_path)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Next step: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_description_of_the_nodes_names_line_and_key(tmp_path: Path) -> None:
+    broken = tmp_path / "swarm.yaml"
+    text = (paths.COMPOSE / "swarm.yaml").read_text()
+    broken.write_text(text.replace("privileged: true", "privileged: perhaps"))
+    done = labkit("up", "--compose", str(broken), home=tmp_path / "home")
+    line = next(i for i, t in enumerate(broken.read_text().splitlines(), 1) if "perhaps" in t)
+    assert done.returncode == 2
+    assert f"line {line}, key 'services.node1.privileged'" in done.stderr
+
+
+def test_down_without_a_lab_is_no_failure(tmp_path: Path) -> None:
+    done = labkit("down", "--all", "--json", home=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"down": []})
+
+
+def test_doctor_says_which_engine_and_why(tmp_path: Path) -> None:
+    done = labkit("doctor", "--json", home=tmp_path)
+    told = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert told["engine"] == "vm"
+    assert "no Docker engine answers" in told["why"]
+    for check in told["checks"]:
+        assert set(check) == {"name", "ok", "detail", "remedy"}
+        assert check["ok"] or check["remedy"] or check["name"] == "accelerator"
+
+
+def test_what_is_missing_comes_with_the_command_that_installs_it() -> None:
+    code = """
+from labkit.engines import bootstrap
+bootstrap.SEARCH_PATH = "/nowhere"
+try:
+    bootstrap.tool("mmdebstrap")
+except Exception as problem:
+    print(problem.exit_code, problem)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("3 the embedded machine needs programs that are not here: mmdebstrap")
+    assert "sudo apt-get install --no-install-recommends mmdebstrap" in done.stdout
+
+
+def test_a_full_disk_is_told_before_anything_is_built() -> None:
+    mount = f"mount -t tmpfs -o size=40m tmpfs /mnt && LABKIT_HOME=/mnt exec {BIN} vm build"
+    user = ["--map-root-user"] if os.geteuid() else []
+    argv = ["unshare", *user, "--mount", "--", "sh", "-c", mount]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "GB free, building needs" in done.stderr
+    assert "LABKIT_HOME" in done.stderr
