@@ -382,6 +382,45 @@ class Lab:
 
         wait_for(f"the containers of {name} to go", look)
 
+    def keep_only(self, *services: str) -> list[str]:
+        """Remove every other service, so that no earlier lab holds a port; returns their names.
+
+        Networks stay: a lab that needs one says so by `network`.
+        """
+        found = [row["Spec"]["Name"] for row in self.manager.docker.api.services()]
+        gone = sorted(name for name in found if name not in services)
+        if gone:
+            with _side_by_side(len(gone)) as pool:
+                list(pool.map(self.remove_service, gone))
+        return gone
+
+    def wait_for_answers(self, service: str, *, port: int = 3000) -> list[Task]:
+        """Wait until every task of a service can be asked at every address it has; returns the tasks.
+
+        A task runs before its app listens and before the other nodes have heard of its addresses. Asked
+        is from the namespaces that balance the load, so that the tasks' own caches stay untouched.
+        """
+        tasks = self.tasks(service)
+
+        def look() -> tuple[bool, str]:
+            asked = []
+            for task in tasks:
+                places = [(task.sandbox, "127.0.0.1")]
+                for network, address in task.addresses.items():
+                    nodes = self.nodes.values() if network == "ingress" else (t.node for t in tasks)
+                    places += [(n.load_balancer(network), address) for n in nodes]
+                asked += [(p, ["curl", "-sS", "-m", "5", f"http://{a}:{port}"]) for p, a in places]
+            silent = [f"{c.place}: {c.stderr.strip()}" for c in self.run_all(asked) if not c.ok]
+            return not silent, "; ".join(silent)
+
+        wait_for(
+            f"the tasks of {service} to answer at port {port}",
+            look,
+            seconds=120,
+            hint=f"labkit exec {self.manager.name} -- docker service ps --no-trunc {service}",
+        )
+        return tasks
+
     def clean(self) -> list[str]:
         """Remove every service and every network that labs made; returns their names."""
         api = self.manager.docker.api

@@ -1,0 +1,202 @@
+"""Plots of the experiments' tables: each takes a DataFrame and returns matplotlib Axes.
+
+Only what was measured is drawn. Colours are those of Okabe and Ito, which colour-blind people tell
+apart, and never stand alone: a word, a shape or a line style says the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+GREEN, VERMILLION, BLUE, ORANGE = "#009E73", "#D55E00", "#0072B2", "#E69F00"
+SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#6E6E6E"
+
+_WIDTH = 9.0  # inches: a notebook's cell, without scaling
+
+
+def _axes(height: float, title: str, *, width: float = _WIDTH) -> Axes:
+    """New axes with the title that says what is seen."""
+    import matplotlib.pyplot as plt
+
+    _, axes = plt.subplots(figsize=(width, height), layout="constrained")
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=12)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return axes
+
+
+def _outcome(group: pd.DataFrame) -> tuple[str, bool]:
+    """A cell's word, and whether every probe in it was answered."""
+    total, reached = len(group), int(group["reached"].sum())
+    if 0 < reached < total:
+        return f"{reached} of {total}", False
+    first = group.iloc[0]
+    if reached:
+        said = str(first.get("answer") or "")
+        return (said if first["protocol"] == "TCP" and 0 < len(said) <= 6 else "answers"), True
+    codes = set(group["code"])
+    return {(28,): "time-out", (7,): "refused"}.get(tuple(codes), "silent"), False
+
+
+def _matrix(
+    df: pd.DataFrame,
+    axes: Axes,
+    *,
+    row: str,
+    columns: Sequence[str],
+    heads: Sequence[str],
+    gap_after: Iterable[int] = (),
+) -> Axes:
+    """Draw one cell for each row label and each combination of the columns: mark, word and colour."""
+    from matplotlib.patches import Rectangle
+
+    rows = list(dict.fromkeys(df[row]))
+    combos = list(dict.fromkeys(df[list(columns)].itertuples(index=False, name=None)))
+    gaps = set(gap_after)
+    at, x = [], 0.0
+    for number in range(len(combos)):
+        at.append(x)
+        x += 1.35 if number in gaps else 1.0
+    for y, name in enumerate(rows):
+        for left, combo in zip(at, combos, strict=True):
+            chosen = df[df[row] == name]
+            for column, value in zip(columns, combo, strict=True):
+                chosen = chosen[chosen[column] == value]
+            if chosen.empty:
+                continue
+            word, good = _outcome(chosen)
+            box: dict[str, Any] = {"edgecolor": "white", "linewidth": 2}
+            if good:
+                box["facecolor"] = GREEN
+            else:
+                box |= {"facecolor": "#FBE3D3", "edgecolor": VERMILLION, "hatch": "///", "linewidth": 1}
+            axes.add_patch(Rectangle((left + 0.03, y + 0.06), 0.94, 0.88, **box))
+            axes.text(
+                left + 0.5,
+                y + 0.5,
+                f"{'✓' if good else '✗'} {word}",
+                ha="center",
+                va="center",
+                fontsize=10,
+                fontweight="bold",
+                color="white" if good else "black",
+                bbox=None if good else {"facecolor": "#FBE3D3", "edgecolor": "none", "pad": 1.5},
+            )
+    axes.set_xlim(-0.05, at[-1] + 1.05)
+    axes.set_ylim(len(rows), 0)
+    axes.set_xticks([left + 0.5 for left in at], heads)
+    axes.set_yticks([y + 0.5 for y in range(len(rows))], [str(name) for name in rows])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelsize=10)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return axes
+
+
+def reach(df: pd.DataFrame, *, title: str = "Who reaches whom") -> Axes:
+    """Draw `experiments.reach`: from each place (row) to each target, network and protocol (column)."""
+    networks = list(dict.fromkeys(df["network"]))
+    groups = [(network, protocol) for network in networks for protocol in ("ICMP", "TCP")]
+    order = {group: number for number, group in enumerate(groups)}
+    ranks = [order[pair] for pair in zip(df["network"], df["protocol"], strict=True)]
+    df = df.assign(group_rank=ranks).sort_values("group_rank", kind="stable")
+    targets = list(dict.fromkeys(df["target"]))
+    # The order of rows is that of the probes, which the sorting by group keeps.
+    heads = [f"to {target}" for _ in groups for target in targets]
+    gaps = [len(targets) * number - 1 for number in range(1, len(groups))]
+    axes = _axes(1.3 + 0.5 * df["place"].nunique(), title)
+    _matrix(df, axes, row="place", columns=["group_rank", "target"], heads=heads, gap_after=gaps)
+    ticks = axes.get_xticks()
+    for number, (network, protocol) in enumerate(groups):
+        mine = ticks[number * len(targets) : (number + 1) * len(targets)]
+        tool = "ping" if protocol == "ICMP" else "curl"
+        axes.annotate(
+            f"{network}: {tool} ({protocol})",
+            (float(sum(mine)) / len(mine), 0),
+            xytext=(0, 24),
+            textcoords="offset points",
+            ha="center",
+            fontsize=11,
+            fontweight="bold",
+            annotation_clip=False,
+        )
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=46)
+    return axes
+
+
+def ports(df: pd.DataFrame, *, title: str = "Which port answers after which step") -> Axes:
+    """Draw `experiments.ports` of several steps: a row a step, a column a port."""
+    found = list(dict.fromkeys(df["port"]))
+    axes = _axes(1.2 + 0.5 * df["step"].nunique(), title)
+    _matrix(df, axes, row="step", columns=["port"], heads=[f"port {port}" for port in found])
+    return axes
+
+
+def drops(df: pd.DataFrame, *, title: str = "TCP packets dropped, by chain") -> Axes:
+    """Draw `experiments.drops`: packets dropped against curls made, a line a chain."""
+    axes = _axes(3.8, title)
+    styles = [(VERMILLION, "o", "-"), (BLUE, "s", "--"), (GREEN, "^", "-."), (PURPLE, "D", ":")]
+    ends: dict[float, list[str]] = {}
+    df = df.sort_values("requests", kind="stable")
+    lines = df.groupby(["place", "chain"], sort=False)
+    for ((place, chain), line), (colour, marker, dash) in zip(lines, styles * 9, strict=False):
+        label = f"{chain} of {str(place).removesuffix(' sandbox')}"
+        axes.plot(
+            line["requests"],
+            line["packets"],
+            color=colour,
+            marker=marker,
+            linestyle=dash,
+            linewidth=2,
+            markersize=8,
+            label=label,
+        )
+        ends.setdefault(float(line["packets"].iloc[-1]), []).append(label)
+    right = float(df["requests"].max())
+    for height, labels in ends.items():
+        axes.annotate(
+            "\n".join(labels),
+            (right, height),
+            xytext=(12, 0),
+            textcoords="offset points",
+            va="bottom" if len(labels) > 2 else "center",
+            fontsize=10,
+            annotation_clip=False,
+        )
+    axes.set_xlabel("curls from the source to the target")
+    axes.set_ylabel("packets counted by DROP rules for TCP")
+    axes.set_xticks(sorted(set(df["requests"])))
+    axes.set_xlim(-0.1, right * 1.02 + 0.1)
+    axes.set_ylim(bottom=-0.4)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(loc="upper left", frameon=False, fontsize=10)
+    return axes
+
+
+def plumbing(df: pd.DataFrame, *, title: str = "What each network has for one path") -> Axes:
+    """Draw `experiments.plumbing`: for each piece, how many each network has."""
+    from matplotlib.ticker import MaxNLocator
+
+    pieces = list(dict.fromkeys(df["piece"]))[::-1]
+    networks = list(dict.fromkeys(df["network"]))
+    axes = _axes(1.2 + 0.75 * len(pieces), title)
+    looks = [(ORANGE, "///"), (BLUE, ""), (GREEN, "..")]
+    height = 0.8 / len(networks)
+    for number, (network, (colour, hatch)) in enumerate(zip(networks, looks, strict=False)):
+        mine = df[df["network"] == network].set_index("piece")["count"]
+        for y, piece in enumerate(pieces):
+            count = int(mine[piece])
+            middle = y + 0.4 - height * (number + 0.5)
+            axes.barh(middle, count, height * 0.9, color=colour, hatch=hatch, edgecolor="white")
+            axes.text(count + 0.06, middle, f"{count}  on {network}", va="center", fontsize=10)
+    axes.set_yticks(range(len(pieces)), pieces)
+    axes.tick_params(length=0, labelsize=10)
+    axes.set_xlim(0, float(df["count"].max()) * 1.3 + 0.5)
+    axes.set_xlabel("how many were found")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return axes
