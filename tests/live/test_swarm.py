@@ -119,14 +119,18 @@ def test_only_loopback_listens_and_only_with_our_certificate(lab: swarm.Lab) -> 
     listening = [c.laddr for c in psutil.Process(machine.pid).net_connections() if c.status == "LISTEN"]
     assert [(a.ip, a.port) for a in listening] == [("127.0.0.1", machine.port)]
     context = ssl.create_default_context(cafile=str(Path(machine.tls) / "ca.pem"))
-    with (
-        socket.create_connection(("127.0.0.1", machine.port), timeout=20) as plain,
-        pytest.raises(ssl.SSLError),
-        context.wrap_socket(plain, server_hostname="127.0.0.1") as stream,
-    ):
-        # TLS 1.3 tells a client without a certificate at its first read.
-        stream.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-        stream.recv(100)
+
+    def ask_without_a_certificate() -> bytes:
+        with (
+            socket.create_connection(("127.0.0.1", machine.port), timeout=20) as plain,
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as stream,
+        ):
+            # TLS 1.3 tells a client without a certificate at its first read.
+            stream.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            return stream.recv(100)
+
+    with pytest.raises(ssl.SSLError):
+        ask_without_a_certificate()
 
 
 def test_an_ordinary_client_sees_the_nodes(
