@@ -300,3 +300,71 @@ def plumbing(source: Task, target: Task, *, networks: Sequence[str] = ("ingress"
             row = {"node": source.node.name, "place": place, "network": network, "piece": piece}
             rows.append({**row, "count": len(found), "found": found[0].strip() if found else None})
     return pd.DataFrame(rows)
+
+
+def neighbour(
+    source: Task,
+    target: Task,
+    *,
+    network: str = "ingress",
+    port: int = _TASK_PORT,
+    timeout_s: float = 4.0,
+) -> pd.DataFrame:
+    """Curl and ping a target without, with a learned and with a permanent neighbour entry: a row each.
+
+    tcpdump watches meanwhile, in the source's network namespace, what leaves for the target. The entry
+    is taken away at the end.
+
+    node            str     the source's node
+    place           str     the source
+    trial           int     from 1, in the order in which they were made
+    entry           str     none, learned (by ping), by hand (permanent, the right MAC address)
+    state           str     of the entry before the probe, as `ip neigh` says it; absent: no entry
+    tool            str     curl or ping
+    argv            str
+    code            int
+    timed_out       bool
+    reached         bool
+    seconds         float
+    answer          str
+    stderr          str
+    arp_frames      int     ARP requests that left
+    icmp_frames     int
+    tcp_frames      int
+    """
+    import pandas as pd
+
+    mine, other = source.addresses[network], target.addresses[network]
+    links = source.run(["ip", "addr"]).check().table
+    device = str(links[links["address"] == mine]["interface"].iloc[0])
+    links = target.run(["ip", "addr"]).check().table
+    mac = str(links[links["address"] == other]["mac"].iloc[0])
+    forget = ["ip", "neigh", "flush", "to", other, "nud", "all"]
+    by_hand = ["ip", "neigh", "replace", other, "lladdr", mac, "dev", device, "nud", "permanent"]
+    watching = ["tcpdump", "-n", "-l", "--immediate-mode", "-i", "any"]
+    watching += ["src", mine, "and", "dst", other]
+    tools = {
+        "curl": _curl(f"http://{other}:{port}", timeout_s),
+        "ping": _ping(other, timeout_s),
+    }
+    rows: list[dict[str, object]] = []
+    try:
+        for entry in ("none", "learned", "by hand"):
+            for tool, argv in tools.items():
+                source.sandbox.run(forget)
+                if entry == "learned":
+                    source.run(tools["ping"])
+                elif entry == "by hand":
+                    source.sandbox.run(by_hand).check()
+                neighbours = source.run(["ip", "neigh"]).check().table
+                states = neighbours[neighbours["address"] == other]["state"]
+                with source.sandbox.watch(watching) as wire:
+                    capture = source.run(argv)
+                left = list(wire.result().table["protocol"])
+                row = {"node": source.node.name, "place": source.name, "trial": len(rows) + 1}
+                row |= {"entry": entry, "state": states.iloc[0] if len(states) else None, "tool": tool}
+                frames = {f"{kind.lower()}_frames": left.count(kind) for kind in ("ARP", "ICMP", "TCP")}
+                rows.append({**row, **_probe(capture), **frames})
+    finally:
+        source.sandbox.run(forget)
+    return pd.DataFrame(rows)

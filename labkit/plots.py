@@ -200,3 +200,53 @@ def plumbing(df: pd.DataFrame, *, title: str = "What each network has for one pa
     axes.set_xlabel("how many were found")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return axes
+
+
+def neighbour(
+    df: pd.DataFrame, *, title: str = "What leaves the container, and what comes of it"
+) -> Axes:
+    """Draw `experiments.neighbour`: frames that left, by protocol, for each entry and tool."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes = _axes(1.4 + 0.45 * len(df), title)
+    looks = [("arp_frames", "ARP", ORANGE, "///"), ("icmp_frames", "ICMP", SKY, "")]
+    looks += [("tcp_frames", "TCP", PURPLE, "..")]
+    most = float(df[[name for name, *_ in looks]].sum(axis=1).max())
+    for y, (_, row) in enumerate(df.iterrows()):
+        left = 0.0
+        for name, label, colour, hatch in looks:
+            count = int(row[name])
+            known = label in axes.get_legend_handles_labels()[1]
+            axes.barh(
+                y,
+                count,
+                0.7,
+                left=left,
+                color=colour,
+                hatch=hatch,
+                edgecolor="white",
+                label=None if known else label,
+            )
+            left += count
+        reached = bool(row["reached"])
+        said = "answered" if reached else "no answer"
+        nothing = "nothing left; " if not left else ""
+        axes.text(
+            left + most * 0.02 + 0.02,
+            y,
+            f"{nothing}{'✓' if reached else '✗'} {said}",
+            va="center",
+            fontsize=10,
+            fontweight="bold",
+            color=GREEN if reached else VERMILLION,
+        )
+    names = {"none": "no entry", "learned": "entry learned", "by hand": "entry by hand"}
+    heads = [f"{names[entry]}: {tool}" for entry, tool in zip(df["entry"], df["tool"], strict=True)]
+    axes.set_yticks(range(len(df)), heads)
+    axes.invert_yaxis()
+    axes.tick_params(length=0, labelsize=10)
+    axes.set_xlim(0, max(most, 1) * 1.35)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("frames that left for the target, seen by tcpdump")
+    axes.legend(loc="lower right", frameon=False, fontsize=10)
+    return axes
