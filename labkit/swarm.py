@@ -44,6 +44,9 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _READY_SECONDS = 300.0
 _COMMAND_SECONDS = 120.0  # how long one command on a node may take
 _PAUSE = 0.2  # between two looks at something that has to become true
+# The kernel hands packets to tcpdump in blocks, up to a second late; those still in a block are lost
+# when it is interrupted.
+_LAST_PACKETS = 1.5
 
 
 def wait_for(
@@ -101,6 +104,7 @@ class Place:
         self.node.agent.wait_ready(number, _COMMAND_SECONDS)
         try:
             yield running
+            time.sleep(_LAST_PACKETS)
         finally:
             self.node.agent.stop(number)
             running.result()

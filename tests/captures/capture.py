@@ -8,13 +8,14 @@ Run by hand, on a lab that may be used up: every service and network in it is re
     git diff tests/captures          # read the goldens against the text by eye
 
 The folder is the nodes' Docker version; a file is `<tool>--<place>-<case>.txt`: the argv on its first
-line, then the standard output, unedited. The order below matters: traffic comes first, so that counters,
+line, then the standard output, unedited. The order matters: traffic comes first, so that counters,
 neighbours and flows have something to show, and a tool is asked while what it shows goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -125,7 +126,14 @@ def stand_up(lab: Lab) -> Spots:
 
 def names(spots: Spots) -> Iterator[Wanted]:
     """Ask the embedded DNS; every question has an end, for Docker 20.10 answers some with silence."""
-    for case, name in (("service", SERVICE), ("tasks", f"tasks.{SERVICE}"), ("nobody", NOBODY)):
+    asked = {
+        "service": SERVICE,
+        "tasks": f"tasks.{SERVICE}",
+        "nobody": NOBODY,
+        # One with a dot is always asked upstream, of which there is none.
+        "stranger": f"{NOBODY}.example",
+    }
+    for case, name in asked.items():
         patient = ["-timeout=2", "-retry=0"]
         yield want(f"nslookup--task-{case}", spots.a.place, ["nslookup", *patient, name])
         once = ["+time=2", "+tries=1"]
@@ -188,11 +196,10 @@ def interfaces(spots: Spots) -> Iterator[Wanted]:
         "lb": spots.lb,
     }
     for where, place in spread.items():
-        for case, options in (("text", ()), ("brief", ("-br",)), ("json", ("-j",))):
-            yield want(f"ip-addr--{where}-{case}", place, ["ip", *options, "addr"])
-        for case, options in (("text", ()), ("json", ("-j",))):
-            yield want(f"ip-neigh--{where}-{case}", place, ["ip", *options, "neigh"])
-            yield want(f"ip-route--{where}-{case}", place, ["ip", *options, "route"])
+        yield want(f"ip-addr--{where}-brief", place, "ip -br addr")
+        for case, options in (("text", ""), ("json", "-j")):
+            for what in ("addr", "neigh", "route"):
+                yield want(f"ip-{what}--{where}-{case}", place, f"ip {options} {what}")
     yield want("ip-addr--node-text", spots.node, "ip addr")
     yield want("ip-addr--node-one-line", spots.node, "ip -o -4 addr")
     yield want("ip-neigh--sandbox-counted", sandbox, "ip -s neigh")
@@ -201,18 +208,19 @@ def interfaces(spots: Spots) -> Iterator[Wanted]:
     yield want("ip-route--task-get", task, ["ip", "route", "get", there])
     yield want("ip-link--task-json", task, "ip -j link")
     yield want("ip-link--node-json", spots.node, "ip -j link")
-    for case, options in (
-        ("text", ()),
-        ("json", ("-j",)),
-        ("details", ("-d",)),
-        ("details-json", ("-d", "-j")),
-        ("counted", ("-s",)),
-        ("counted-json", ("-s", "-j")),
-        ("brief", ("-br",)),
-    ):
-        yield want(f"ip-link--overlay-{case}", overlay, ["ip", *options, "link"])
-    for case, options in (("text", ()), ("json", ("-j",)), ("counted", ("-s",))):
-        command = ["bridge", *options, "fdb", "show", "dev", "vxlan0"]
+    forms = {
+        "text": "",
+        "json": "-j",
+        "details": "-d",
+        "details-json": "-d -j",
+        "counted": "-s",
+        "counted-json": "-s -j",
+        "brief": "-br",
+    }
+    for case, options in forms.items():
+        yield want(f"ip-link--overlay-{case}", overlay, f"ip {options} link")
+    for case, options in (("text", ""), ("json", "-j"), ("counted", "-s")):
+        command = f"bridge {options} fdb show dev vxlan0"
         yield want(f"bridge-fdb--overlay-vxlan0-{case}", overlay, command)
     yield want("bridge-fdb--overlay-all", overlay, "bridge fdb show")
     yield want("bridge-fdb--overlay-all-json", overlay, "bridge -j fdb show")
@@ -253,8 +261,8 @@ def flows(spots: Spots) -> Iterator[Wanted]:
 
 def transfers(spots: Spots) -> list[Running]:
     """Begin transfers that last for some seconds, by the name and through the routing mesh."""
-    slow = ["curl", "-s", "-o", "/dev/null", "-m", "25", "--limit-rate", "20k"]
-    return [
+    slow = ["curl", "-s", "-o", "/dev/null", "-m", "40", "--limit-rate", "20k"]
+    begun = [
         place.start([*slow, f"{address}/bytes/50000000"])
         for place, address in (
             (spots.a.place, f"http://{SERVICE}:{TARGET}"),
@@ -263,6 +271,13 @@ def transfers(spots: Spots) -> list[Running]:
             (spots.node, f"http://127.0.0.1:{PUBLISHED}"),
         )
     ]
+
+    def look() -> tuple[bool, str]:
+        shown = [place.run("ipvsadm -lnc").stdout for place in (spots.lb, spots.ingress_sbox)]
+        return all(text.count("ESTABLISHED") == 2 for text in shown), "\n".join(shown)
+
+    swarm.wait_for("two transfers each by name and through the mesh", look, seconds=30)
+    return begun
 
 
 def packets(folder: Folder, spots: Spots) -> None:
@@ -276,11 +291,12 @@ def packets(folder: Folder, spots: Spots) -> None:
         ("tcpdump--sandbox-names", a.sandbox, ["tcpdump", "-ni", "lo", "udp"]),
         ("tcpdump--overlay-arp-e", spots.overlay, ["tcpdump", "-nei", "br0", "arp"]),
         ("tcpdump--node-vxlan", spots.node, ["tcpdump", "-ni", "eth0", *vxlan]),
-        ("tcpdump--node-vxlan-e", spots.node, ["tcpdump", "-neni", "eth0", "-tt", *vxlan]),
+        ("tcpdump--node-vxlan-e", spots.node, ["tcpdump", "-nttei", "eth0", *vxlan]),
         ("tcpdump--node-vxlan-any", spots.node, ["tcpdump", "-ni", "any", *vxlan]),
     ]
     a.sandbox.run(["ip", "neigh", "flush", "all"])
-    with watch_all([(place, argv) for _, place, argv in watched]) as all_running:
+    with contextlib.ExitStack() as stack:
+        all_running = [stack.enter_context(place.watch(argv)) for _, place, argv in watched]
         a.run(["curl", "-s", f"http://{there}:{TARGET}/"]).check()
         a.run(["nslookup", "-timeout=2", "-retry=0", SERVICE]).check()
         a.run(["ping", "-c", "1", there]).check()
