@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from labkit import paths, release, report, runner, swarm
-
-from .conftest import LAB
+from tests.conftest import LAB
 
 SOURCES = release.find_labs(paths.REPOSITORY / "labs" / "source")
 

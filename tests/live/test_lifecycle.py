@@ -17,8 +17,7 @@ from labkit import paths, swarm
 from labkit.engines import vm
 from labkit.engines.docker import refuse_unfit
 from labkit.errors import EngineError
-
-from .conftest import LAB, Command
+from tests.conftest import LAB, Command
 
 BIN = Path(sys.executable).with_name("labkit")
 

@@ -15,8 +15,7 @@ import pytest
 from labkit import parsers, swarm
 from labkit.engines import vm
 from labkit.errors import SwarmError, UnknownNameError, UsageError
-
-from .conftest import LAB, Command
+from tests.conftest import LAB, Command
 
 
 def test_every_node_is_ready_and_of_the_version_that_was_asked_for(lab: swarm.Lab) -> None:

@@ -1,4 +1,4 @@
-"""One real swarm for all live tests: the embedded machine, three nodes."""
+"""One real swarm for every test that needs one: the embedded machine, three nodes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything in this folder as live."""
+    """Mark what stands on the swarm, by the folder that it is in."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if item.path.parent.name in ("live", "browser"):
             item.add_marker(pytest.mark.live)
 
 
