@@ -37,25 +37,30 @@ Docker = Annotated[str, typer.Option("--docker", help="Docker version of the nod
 EngineKind = Annotated[str, typer.Option("--engine", help="auto, docker or vm.")]
 
 
+class _Stopped(BaseException):
+    """Ctrl-C or a polite kill. Not KeyboardInterrupt, which typer turns into a bare exit code."""
+
+
+def _stop(*_: object) -> NoReturn:
+    raise _Stopped
+
+
 def main() -> NoReturn:
     """Run the command; a typed error becomes one message and its exit code."""
-    # A polite kill cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
     try:
-        app(standalone_mode=False)
-    except typer.Exit as leaving:  # pragma: no cover - click returns it as a value in most versions
-        sys.exit(leaving.exit_code)
-    except typer.Abort:
-        _fail("stopped by Ctrl-C; what was half made has been taken down", 130)
-    except KeyboardInterrupt:
+        code = app(standalone_mode=False)
+    except _Stopped:
         _fail("stopped by Ctrl-C; what was half made has been taken down", 130)
     except LabkitError as problem:
         _fail(str(problem), problem.exit_code)
     except Exception as problem:
+        # typer's own errors, of wrong use, have a message made for people.
         if not hasattr(problem, "format_message"):
             raise
         _fail(f"{problem.format_message()}\nNext step: labkit --help", 2)
-    sys.exit(0)
+    sys.exit(code or 0)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -6,10 +6,12 @@ A row is one probe or one count. Where a row is a probe it has `place`, `argv`, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit import probes, swarm
+from labkit.errors import SwarmError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -368,3 +370,191 @@ def neighbour(
     finally:
         source.sandbox.run(forget)
     return pd.DataFrame(rows)
+
+
+# --- Whose address it is, and who answers for it (labs 05 and 06) ---------------------------------
+
+
+def owners(lab: Lab) -> pd.DataFrame:
+    """Who has which address in the swarm, as its managers and nodes tell it: a row an address.
+
+    network    str    ingress, an overlay, docker_gwbridge
+    address    str    IPv4
+    owner      str    a task, `virtual IP of …`, `load balancer of …` a node, or the network's gateway
+    """
+    import pandas as pd
+
+    api = lab.manager.docker.api
+    rows: dict[tuple[str, str], str] = {}
+    names: dict[str, str] = {}
+    for node in lab.nodes.values():
+        for network in node.docker.api.networks():
+            names[network["Id"]] = network["Name"]
+            if network["Driver"] not in ("overlay", "bridge"):
+                continue
+            for config in (network["IPAM"] or {}).get("Config") or ():
+                if config.get("Gateway"):
+                    gateway = config["Gateway"].split("/")[0]
+                    rows[network["Name"], gateway] = "the network's gateway"
+            if network["Driver"] == "overlay":
+                ends = node.docker.api.inspect_network(network["Id"])["Containers"] or {}
+                for key, end in ends.items():
+                    if key == "ingress-sbox" or key.startswith("lb-"):
+                        address = end["IPv4Address"].split("/")[0]
+                        rows[network["Name"], address] = f"load balancer of {node.name}"
+    for service in api.services():
+        name = service["Spec"]["Name"]
+        for virtual in service.get("Endpoint", {}).get("VirtualIPs") or ():
+            if virtual.get("Addr"):
+                key = names.get(virtual["NetworkID"], "?"), virtual["Addr"].split("/")[0]
+                rows[key] = f"virtual IP of {name}"
+        for task in lab.tasks(name):
+            for network_name, address in task.addresses.items():
+                rows[network_name, address] = task.name
+    table = [{"network": n, "address": a, "owner": owner} for (n, a), owner in sorted(rows.items())]
+    return pd.DataFrame(table, columns=["network", "address", "owner"])
+
+
+def neighbours(lab: Lab, looks: Mapping[str, Capture]) -> pd.DataFrame:
+    """Several named looks at `ip neigh`, with the owner of each address: a row an entry.
+
+    node         str
+    place        str         where it was looked
+    look         category    the look's name; in order, and there also where the look found nothing
+    address      str         IPv4 of the neighbour
+    network      str         the network that the address belongs to
+    owner        str         as in `owners`; absent where nobody in the swarm has it
+    interface    str
+    mac          str         absent while INCOMPLETE or FAILED
+    state        str         PERMANENT, REACHABLE, STALE, DELAY, PROBE, INCOMPLETE, FAILED
+    """
+    import pandas as pd
+
+    tables = [capture.check().table.assign(look=look) for look, capture in looks.items()]
+    found = pd.concat(tables, ignore_index=True)
+    found = found.merge(owners(lab), on="address", how="left")
+    found["look"] = pd.Categorical(found["look"], categories=list(looks), ordered=True)
+    columns = ["node", "place", "look", "address", "network", "owner", "interface", "mac", "state"]
+    return found[columns].sort_values(["look", "address"], kind="stable", ignore_index=True)
+
+
+def link_of(place: Place, address: str) -> str:
+    """Return the name of the interface that has an address; raises SwarmError."""
+    links = place.run(["ip", "-4", "addr"]).check().table
+    found = links[links["address"] == address]["interface"]
+    if found.empty:
+        raise SwarmError(f"no interface of {place.label} has the address {address}")
+    return str(found.iloc[0])
+
+
+def frames(
+    lab: Lab,
+    source: Task,
+    target: Task,
+    *,
+    network: str = "my-overlay",
+    pings: int = 3,
+    trials: int = 1,
+) -> pd.DataFrame:
+    """Empty both tasks' neighbour caches, ping, and record every frame at three spots: a row a frame.
+
+    The spots are both tasks' interfaces on the network, and the wire between the nodes: VXLAN packets
+    (UDP port 4789) at the source's node, of any network.
+
+    node           str      where it was recorded
+    spot           category the source's name, `wire`, the target's name
+    trial          int      from 1
+    time_s         float    seconds since midnight on that node
+    kind           str      ARP, ICMP or other; on the wire, of the frame inside VXLAN
+    source         str      IPv4; for ARP the one that speaks
+    destination    str      IPv4; for an ARP request the one that is wanted
+    info           str      what tcpdump says of it
+    vni            int      VXLAN network identifier, on the wire
+    """
+    import pandas as pd
+
+    dump = ["tcpdump", "-n", "-l", "--immediate-mode", "-i"]
+    uplink = link_of(source.node.place, source.node.address)
+    spots = {
+        task.name: (task.sandbox, [*dump, link_of(task.sandbox, task.addresses[network])])
+        for task in (source, target)
+    }
+    spots["wire"] = (source.node.place, [*dump, uplink, "udp", "port", "4789"])
+    order = [source.name, "wire", target.name]
+    tables = []
+    for trial in range(1, trials + 1):
+        with contextlib.ExitStack() as stack:
+            watched = {
+                spot: stack.enter_context(place.watch(argv)) for spot, (place, argv) in spots.items()
+            }
+            flush = ["ip", "neigh", "flush", "all"]
+            for emptied in lab.run_all([(task.sandbox, flush) for task in (source, target)]):
+                emptied.check()
+            argv = ["ping", "-n", "-c", str(pings), "-i", "0.5", "-W", "5"]
+            source.run([*argv, target.addresses[network]]).check()
+            # Whoever records may be a moment behind: the last of it must be on its way by now.
+            source.run(["ip", "neigh"])
+        for spot in order:
+            seen = watched[spot].result().table
+            inner = "inner_" if spot == "wire" else ""
+            names = {inner + name: name for name in ("protocol", "source", "destination", "info")}
+            part = seen[["node", "time_s", "vni", *names]].rename(columns=names)
+            part.insert(1, "spot", [spot] * len(part))
+            part.insert(2, "trial", [trial] * len(part))
+            tables.append(part)
+    found = pd.concat(tables, ignore_index=True)
+    found["spot"] = pd.Categorical(found["spot"], categories=order, ordered=True)
+    found["kind"] = found["protocol"].where(found["protocol"].isin(["ARP", "ICMP"]), "other")
+    columns = ["node", "spot", "trial", "time_s", "kind", "source", "destination", "info", "vni"]
+    return found[columns]
+
+
+def lookups(
+    lab: Lab,
+    sources: Iterable[Task | Place],
+    names: Sequence[str],
+    *,
+    trials: int = 1,
+    timeout_s: int = 2,
+) -> pd.DataFrame:
+    """Ask the DNS for every name from every place, again and again: a row an address that was given.
+
+    A question that got no address has one row. The questions of one trial are asked side by side.
+
+    node             str
+    place            str    where it was asked
+    name             str    the name that was asked for
+    trial            int    from 1
+    status           str    NOERROR, NXDOMAIN, SERVFAIL, REFUSED, or TIMEOUT: nobody replied
+    position         int    of the address in the reply, from 1; absent: no address
+    answer           str    IPv4; absent: no address
+    owner            str    as in `owners`
+    ttl_s            int    seconds that the answer may be kept
+    server           str    who replied
+    query_time_ms    int
+    """
+    import pandas as pd
+
+    places = [_place(source) for source in sources]
+    dig = ["dig", f"+time={timeout_s}", "+tries=1", "+nosearch"]
+    asked = [
+        (place, name, trial) for trial in range(1, trials + 1) for place in places for name in names
+    ]
+    captures = lab.run_all([(place, [*dig, name, "A"]) for place, name, _ in asked])
+    known = owners(lab)
+    who = dict(zip(known["address"], known["owner"], strict=True))
+    rows: list[dict[str, Any]] = []
+    for (place, name, trial), capture in zip(asked, captures, strict=True):
+        replies = capture.table
+        given = replies[replies["type"] == "A"]
+        fixed = {"node": place.node.name, "place": place.label, "name": name, "trial": trial}
+        fixed |= {"status": replies["status"].iloc[0] if len(replies) else "TIMEOUT"}
+        for position, reply in enumerate(given.to_dict("records"), 1):
+            said = {key: reply[key] for key in ("answer", "ttl_s", "server", "query_time_ms")}
+            rows.append(fixed | {"position": position, "owner": who.get(reply["answer"])} | said)
+        if given.empty:
+            rows.append(fixed)
+    columns = ["node", "place", "name", "trial", "status", "position", "answer", "owner", "ttl_s"]
+    found = pd.DataFrame(rows, columns=[*columns, "server", "query_time_ms"])
+    whole = ["position", "ttl_s", "query_time_ms"]
+    return found.astype(dict.fromkeys(whole, "Int64"))

@@ -250,3 +250,178 @@ def neighbour(
     axes.set_xlabel("frames that left for the target, seen by tcpdump")
     axes.legend(loc="lower right", frameon=False, fontsize=10)
     return axes
+
+
+# --- Who answers ARP, and what a name stands for (labs 05 and 06) ---------------------------------
+
+_STATES = {
+    "PERMANENT": (BLUE, "D"),
+    "REACHABLE": (GREEN, "o"),
+    "DELAY": (GREEN, "v"),
+    "PROBE": (GREEN, "v"),
+    "STALE": (ORANGE, "s"),
+    "FAILED": (VERMILLION, "X"),
+    "INCOMPLETE": (VERMILLION, "X"),
+}
+
+
+def _last_number(address: object) -> tuple[int, ...]:
+    return tuple(int(part) for part in str(address).split("."))
+
+
+def neighbours(df: pd.DataFrame, *, title: str = "What the neighbour table held") -> Axes:
+    """Draw `experiments.neighbours`: looks from left to right, a row an address, a mark an entry."""
+    looks = list(df["look"].cat.categories)
+    told = {
+        row.address: f"{row.address}  {row.owner}\n{row.network}"
+        for row in df.astype({"owner": object}).fillna({"owner": "?"}).itertuples()
+    }
+    addresses = sorted(told, key=_last_number, reverse=True)
+    axes = _axes(1.4 + 0.62 * max(len(addresses), 1), title)
+    for row in df.itertuples():
+        x, y = looks.index(row.look), addresses.index(row.address)
+        colour, marker = _STATES.get(str(row.state), (GREY, "o"))
+        axes.plot(x, y, marker=marker, color=colour, markersize=13, linestyle="none")
+        axes.annotate(
+            str(row.state),
+            (x, y),
+            xytext=(12, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+        )
+    filled = set(df["look"])
+    for x, look in enumerate(looks):
+        if look not in filled:
+            middle = (len(addresses) - 1) / 2
+            axes.text(x, middle, "empty", ha="center", va="center", fontsize=11, color=GREY)
+    axes.set_xticks(range(len(looks)), [str(look) for look in looks])
+    axes.set_yticks(range(len(addresses)), [told[address] for address in addresses])
+    axes.set_xlim(-0.4, len(looks) - 0.2)
+    axes.set_ylim(-0.6, max(len(addresses), 1) - 0.4)
+    axes.tick_params(length=0, labelsize=10)
+    axes.grid(axis="y", alpha=0.25)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    axes.xaxis.tick_top()
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=14)
+    return axes
+
+
+def frames(df: pd.DataFrame, *, title: str = "Frames seen at each spot, by kind") -> Axes:
+    """Draw `experiments.frames`: how many frames of each kind were recorded at each spot."""
+    from matplotlib.ticker import MaxNLocator
+
+    spots = list(df["spot"].cat.categories)
+    counts = df.groupby(["spot", "kind"], observed=False).size()
+    kinds = [("ARP", ORANGE, "///"), ("ICMP", BLUE, ""), ("other", GREY, "..")]
+    kinds = [kind for kind in kinds if kind[0] != "other" or kind[0] in set(df["kind"])]
+    axes = _axes(1.2 + 0.42 * len(spots) * len(kinds), title)
+    height = 0.8 / len(kinds)
+    for number, (kind, colour, hatch) in enumerate(kinds):
+        for y, spot in enumerate(reversed(spots)):
+            count = int(counts.get((spot, kind), 0))
+            middle = y + 0.4 - height * (number + 0.5)
+            axes.barh(middle, count, height * 0.9, color=colour, hatch=hatch, edgecolor="white")
+            axes.text(
+                count,
+                middle,
+                f"  {count} {kind}",
+                va="center",
+                fontsize=10,
+                fontweight="normal" if count else "bold",
+            )
+    where = {spot: f"the wire:\nVXLAN at {_node_of(df, spot)}" for spot in spots if spot == "wire"}
+    where |= {spot: f"at {spot}\non {_node_of(df, spot)}" for spot in spots if spot != "wire"}
+    axes.set_yticks(range(len(spots)), [where[spot] for spot in reversed(spots)])
+    axes.tick_params(length=0, labelsize=10)
+    axes.set_xlim(0, max(float(counts.max()), 1.0) * 1.15)
+    axes.set_xlabel("frames recorded")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return axes
+
+
+def _node_of(df: pd.DataFrame, spot: str) -> str:
+    nodes = df[df["spot"] == spot]["node"]
+    return str(nodes.iloc[0]) if len(nodes) else "its node"
+
+
+def lookups(df: pd.DataFrame, *, title: str = "Which addresses each name gave") -> Axes:
+    """Draw `experiments.lookups` of several trials: a panel a name, a dot an address in a reply."""
+    import matplotlib.pyplot as plt
+
+    given = df[df["answer"].notna()]
+    names = list(dict.fromkeys(df["name"]))
+    owner = dict(zip(given["answer"], given["owner"].astype(object), strict=True))
+    addresses = sorted(owner, key=_last_number, reverse=True)
+    figure, panels = plt.subplots(
+        1,
+        len(names),
+        figsize=(_WIDTH, 1.7 + 0.55 * max(len(addresses), 1)),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, name in zip(panels[0], names, strict=True):
+        mine = given[given["name"] == name]
+        for row in mine.itertuples():
+            y = addresses.index(row.answer)
+            first = row.position == 1
+            axes.plot(
+                row.trial,
+                y,
+                marker="o",
+                markersize=10,
+                color=BLUE,
+                markerfacecolor=BLUE if first else "white",
+                linestyle="none",
+            )
+        axes.set_title(f"{name}", fontsize=11, fontfamily="monospace")
+        axes.set_xlabel("question number")
+        axes.set_xlim(0.3, float(df["trial"].max()) + 0.7)
+        axes.set_ylim(-0.6, len(addresses) - 0.4)
+        axes.grid(axis="y", alpha=0.3)
+        axes.tick_params(axis="y", length=0)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        if mine.empty:
+            axes.text(0.5, 0.5, "no address", ha="center", transform=axes.transAxes, color=GREY)
+    left: Axes = panels[0][0]
+    left.set_yticks(range(len(addresses)), [f"{a}  {owner[a]}" for a in addresses])
+    figure.suptitle(
+        f"{title}\n● first in the reply   ○ further down in the same reply",
+        x=0.01,
+        ha="left",
+        fontsize=12,
+        fontweight="bold",
+    )
+    return left
+
+
+def names(df: pd.DataFrame, *, title: str = "What each name gave, and where it was asked") -> Axes:
+    """Draw `experiments.lookups`: a row a name, a column a place, in each cell what came back."""
+    from matplotlib.patches import Rectangle
+
+    rows, places = list(dict.fromkeys(df["name"])), list(dict.fromkeys(df["place"]))
+    axes = _axes(1.0 + 0.42 * len(rows), title)
+    for (name, place), cell in df.groupby(["name", "place"], sort=False):
+        x, y = places.index(place), rows.index(name)
+        whose = cell["owner"].dropna().drop_duplicates().sort_values()
+        good = bool(cell["answer"].notna().any())
+        word = ", ".join(whose) or ("an address" if good else "no address")
+        box: dict[str, Any] = {"facecolor": "#D9F0E8", "edgecolor": GREEN, "linewidth": 1}
+        if not good:
+            box = {"facecolor": "#FBE3D3", "edgecolor": VERMILLION, "linewidth": 1}
+        axes.add_patch(Rectangle((x + 0.03, y + 0.08), 0.94, 0.84, **box))
+        mark = "✓" if good else "✗"
+        axes.text(x + 0.5, y + 0.5, f"{mark} {word}", ha="center", va="center", fontsize=10)
+    axes.set_xlim(0, len(places))
+    axes.set_ylim(len(rows), 0)
+    axes.set_xticks([x + 0.5 for x in range(len(places))], [f"asked in {place}" for place in places])
+    axes.set_yticks([y + 0.5 for y in range(len(rows))], rows, fontfamily="monospace")
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelsize=10)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=28)
+    return axes

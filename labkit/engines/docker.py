@@ -10,6 +10,7 @@ from labkit.errors import EngineError
 if TYPE_CHECKING:
     from docker import DockerClient
 
+_FIRST_ANSWER_SECONDS = 10  # is anybody there?
 _ANSWER_SECONDS = 120
 
 
@@ -22,14 +23,15 @@ def connect() -> DockerClient:
     where = os.environ.get("DOCKER_HOST", "")
     try:
         if where:
-            client = docker.DockerClient.from_env(timeout=_ANSWER_SECONDS)
+            client = docker.DockerClient.from_env(timeout=_FIRST_ANSWER_SECONDS)
         else:
             context = ContextAPI.get_current_context()
             where = context.Host or "unix:///var/run/docker.sock"
             tls = context.TLSConfig or False
-            client = docker.DockerClient(base_url=where, tls=tls, timeout=_ANSWER_SECONDS)
+            client = docker.DockerClient(base_url=where, tls=tls, timeout=_FIRST_ANSWER_SECONDS)
         client.api.trust_env = False
         info = client.info()
+        client.api.timeout = _ANSWER_SECONDS
     except (DockerException, OSError) as problem:
         raise EngineError(
             f"no Docker engine answers at {where or 'the default socket'}: {_last(problem)}",

@@ -56,6 +56,30 @@ def test_an_interrupted_up_leaves_nothing(after: str, number: signal.Signals) ->
     assert machines_at(lab) == []
 
 
+def test_an_interrupted_build_leaves_nothing_half_made(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [BIN, "vm", "build"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "LABKIT_HOME": str(tmp_path)},
+    )
+    deadline = time.monotonic() + 60
+    while not (began := list((tmp_path / "cache").glob("unfinished-*"))):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert not any(path.exists() for path in began)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"build.lock"}
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+
+
 def test_a_killed_up_is_found_and_removed_by_down(labkit: Command) -> None:
     lab = "killed"
     process = subprocess.Popen(
