@@ -558,3 +558,37 @@ def lookups(
     found = pd.DataFrame(rows, columns=[*columns, "server", "query_time_ms"])
     whole = ["position", "ttl_s", "query_time_ms"]
     return found.astype(dict.fromkeys(whole, "Int64"))
+
+
+def resolve(
+    source: Task, target: Task, *, change: str, network: str = "my-overlay", timeout_s: float = 3.0
+) -> pd.DataFrame:
+    """Forget a target's MAC address, ping the target, look what was found: one row.
+
+    change       str     what was changed before, as the caller calls it
+    node         str
+    place        str     the source's container
+    address      str     the target's IPv4
+    argv         str     the ping
+    code         int     its exit code
+    timed_out    bool    labkit had to end it
+    reached      bool    exit code 0
+    seconds      float   how long it ran
+    answer       str     absent
+    stderr       str
+    said         str     the first answer or error that ping printed
+    mac          str     in the source's neighbour table afterwards; absent: none
+    state        str     of that entry
+    """
+    import pandas as pd
+
+    address = target.addresses[network]
+    source.sandbox.run(["ip", "neigh", "flush", "to", address]).check()
+    pinged = source.run(["ping", "-n", "-c", "2", "-W", f"{timeout_s:g}", address])
+    table = source.run(["ip", "neigh"]).check().table
+    mine = table[table["address"] == address]
+    said = next((line for line in pinged.lines if "icmp_seq" in line), "nothing came back")
+    row = {"change": change, "node": source.node.name, "place": source.name, "address": address}
+    row |= {**_probe(pinged), "said": said}
+    row |= {key: mine[key].iloc[0] if len(mine) else None for key in ("mac", "state")}
+    return pd.DataFrame([row])

@@ -58,6 +58,7 @@ def _matrix(
     rows = list(dict.fromkeys(df[row]))
     combos = list(dict.fromkeys(df[list(columns)].itertuples(index=False, name=None)))
     gaps = set(gap_after)
+    between = " " if len(combos) < 6 else "\n"  # of mark and word
     at, x = [], 0.0
     for number in range(len(combos)):
         at.append(x)
@@ -79,7 +80,7 @@ def _matrix(
             axes.text(
                 left + 0.5,
                 y + 0.5,
-                f"{'✓' if good else '✗'} {word}",
+                f"{'✓' if good else '✗'}{between}{word}",
                 ha="center",
                 va="center",
                 fontsize=10,
@@ -109,14 +110,14 @@ def reach(df: pd.DataFrame, *, title: str = "Who reaches whom") -> Axes:
     # The order of rows is that of the probes, which the sorting by group keeps.
     heads = [f"to {target}" for _ in groups for target in targets]
     gaps = [len(targets) * number - 1 for number in range(1, len(groups))]
-    axes = _axes(1.3 + 0.5 * df["place"].nunique(), title)
+    axes = _axes(1.5 + 0.5 * df["place"].nunique(), title)
     _matrix(df, axes, row="place", columns=["group_rank", "target"], heads=heads, gap_after=gaps)
     ticks = axes.get_xticks()
     for number, (network, protocol) in enumerate(groups):
         mine = ticks[number * len(targets) : (number + 1) * len(targets)]
         tool = "ping" if protocol == "ICMP" else "curl"
         axes.annotate(
-            f"{network}: {tool} ({protocol})",
+            f"{network}\n{tool} ({protocol})",
             (float(sum(mine)) / len(mine), 0),
             xytext=(0, 24),
             textcoords="offset points",
@@ -125,7 +126,7 @@ def reach(df: pd.DataFrame, *, title: str = "Who reaches whom") -> Axes:
             fontweight="bold",
             annotation_clip=False,
         )
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=46)
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=58)
     return axes
 
 
@@ -160,7 +161,7 @@ def drops(df: pd.DataFrame, *, title: str = "TCP packets dropped, by chain") -> 
     right = float(df["requests"].max())
     for height, labels in ends.items():
         axes.annotate(
-            "\n".join(labels),
+            "\n".join(f"{height:g} in {label}" for label in labels),
             (right, height),
             xytext=(12, 0),
             textcoords="offset points",
@@ -174,7 +175,6 @@ def drops(df: pd.DataFrame, *, title: str = "TCP packets dropped, by chain") -> 
     axes.set_xlim(-0.1, right * 1.02 + 0.1)
     axes.set_ylim(bottom=-0.4)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(loc="upper left", frameon=False, fontsize=10)
     return axes
 
 
