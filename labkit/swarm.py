@@ -655,6 +655,7 @@ def _start_node(
             volumes=list(node.volumes),
             host_config=api.create_host_config(
                 privileged=node.privileged,
+                network_mode=network,
                 tmpfs=dict.fromkeys(node.tmpfs, ""),
                 cgroupns="private" if node.cgroup == "private" else "host",
             ),
