@@ -588,7 +588,7 @@ def resolve(
     table = source.run(["ip", "neigh"]).check().table
     mine = table[table["address"] == address]
     said = next((line for line in pinged.lines if "icmp_seq" in line), "nothing came back")
-    row = {"change": change, "node": source.node.name, "place": source.name, "address": address}
-    row |= {**_probe(pinged), "said": said}
+    row: dict[str, Any] = {"change": change, "node": source.node.name, "place": source.name}
+    row |= {"address": address, **_probe(pinged), "said": said}
     row |= {key: mine[key].iloc[0] if len(mine) else None for key in ("mac", "state")}
     return pd.DataFrame([row])
