@@ -404,9 +404,11 @@ class Lab:
         A task runs before its app listens and before the other nodes have heard of its addresses. Asked
         is from the namespaces that balance the load, so that the tasks' own caches stay untouched.
         """
-        tasks = self.tasks(service)
+        tasks: list[Task] = []
 
         def look() -> tuple[bool, str]:
+            # A node that is busy for too long counts as lost, and its tasks are replaced meanwhile.
+            tasks[:] = self.tasks(service)
             asked = []
             for task in tasks:
                 places = [(task.sandbox, "127.0.0.1")]
@@ -415,7 +417,7 @@ class Lab:
                     places += [(n.load_balancer(network), address) for n in nodes]
                 asked += [(p, ["curl", "-sS", "-m", "5", f"http://{a}:{port}"]) for p, a in places]
             silent = [f"{c.place}: {c.stderr.strip()}" for c in self.run_all(asked) if not c.ok]
-            return not silent, "; ".join(silent)
+            return bool(tasks) and not silent, "; ".join(silent) or "no task runs"
 
         wait_for(
             f"the tasks of {service} to answer at port {port}",
