@@ -27,8 +27,7 @@ def machines_at(lab: str) -> list[psutil.Process]:
     return vm._qemus_in(vm.lab_directory(lab))
 
 
-@pytest.mark.parametrize("after", ["machine", "engine"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("after", "number"), [("machine", signal.SIGINT), ("engine", signal.SIGTERM)])
 def test_an_interrupted_up_leaves_nothing(after: str, number: signal.Signals) -> None:
     lab = "interrupted"
     process = subprocess.Popen(
