@@ -561,7 +561,12 @@ def lookups(
 
 
 def resolve(
-    source: Task, target: Task, *, change: str, network: str = "my-overlay", timeout_s: float = 3.0
+    source: Task,
+    target: Task,
+    *,
+    change: str,
+    network: str = "my-overlay",
+    timeout_s: float = _TIMEOUT_S,
 ) -> pd.DataFrame:
     """Forget a target's MAC address, ping the target, look what was found: one row.
 

@@ -291,11 +291,8 @@ def neighbours(df: pd.DataFrame, *, title: str = "What the neighbour table held"
             fontsize=9,
         )
     filled = set(df["look"])
-    for x, look in enumerate(looks):
-        if look not in filled:
-            middle = (len(addresses) - 1) / 2
-            axes.text(x, middle, "empty", ha="center", va="center", fontsize=11, color=GREY)
-    axes.set_xticks(range(len(looks)), [str(look) for look in looks])
+    heads = [str(look) if look in filled else f"{look}\n(no entry)" for look in looks]
+    axes.set_xticks(range(len(looks)), heads)
     axes.set_yticks(range(len(addresses)), [told[address] for address in addresses])
     axes.set_xlim(-0.4, len(looks) - 0.2)
     axes.set_ylim(-0.6, max(len(addresses), 1) - 0.4)
