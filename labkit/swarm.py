@@ -355,6 +355,20 @@ class Lab:
         self.wait_for_tasks(name, replicas)
         return capture
 
+    def update_service(self, name: str, *options: str) -> Capture:
+        """Run `docker service update` on the manager and wait until the update is complete."""
+        capture = self.manager.run(["docker", "service", "update", "--detach", *options, name]).check()
+
+        def look() -> tuple[bool, str]:
+            # Swarm empties this when it takes an update on, so an earlier one's is not seen.
+            status = self.manager.docker.api.inspect_service(name).get("UpdateStatus") or {}
+            state = str(status.get("State", "not begun"))
+            return state == "completed", f"{state} {status.get('Message', '')}".strip()
+
+        hint = f"labkit exec {self.manager.name} -- docker service ps --no-trunc {name}"
+        wait_for(f"the update of {name} to complete", look, hint=hint)
+        return capture
+
     def wait_for_tasks(self, service: str, replicas: int) -> list[Task]:
         """Wait until so many tasks of a service run, and return them."""
         tasks: list[Task] = []
