@@ -519,7 +519,8 @@ def lookups(
 ) -> pd.DataFrame:
     """Ask the DNS for every name from every place, again and again: a row an address that was given.
 
-    A question that got no address has one row. The questions of one trial are asked side by side.
+    A question that got no address has one row. A place asks for one name after the other, once each in
+    a trial; the places ask side by side.
 
     node             str
     place            str    where it was asked
@@ -536,28 +537,42 @@ def lookups(
     import pandas as pd
 
     places = [_place(source) for source in sources]
-    dig = ["dig", f"+time={timeout_s}", "+tries=1", "+nosearch"]
-    asked = [
-        (place, name, trial) for trial in range(1, trials + 1) for place in places for name in names
+    argv = ["dig", f"+time={timeout_s}", "+tries=1", "+nosearch", *names]
+    captures = [
+        (trial, capture)
+        for trial in range(1, trials + 1)
+        for capture in lab.run_all([(place, argv) for place in places], timeout=120)
     ]
-    captures = lab.run_all([(place, [*dig, name, "A"]) for place, name, _ in asked])
     known = owners(lab)
     who = dict(zip(known["address"], known["owner"], strict=True))
     rows: list[dict[str, Any]] = []
-    for (place, name, trial), capture in zip(asked, captures, strict=True):
-        replies = capture.table
-        given = replies[replies["type"] == "A"]
-        fixed = {"node": place.node.name, "place": place.label, "name": name, "trial": trial}
-        fixed |= {"status": replies["status"].iloc[0] if len(replies) else "TIMEOUT"}
-        for position, reply in enumerate(given.to_dict("records"), 1):
-            said = {key: reply[key] for key in ("answer", "ttl_s", "server", "query_time_ms")}
-            rows.append(fixed | {"position": position, "owner": who.get(reply["answer"])} | said)
-        if given.empty:
-            rows.append(fixed)
+    for trial, capture in captures:
+        fixed = {"node": capture.node, "place": capture.place, "trial": trial}
+        replies = _by_question(capture.table.to_dict("records"))
+        for name, reply in zip(names, replies, strict=True):
+            status = {"name": name, "status": reply[0]["status"]}
+            given = [row for row in reply if row["type"] == "A"]
+            for position, row in enumerate(given, 1):
+                said = {key: row[key] for key in ("answer", "ttl_s", "server", "query_time_ms")}
+                mine = {"position": position, "owner": who.get(str(row["answer"]))}
+                rows.append({**fixed, **status, **mine, **said})
+            if not given:
+                rows.append({**fixed, **status})
     columns = ["node", "place", "name", "trial", "status", "position", "answer", "owner", "ttl_s"]
     found = pd.DataFrame(rows, columns=[*columns, "server", "query_time_ms"])
-    whole = ["position", "ttl_s", "query_time_ms"]
-    return found.astype(dict.fromkeys(whole, "Int64"))
+    return found.astype(dict.fromkeys(["position", "ttl_s", "query_time_ms"], "Int64"))
+
+
+def _by_question(rows: Iterable[dict[Any, Any]]) -> list[list[dict[Any, Any]]]:
+    """Put the rows of dig's replies together by question; one without a reply stands alone."""
+    replies: list[list[dict[Any, Any]]] = []
+    for row in rows:
+        silent = row["status"] == "TIMEOUT"
+        if silent or not replies or replies[-1][0]["question"] != row["question"]:
+            replies.append([row])
+        else:
+            replies[-1].append(row)
+    return replies
 
 
 def resolve(
