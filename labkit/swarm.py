@@ -446,9 +446,7 @@ class Lab:
     def clean(self) -> list[str]:
         """Remove every service and every network that labs made; returns their names."""
         api = self.manager.docker.api
-        gone = [row["Spec"]["Name"] for row in api.services()]
-        for name in gone:
-            self.remove_service(name)
+        gone = self.keep_only()
         for row in api.networks(filters={"driver": "overlay"}):
             if row["Name"] != "ingress":
                 removed = self.manager.run(["docker", "network", "rm", row["Name"]])
