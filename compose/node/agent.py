@@ -44,11 +44,11 @@ def in_place(request):
         return ["nsenter", "--net=" + request["netns"], "--", *argv]
     if request.get("pid"):
         target = str(request["pid"])
-        with open("/proc/%s/status" % target) as status:
+        with open(f"/proc/{target}/status") as status:
             held = int(re.search(r"CapBnd:\s*([0-9a-f]+)", status.read()).group(1), 16)
         # nsenter keeps the node's own power; the container's processes have less, and a learner must
         # see what they see.
-        kept = ",".join("+cap_%d" % n for n in range(64) if held >> n & 1)
+        kept = ",".join(f"+cap_{n}" for n in range(64) if held >> n & 1)
         enter = ["nsenter", "--target", target, "--all", "--", "setpriv"]
         return [*enter, "--inh-caps=-all", "--bounding-set=-all," + kept, "--", *argv]
     return argv
@@ -81,8 +81,17 @@ def run(request):
             start_new_session=True,
         )
     except (OSError, AttributeError) as problem:
-        answer({"id": request["id"], "code": 127, "stdout": "", "stderr": "labkit: %s\n" % problem,
-                "started": began, "seconds": 0.0, "timed_out": False})
+        answer(
+            {
+                "id": request["id"],
+                "code": 127,
+                "stdout": "",
+                "stderr": f"labkit: {problem}\n",
+                "started": began,
+                "seconds": 0.0,
+                "timed_out": False,
+            }
+        )
         return
     running[request["id"]] = process
 
@@ -110,9 +119,17 @@ def run(request):
         timer.cancel()
     reader.join(KILLED_AFTER)
     running.pop(request["id"], None)
-    answer({"id": request["id"], "code": code if code >= 0 else 128 - code, "stdout": stdout,
-            "stderr": "".join(errors), "started": began, "seconds": time.monotonic() - clock,
-            "timed_out": late.is_set()})
+    answer(
+        {
+            "id": request["id"],
+            "code": code if code >= 0 else 128 - code,
+            "stdout": stdout,
+            "stderr": "".join(errors),
+            "started": began,
+            "seconds": time.monotonic() - clock,
+            "timed_out": late.is_set(),
+        }
+    )
 
 
 def main():
