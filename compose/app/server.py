@@ -1,8 +1,8 @@
 """The labs' web app: says HI, and who says so.
 
-    GET /          HI
-    GET /whoami    one JSON line: container, node, addresses, client
-    GET /bytes/N   N bytes, for looking at packet sizes
+GET /          HI
+GET /whoami    one JSON line: container, node, addresses, client
+GET /bytes/N   N bytes, for looking at packet sizes
 """
 
 import json
