@@ -131,7 +131,7 @@ def reach(
         done = lab.run_all([commands[at] for at in batch], timeout=60.0 + timeout_s)
         captures.update(zip(batch, done, strict=True))
     rows = [row | _probe(captures[at]) for at, row in enumerate(asked)]
-    return pd.DataFrame(rows).astype({"port": "Int64"})
+    return pd.DataFrame(rows).astype({"port": "Int64", "answer": "str"})
 
 
 def ports(
@@ -163,7 +163,7 @@ def ports(
         fixed | {"port": port, "trial": trial} | _probe(capture)
         for (port, trial), capture in zip(asked, captures, strict=True)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"answer": "str"})
 
 
 def rule_counters(place: Place, *chains: str, table: str = "filter") -> pd.DataFrame:
@@ -376,7 +376,7 @@ def neighbour(
                 rows.append({**row, **_probe(capture), **frames})
     finally:
         source.sandbox.run(forget)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"state": "str", "answer": "str"})
 
 
 # --- Whose address it is, and who answers for it (labs 05 and 06) ---------------------------------
