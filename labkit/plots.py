@@ -269,8 +269,10 @@ def _last_number(address: object) -> tuple[int, ...]:
     return tuple(int(part) for part in str(address).split("."))
 
 
-def neighbours(df: pd.DataFrame, *, title: str = "What the neighbour table held") -> Axes:
+def neighbours(df: pd.DataFrame, *, title: str = "") -> Axes:
     """Draw `experiments.neighbours`: looks from left to right, a row an address, a mark an entry."""
+    places = ", ".join(dict.fromkeys(df["place"]))
+    title = title or f"Neighbour entries of {places}, look by look"
     looks = list(df["look"].cat.categories)
     told = {
         row.address: f"{row.address}  {row.owner}\n{row.network}"
@@ -305,12 +307,14 @@ def neighbours(df: pd.DataFrame, *, title: str = "What the neighbour table held"
     return axes
 
 
-def frames(df: pd.DataFrame, *, title: str = "Frames seen at each spot, by kind") -> Axes:
+def frames(df: pd.DataFrame, *, title: str = "") -> Axes:
     """Draw `experiments.frames`: how many frames of each kind were recorded at each spot."""
     from matplotlib.ticker import MaxNLocator
 
     spots = list(df["spot"].cat.categories)
     counts = df.groupby(["spot", "kind"], observed=False).size()
+    crossed = [f"{int(counts.get(('wire', kind), 0))} {kind}" for kind in ("ARP", "ICMP")]
+    title = title or f"{' and '.join(crossed)} frames crossed the wire"
     kinds = [("ARP", ORANGE, "///"), ("ICMP", BLUE, ""), ("other", GREY, "..")]
     kinds = [kind for kind in kinds if kind[0] != "other" or kind[0] in set(df["kind"])]
     axes = _axes(1.2 + 0.42 * len(spots) * len(kinds), title)
@@ -343,12 +347,15 @@ def _node_of(df: pd.DataFrame, spot: str) -> str:
     return str(nodes.iloc[0]) if len(nodes) else "its node"
 
 
-def lookups(df: pd.DataFrame, *, title: str = "Which addresses each name gave") -> Axes:
+def lookups(df: pd.DataFrame, *, title: str = "") -> Axes:
     """Draw `experiments.lookups` of several trials: a panel a name, a dot an address in a reply."""
     import matplotlib.pyplot as plt
 
     given = df[df["answer"].notna()]
     names = list(dict.fromkeys(df["name"]))
+    several = [(name, given[given["name"] == name]["answer"].nunique()) for name in names]
+    told = [f"{name} gave {count} address{'' if count == 1 else 'es'}" for name, count in several]
+    title = title or f"In {df['trial'].nunique()} questions {', '.join(told)}"
     owner = dict(zip(given["answer"], given["owner"].astype(object), strict=True))
     addresses = sorted(owner, key=_last_number, reverse=True)
     figure, panels = plt.subplots(
@@ -395,11 +402,14 @@ def lookups(df: pd.DataFrame, *, title: str = "Which addresses each name gave") 
     return left
 
 
-def names(df: pd.DataFrame, *, title: str = "What each name gave, and where it was asked") -> Axes:
+def names(df: pd.DataFrame, *, title: str = "") -> Axes:
     """Draw `experiments.lookups`: a row a name, a column a place, in each cell what came back."""
     from matplotlib.patches import Rectangle
 
     rows, places = list(dict.fromkeys(df["name"])), list(dict.fromkeys(df["place"]))
+    known = df[df["answer"].notna()].groupby("place")["name"].nunique()
+    counted = [f"{place} {int(known.get(place, 0))}" for place in places]
+    title = title or f"Of {len(rows)} names, how many each place resolves: {', '.join(counted)}"
     axes = _axes(1.0 + 0.42 * len(rows), title)
     for (name, place), cell in df.groupby(["name", "place"], sort=False):
         x, y = places.index(place), rows.index(name)
