@@ -339,8 +339,8 @@ class Lab:
             argv += ["--publish", publish]
         for network in networks:
             argv += ["--network", network]
-        argv += [*options, image, *command]
-        made_by = " ".join(argv)
+        argv += options
+        made_by = " ".join([*argv, image, *command])
         found = self.manager.docker.api.services(filters={"name": name})
         row = next((r for r in found if r["Spec"]["Name"] == name), None)
         if row and row["Spec"].get("Labels", {}).get("labkit.made-by") != made_by:
@@ -351,7 +351,7 @@ class Lab:
         else:
             # Every node has the image, and asking a registry would only end in its time-out.
             label = ["--label", f"labkit.made-by={made_by}", "--detach", "--no-resolve-image"]
-            capture = self.manager.run([*argv[:3], *label, *argv[3:]]).check()
+            capture = self.manager.run([*argv, *label, image, *command]).check()
         self.wait_for_tasks(name, replicas)
         return capture
 
