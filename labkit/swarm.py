@@ -53,7 +53,7 @@ def wait_for(
     wanted: str,
     look: Callable[[], tuple[bool, str]],
     *,
-    seconds: float = _READY_SECONDS,
+    seconds: float | None = None,
     log: Callable[[], Sequence[str]] = tuple,
     hint: str = "",
     clock: Callable[[], float] = time.monotonic,
@@ -63,6 +63,7 @@ def wait_for(
 
     `look` returns whether it is true, and a word on the state.
     """
+    seconds = _READY_SECONDS if seconds is None else seconds
     began = clock()
     while True:
         looked = clock()
