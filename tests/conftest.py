@@ -39,7 +39,16 @@ def lab() -> Iterator[swarm.Lab]:
 def hello(lab: swarm.Lab) -> swarm.Lab:
     """The swarm with the article's service on it."""
     lab.network("my-overlay")
+    lab.keep_only("hello-a")
     lab.service("hello-a", publish="5000:3000", networks=["my-overlay"], replicas=2)
+    lab.wait_for_answers("hello-a")
+
+    def look() -> tuple[bool, str]:
+        argv = ["curl", "-sS", "-m", "20", "http://127.0.0.1:5000"]
+        asked = lab.run_all([(node.place, argv) for node in lab.nodes.values()])
+        return all(c.ok for c in asked), "; ".join(c.stderr.strip() for c in asked)
+
+    swarm.wait_for("the published port to answer on every node", look)
     return lab
 
 

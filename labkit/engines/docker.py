@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _FIRST_ANSWER_SECONDS = 10  # is anybody there?
 _ANSWER_SECONDS = 120
+_OLDEST_API = "1.41"  # Docker 20.10's
 
 
 def connect() -> DockerClient:
@@ -21,15 +22,25 @@ def connect() -> DockerClient:
     from docker.errors import DockerException
 
     where = os.environ.get("DOCKER_HOST", "")
-    try:
+
+    def client_of(version: str) -> DockerClient:
+        nonlocal where
         if where:
-            client = docker.DockerClient.from_env(timeout=_FIRST_ANSWER_SECONDS)
+            client = docker.DockerClient.from_env(version=version, timeout=_FIRST_ANSWER_SECONDS)
         else:
             context = ContextAPI.get_current_context()
             where = context.Host or "unix:///var/run/docker.sock"
             tls = context.TLSConfig or False
-            client = docker.DockerClient(base_url=where, tls=tls, timeout=_FIRST_ANSWER_SECONDS)
+            client = docker.DockerClient(
+                base_url=where, version=version, tls=tls, timeout=_FIRST_ANSWER_SECONDS
+            )
+        # Before the first request: a REQUESTS_CA_BUNDLE is not for an engine with its own CA.
         client.api.trust_env = False
+        return client
+
+    try:
+        spoken = client_of(_OLDEST_API).api.version(api_version=False)["ApiVersion"]
+        client = client_of(spoken)
         info = client.info()
         client.api.timeout = _ANSWER_SECONDS
     except (DockerException, OSError) as problem:
