@@ -52,7 +52,7 @@ def main() -> NoReturn:
     try:
         code = app(standalone_mode=False)
     except _Stopped:
-        _fail("stopped by Ctrl-C; what was half made has been taken down", 130)
+        _fail("stopped by Ctrl-C; `labkit status` tells what runs", 130)
     except LabkitError as problem:
         _fail(str(problem), problem.exit_code)
     except Exception as problem:
@@ -238,6 +238,7 @@ def run(
     running = swarm.find(lab)
     if running is None:
         running, _ = swarm.up(lab, docker=docker or swarm.DEFAULT_DOCKER, engine=engine, progress=bars)
+        print(f"lab {lab} stays up; labkit down --lab {lab} takes it down", file=sys.stderr)
     elif docker and running.docker != docker:
         raise UsageError(
             f"lab {lab!r} runs Docker {running.docker}, and {docker} was asked for",

@@ -43,6 +43,7 @@ DEFAULT_NODES = 3
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _READY_SECONDS = 300.0
 _COMMAND_SECONDS = 120.0  # how long one command on a node may take
+_SLOW_HEARTBEAT = 30_000_000_000  # ns
 _PAUSE = 0.2  # between two looks at something that has to become true
 # The kernel hands packets to tcpdump in blocks, up to a second late; those still in a block are lost
 # when it is interrupted.
@@ -480,7 +481,15 @@ class Lab:
 
 
 def _node_rows(lab: Lab) -> list[dict[str, Any]]:
-    rows = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
+    from docker.errors import APIError
+
+    try:
+        rows = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
+    except APIError as problem:
+        raise SwarmError(
+            f"{lab.manager.name} is not a manager of a swarm: {problem.explanation}",
+            hint=f"labkit down --lab {lab.name}, then labkit up --lab {lab.name}",
+        ) from problem
     result = []
     for node in lab.nodes.values():
         row = rows.get(node.name)
@@ -749,7 +758,13 @@ def _preflight(node: Node) -> None:
 def _form(lab: Lab, managers: int) -> None:
     """Make the nodes one swarm: the first begins it, the others join side by side."""
     first, *others = lab.nodes.values()
-    first.docker.swarm.init(advertise_addr=first.address, listen_addr="0.0.0.0:2377")
+    # A node that misses three heartbeats is taken for lost and its tasks are made anew elsewhere. In
+    # emulation a busy node can be late by more than Swarm's own five seconds.
+    first.docker.swarm.init(
+        advertise_addr=first.address,
+        listen_addr="0.0.0.0:2377",
+        dispatcher_heartbeat_period=_SLOW_HEARTBEAT if lab.engine.accel == "tcg" else None,
+    )
     tokens = first.docker.api.inspect_swarm()["JoinTokens"]
 
     def join(node: Node, role: str) -> None:
