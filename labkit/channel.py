@@ -1,7 +1,8 @@
-"""Talks to a node through its container: to the daemon's API, and to the agent that runs commands.
+"""Talks to a node: to its daemon's API, and to its agent that runs commands.
 
-Both go through a `docker exec` that is kept open, so nothing listens anywhere and the same way works on
-every engine. Under emulation one exec costs about a second; what goes through it afterwards is cheap.
+Both listen on unix sockets inside the node's container and nowhere else. How such a socket is reached
+is the engine's matter (`Reach`): through a kept-open `docker exec`, or through the embedded machine's
+relay.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -22,32 +23,69 @@ from labkit.errors import SwarmError
 if TYPE_CHECKING:
     from docker import DockerClient
 
-_STDOUT, _STDERR = 1, 2
-_HEADER = struct.Struct(">BxxxL")  # stream, length: how an exec's outputs share one connection
-_CHUNK = 1 << 16
+Reach = Callable[[str], socket.socket]
+"""Connects to a unix socket inside one node, by its path; waits where it is not there yet."""
 
-# The node's daemon may still be starting: the waiting happens there, without asking again and again.
-DAEMON = ("socat", "-", "UNIX-CONNECT:/var/run/docker.sock,retry=1200,interval=0.1")
-AGENT = ("python3", "/usr/local/lib/labkit/agent.py")
+DAEMON = "/run/docker.sock"
+AGENT = "/run/labkit-agent.sock"
 # Every Docker version that the kit knows speaks it, so it need not be negotiated with each node.
 API_VERSION = "1.41"
 
+_STDOUT = 1
+_HEADER = struct.Struct(">BxxxL")  # stream, length: how an exec's outputs share one connection
+_CHUNK = 1 << 16
 
-def open_stream(client: DockerClient, container: str, argv: Sequence[str]) -> socket.socket:
-    """Start a command in a container and return a socket that is its standard input and output."""
-    created = client.api.exec_create(container, list(argv), stdin=True)
+
+def through_exec(client: DockerClient, container: str, path: str) -> socket.socket:
+    """Connect to a unix socket inside a container, on any engine: through a `docker exec`.
+
+    Where the node's daemon is still starting, the waiting happens there, without asking again.
+    """
+    argv = ["socat", "-", f"UNIX-CONNECT:{path},retry=1200,interval=0.1"]
+    created = client.api.exec_create(container, argv, stdin=True)
     raw = client.api.exec_start(created["Id"], socket=True)
-    remote = getattr(raw, "_sock", raw)
+    remote: socket.socket = getattr(raw, "_sock", raw)  # type: ignore[arg-type]
+    return _carried(remote, framed=True, keep=raw)
+
+
+def through_relay(
+    address: tuple[str, int], tls: ssl.SSLContext, pid: int, path: str, *, timeout: float
+) -> socket.socket:
+    """Connect to a unix socket inside a container of the embedded machine (compose/machine/relay.py).
+
+    `pid` is the container's first process, in the machine.
+    """
+    remote = ask_relay(address, tls, {"unix": f"/proc/{pid}/root{path}"}, timeout=timeout)
+    return _carried(remote, framed=False, keep=None)
+
+
+def ask_relay(
+    address: tuple[str, int], tls: ssl.SSLContext, request: dict[str, Any], *, timeout: float
+) -> ssl.SSLSocket:
+    """Send the relay a request and return the connection, for its answer."""
+    plain = socket.create_connection(address, timeout)
+    try:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        remote = tls.wrap_socket(plain, server_hostname=address[0])
+        remote.sendall(json.dumps(request).encode() + b"\n")
+    except BaseException:
+        plain.close()
+        raise
+    return remote
+
+
+def _carried(remote: socket.socket, *, framed: bool, keep: object) -> socket.socket:
+    """Return a plain socket whose bytes a thread of its own carries to and from `remote`."""
     ours, theirs = socket.socketpair()
     thread = threading.Thread(
-        target=_pump, args=(remote, theirs, raw), name=f"labkit {argv[0]} {container}", daemon=True
+        target=_pump, args=(remote, theirs, framed, keep), name="labkit stream", daemon=True
     )
     thread.start()
     return ours
 
 
-def _pump(remote: socket.socket, local: socket.socket, keep: object) -> None:
-    """Carry bytes both ways, taking the frames off what comes from the container.
+def _pump(remote: socket.socket, local: socket.socket, framed: bool, keep: object) -> None:
+    """Carry bytes both ways, taking the frames off what an exec sends.
 
     One thread does both directions: a TLS connection must not be read and written at the same time.
     `keep` holds the HTTP response that owns the connection.
@@ -67,6 +105,9 @@ def _pump(remote: socket.socket, local: socket.socket, keep: object) -> None:
                 data = remote.recv(_CHUNK)
                 if not data:
                     return
+                if not framed:
+                    local.sendall(data)
+                    continue
                 pending += data
                 while len(pending) >= _HEADER.size:
                     stream, length = _HEADER.unpack_from(pending)
@@ -85,7 +126,7 @@ def _pump(remote: socket.socket, local: socket.socket, keep: object) -> None:
         del keep
 
 
-def daemon(client: DockerClient, container: str, *, timeout: float = 120.0) -> DockerClient:
+def daemon(reach: Reach, *, timeout: float = 120.0) -> DockerClient:
     """Return a docker client of the node's own daemon, once that answers."""
     import docker
     from docker.transport.basehttpadapter import BaseHTTPAdapter
@@ -94,7 +135,7 @@ def daemon(client: DockerClient, container: str, *, timeout: float = 120.0) -> D
 
     class Connection(HTTPConnection):
         def connect(self) -> None:
-            self.sock = open_stream(client, container, DAEMON)
+            self.sock = reach(DAEMON)
             self.sock.settimeout(timeout)
 
     class Pool(HTTPConnectionPool):
@@ -124,15 +165,15 @@ def daemon(client: DockerClient, container: str, *, timeout: float = 120.0) -> D
 class Agent:
     """Runs commands on one node, many side by side, over one kept-open stream."""
 
-    def __init__(self, client: DockerClient, container: str) -> None:
-        self._name = container
-        self._socket = open_stream(client, container, AGENT)
+    def __init__(self, node: str, reach: Reach) -> None:
+        self._name = node
+        self._socket = reach(AGENT)
         self._numbers = itertools.count(1)
         self._sending = threading.Lock()
         self._answers: dict[int, Future[dict[str, Any]]] = {}
         self._ready: dict[int, Future[None]] = {}
         self._closed = False
-        thread = threading.Thread(target=self._read, name=f"labkit agent {container}", daemon=True)
+        thread = threading.Thread(target=self._read, name=f"labkit agent {node}", daemon=True)
         thread.start()
 
     def submit(

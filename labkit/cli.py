@@ -93,6 +93,7 @@ def up(
     docker: Docker = "26.1",
     engine: EngineKind = "auto",
     lab: Lab = "default",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make the saved state anew.")] = False,
     keep: Annotated[bool, typer.Option(help="Leave what failed for a look.")] = False,
     compose: Annotated[
         Path | None, typer.Option(help="Another description of the nodes than compose/swarm.yaml.")
@@ -103,23 +104,25 @@ def up(
     from labkit import swarm
     from labkit.progress import Bars
 
-    started, seconds = swarm.up(
+    started, seconds, restored = swarm.up(
         lab,
         nodes=nodes,
         managers=managers,
         docker=docker,
         engine=engine,
+        fresh=fresh,
         keep=keep,
         compose=compose,
         progress=Bars(),
     )
-    status = {**started.status(), "seconds": round(seconds, 2), "restored": False}
+    status = {**started.status(), "seconds": round(seconds, 2), "restored": restored}
     started.close()
     if as_json:
         _print_json(status)
         return
     _show_status(status)
-    print(f"up in {seconds:.1f} s; try: labkit exec node1 -- docker node ls")
+    how = "restored" if restored else "made"
+    print(f"{how} in {seconds:.1f} s; try: labkit exec node1 -- docker node ls")
 
 
 @app.command()
@@ -129,7 +132,7 @@ def status(lab: Lab = "default", as_json: Json = False) -> None:
 
     began = time.monotonic()
     found = swarm.get(lab)
-    told = {**found.status(), "seconds": round(time.monotonic() - began, 2), "restored": False}
+    told = {**found.status(), "seconds": round(time.monotonic() - began, 2)}
     found.close()
     if as_json:
         _print_json(told)
@@ -144,12 +147,12 @@ def down(
     as_json: Json = False,
 ) -> None:
     """Take a lab down and leave nothing of it."""
-    from labkit import engines, paths, swarm
+    from labkit import engines, swarm
+    from labkit.engines import states, vm
 
     names = [lab]
     if every:
-        leftovers = [p.name for p in paths.machines().glob("*") if p.is_dir()]
-        names = sorted({*engines.labs(), *leftovers})
+        names = sorted({*engines.labs(), *vm.leftovers(), *states.leftovers()})
     gone = [name for name in names if swarm.down(name)]
     if as_json:
         _print_json({"down": gone})
@@ -237,7 +240,7 @@ def run(
     bars = Bars()
     running = swarm.find(lab)
     if running is None:
-        running, _ = swarm.up(lab, docker=docker or swarm.DEFAULT_DOCKER, engine=engine, progress=bars)
+        running = swarm.up(lab, docker=docker or swarm.DEFAULT_DOCKER, engine=engine, progress=bars).lab
         print(f"lab {lab} stays up; labkit down --lab {lab} takes it down", file=sys.stderr)
     elif docker and running.docker != docker:
         raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,9 @@ class Progress:
         """Run one stage of the work under a title."""
         yield Step()
 
+    def say(self, text: str) -> None:
+        """Tell something that people should know beside the stages."""
+
 
 class _BarStep(Step):
     def __init__(self, bar: object, task: object, title: str) -> None:
@@ -45,6 +49,10 @@ class _BarStep(Step):
 
 class Bars(Progress):
     """Draws one bar a stage on a terminal or in a notebook, and writes one line a stage to a file."""
+
+    def say(self, text: str) -> None:
+        """Write a line to stderr."""
+        print(f"labkit: {text}", file=sys.stderr)
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Step]:

@@ -7,6 +7,7 @@ only the daemons inside the lab's own nodes: the engine that carries them is nev
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -18,10 +19,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit import channel, engines, paths, topology
-from labkit.engines import vm
+from labkit.engines import bootstrap, states, vm
 from labkit.errors import (
     EngineError,
     SwarmError,
@@ -43,6 +44,7 @@ DEFAULT_NODES = 3
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _READY_SECONDS = 300.0
 _COMMAND_SECONDS = 120.0  # how long one command on a node may take
+_CLOCK_SECONDS = 2.0  # how far a restored machine's clock may be off
 _SLOW_HEARTBEAT = 30_000_000_000  # ns
 _PAUSE = 0.2  # between two looks at something that has to become true
 # The kernel hands packets to tcpdump in blocks, up to a second late; those still in a block are lost
@@ -148,17 +150,18 @@ class Node:
     address: str
     container: str
     docker_version: str
-    engine: DockerClient = field(repr=False)
+    reach: channel.Reach = field(repr=False)
+    log: Callable[[], list[str]] = field(repr=False)
 
     @cached_property
     def agent(self) -> channel.Agent:
         """The kept-open agent that runs commands on the node."""
-        return channel.Agent(self.engine, self.container)
+        return channel.Agent(self.name, self.reach)
 
     @cached_property
     def docker(self) -> DockerClient:
         """A docker client of the node's own daemon."""
-        return channel.daemon(self.engine, self.container)
+        return channel.daemon(self.reach)
 
     @cached_property
     def place(self) -> Place:
@@ -525,10 +528,10 @@ def find(lab: str) -> Lab | None:
     engine = engines.find(lab)
     if engine is None:
         return None
-    rows = engine.client.containers.list(filters={"label": f"{engines.LAB_LABEL}={lab}"})
-    if not rows:
+    found = _lab(lab, engine)
+    if not found.nodes:
         return None
-    return _lab(lab, engine, rows)
+    return found
 
 
 def get(lab: str) -> Lab:
@@ -546,28 +549,46 @@ def attach(lab: str | None = None) -> Lab:
     found = find(wanted)
     if found:
         return found
-    started, _ = up(wanted, progress=Bars())
-    return started
+    return up(wanted, progress=Bars()).lab
 
 
-def _lab(name: str, engine: engines.Engine, rows: Sequence[Container]) -> Lab:
+def _lab(name: str, engine: engines.Engine) -> Lab:
+    """Find the nodes of a lab on its engine; there may be none."""
+    rows = engine.client.containers.list(filters={"label": f"{engines.LAB_LABEL}={engine.label}"})
     nodes = {}
     for row in sorted(rows, key=lambda r: _order(r.attrs["Config"]["Hostname"])):
         settings = row.attrs["NetworkSettings"]["Networks"]
         (network,) = settings.values()
         config = row.attrs["Config"]
+        container = row.name or row.id or ""
         nodes[config["Hostname"]] = Node(
             name=config["Hostname"],
             address=network["IPAddress"],
-            container=row.name or row.id or "",
+            container=container,
             docker_version=config["Labels"]["labkit.docker"],
-            engine=engine.client,
+            reach=engine.reach(container, row.attrs["State"]["Pid"]),
+            log=functools.partial(_log_of, row),
         )
-    return Lab(name, engine, next(iter(nodes.values())).docker_version, nodes)
+    docker = next(iter(nodes.values())).docker_version if nodes else ""
+    return Lab(name, engine, docker, nodes)
+
+
+def _log_of(container: Container) -> list[str]:
+    with contextlib.suppress(Exception):
+        return container.logs(tail=8).decode(errors="replace").splitlines()
+    return []
 
 
 def _order(hostname: str) -> tuple[int, str]:
     return (int(re.sub(r"\D", "", hostname) or 0), hostname)
+
+
+class Started(NamedTuple):
+    """A swarm that answers, and how it was had."""
+
+    lab: Lab
+    seconds: float
+    restored: bool
 
 
 def up(
@@ -577,14 +598,16 @@ def up(
     managers: int = 1,
     docker: str = DEFAULT_DOCKER,
     engine: str = "auto",
+    fresh: bool = False,
     keep: bool = False,
     compose: Path | None = None,
     progress: Progress,
-) -> tuple[Lab, float]:
-    """Stand up a swarm and return it with the seconds that took.
+) -> Started:
+    """Stand up a swarm: on the embedded machine from a saved state, which is made where there is none.
 
-    What fails half way is taken down again, unless `keep`. Raises UsageError for what cannot be
-    asked, EngineError and SwarmError for what cannot be had.
+    With `fresh`, a state that is there is made anew. What fails half way is taken down again, unless
+    `keep`. Raises UsageError for what cannot be asked, EngineError and SwarmError for what cannot be
+    had.
     """
     began = time.monotonic()
     check_name(lab)
@@ -593,22 +616,99 @@ def up(
             f"{managers} managers of {nodes} nodes were asked for; at least 1, at most all of them",
             hint="labkit up --nodes 3 --managers 1",
         )
+    bootstrap.release(docker)
+    chosen, _ = engines.choose(engine)
     file = compose or paths.COMPOSE / "swarm.yaml"
-    described = topology.load(file, lab=lab, docker=docker, nodes=nodes)
+    label = vm.INNER_LAB if chosen == "vm" else lab
+    described = topology.load(file, lab=label, docker=docker, nodes=nodes)
     if find(lab):
         raise UsageError(f"lab {lab!r} is up already", hint=f"labkit status --lab {lab}")
-    opened = engines.open_for(lab, engine, docker, nodes=nodes, progress=progress)
     try:
-        with progress.stage(f"{nodes} nodes with Docker {docker}"):
-            started = _start_nodes(lab, opened, described)
-        with progress.stage(f"swarm of {nodes}"):
-            _form(started, managers)
+        if chosen == "vm":
+            wanted = states.Wanted(docker, nodes, managers, bootstrap.key_of(file))
+            started, restored = _up_embedded(lab, wanted, described, fresh=fresh, progress=progress)
+        else:
+            opened = engines.open_docker(lab, docker, progress)
+            started, restored = _make(lab, opened, described, managers, progress), False
     except BaseException:
         if not keep:
             with _undisturbed(), contextlib.suppress(Exception):
-                _remove(lab, opened)
+                down(lab)
         raise
-    return started, time.monotonic() - began
+    return Started(started, time.monotonic() - began, restored)
+
+
+def _up_embedded(
+    lab: str, wanted: states.Wanted, described: topology.Topology, *, fresh: bool, progress: Progress
+) -> tuple[Lab, bool]:
+    """Restore the wanted swarm, and make its state first where none fits; returns whether one did."""
+    vm.remove(vm.lab_directory(lab))
+    store = vm.node_disk(wanted.docker, progress)
+    if not fresh and wanted.directory.exists():
+        try:
+            states.check(wanted)
+            return _restore(lab, wanted), True
+        except EngineError as refused:
+            progress.say(f"the saved state is not used: {refused.args[0]}; it is made anew")
+            vm.remove(vm.lab_directory(lab))
+    shop = states.workshop(lab)
+    with progress.stage("starting the embedded machine"):
+        guest = vm.boot(lab, wanted.docker, shop, store, memory_mb=wanted.memory_mb)
+    _make(lab, engines.of_machine(guest), described, wanted.managers, progress).close()
+    with progress.stage("saving the swarm's state"):
+        vm.save(guest, shop / vm.DEVICES)
+        vm.remove(vm.lab_directory(lab))
+        states.publish(wanted, shop)
+    return _restore(lab, wanted), False
+
+
+def _make(
+    lab: str, engine: engines.Engine, described: topology.Topology, managers: int, progress: Progress
+) -> Lab:
+    """Start the nodes on an engine and make them a swarm."""
+    with progress.stage(f"{len(described.nodes)} nodes with Docker {described.docker}"):
+        started = _start_nodes(lab, engine, described)
+    with progress.stage(f"swarm of {len(described.nodes)}"):
+        _form(started, managers)
+    return started
+
+
+def _restore(lab: str, wanted: states.Wanted) -> Lab:
+    """Start the machine of a lab from its saved state and prove that the swarm is there."""
+    guest = vm.restore(
+        lab,
+        wanted.docker,
+        wanted.directory,
+        memory_mb=wanted.memory_mb,
+        sound=states.checker(wanted.directory),
+    )
+    states.used(wanted.directory)
+    restored = _lab(lab, engines.of_machine(guest))
+    _prove(restored, guest, wanted.nodes)
+    return restored
+
+
+def _prove(lab: Lab, guest: vm.Machine, nodes: int) -> None:
+    """Raise SwarmError where a restored swarm is not what was saved. Asks only; nothing of it stays.
+
+    Every node's daemon answers that it is in the swarm, the manager sees each node Ready, and the
+    clock, which stood still while nothing ran, is right.
+    """
+    off = guest.set_clock()
+    if abs(off) > _CLOCK_SECONDS:
+        raise SwarmError(f"the machine's clock is {off:.1f} s off after it was set")
+
+    def in_swarm(node: Node) -> tuple[str, str]:
+        told = node.docker.api.info()["Swarm"]
+        return node.name, f"{told['LocalNodeState']} {told['Error']}".strip()
+
+    with _side_by_side(len(lab.nodes) + 1) as pool:
+        rows = pool.submit(_node_rows, lab)
+        seen = dict(pool.map(in_swarm, lab.nodes.values()))
+        wrong = [f"{name} says of itself: {state}" for name, state in seen.items() if state != "active"]
+        wrong += [f"{r['name']} is {r['state']}" for r in rows.result() if r["state"] != "ready"]
+    if wrong or len(seen) != nodes:
+        raise SwarmError(f"the restored swarm has {len(seen)} of {nodes} nodes; {'; '.join(wrong)}")
 
 
 @contextlib.contextmanager
@@ -628,7 +728,7 @@ def _start_nodes(lab: str, engine: engines.Engine, described: topology.Topology)
     """Start every node's container side by side and wait until their daemons have the app's image."""
     client = engine.client
     network = f"{described.project}_{described.network}"
-    created = client.networks.create(
+    client.networks.create(
         network,
         driver="bridge",
         internal=described.internal,
@@ -639,14 +739,12 @@ def _start_nodes(lab: str, engine: engines.Engine, described: topology.Topology)
         starting = [pool.submit(_start_node, client, described, n, network) for n in described.nodes]
         for future in starting:
             future.result()
-        created.reload()
-        rows = client.containers.list(filters={"label": f"{engines.LAB_LABEL}={lab}"})
-        if len(rows) != len(described.nodes):
+        started = _lab(lab, engine)
+        if len(started.nodes) != len(described.nodes):
             raise SwarmError(
-                f"{len(described.nodes)} nodes were started and {len(rows)} run",
+                f"{len(described.nodes)} nodes were started and {len(started.nodes)} run",
                 hint="labkit up --keep leaves them for a look",
             )
-        started = _lab(lab, engine, rows)
         for future in [pool.submit(_wait_for_node, node) for node in started.nodes.values()]:
             future.result()
     _preflight(started.manager)
@@ -698,13 +796,6 @@ def _start_node(
         raise SwarmError(f"{node.name} could not be started: {told}") from problem
 
 
-def _log_of(node: Node) -> list[str]:
-    with contextlib.suppress(Exception):
-        box = node.engine.containers.get(node.container)
-        return box.logs(tail=8).decode(errors="replace").splitlines()
-    return []
-
-
 def _wait_for_node(node: Node) -> None:
     """Wait until the node's daemon answers and holds the app's image.
 
@@ -721,11 +812,11 @@ def _wait_for_node(node: Node) -> None:
     wanted = f"the Docker daemon of {node.name} with the image {APP_IMAGE}"
     began = time.monotonic()
     try:
-        wait_for(wanted, look, log=lambda: _log_of(node), hint=hint)
+        wait_for(wanted, look, log=node.log, hint=hint)
     except (APIError, RequestException, OSError) as problem:
         waited = time.monotonic() - began
         last = f"{type(problem).__name__}: {problem}"[:300]
-        log = _log_of(node)
+        log = node.log()
         raise WaitTimeout(wanted, seconds=waited, last=last, log=log, hint=hint) from problem
 
 
@@ -793,7 +884,7 @@ def _form(lab: Lab, managers: int) -> None:
         "every node to be ready in the manager's eyes",
         look,
         seconds=120,
-        log=lambda: _log_of(first),
+        log=first.log,
         hint="labkit up --keep leaves the nodes for a look",
     )
     with _side_by_side(len(lab.nodes)) as pool:
@@ -808,28 +899,21 @@ def _wait_for_ingress(node: Node) -> None:
         names = node.run(["ls", "/run/docker/netns"]).text.split()
         return "ingress_sbox" in names, f"namespaces: {', '.join(names) or 'none'}"
 
-    wait_for(f"the routing mesh on {node.name}", look, seconds=120, log=lambda: _log_of(node))
+    wait_for(f"the routing mesh on {node.name}", look, seconds=120, log=node.log)
 
 
 def down(lab: str) -> bool:
     """Take a lab down and leave nothing of it; returns whether there was anything."""
     check_name(lab)
-    directory = vm.lab_directory(lab)
-    if directory.exists():
+    directory, unfinished = vm.lab_directory(lab), states.unfinished_of(lab)
+    if directory.exists() or unfinished.exists():
         # The machine and all that is in it go at once.
         vm.remove(directory)
+        vm.remove(unfinished)
         return True
     engine = engines.find(lab)
     if engine is None:
         return False
-    _remove(lab, engine)
-    return True
-
-
-def _remove(lab: str, engine: engines.Engine) -> None:
-    if engine.kind == "vm":
-        vm.remove(vm.lab_directory(lab))
-        return
     label = f"{engines.LAB_LABEL}={lab}"
     boxes = engine.client.containers.list(all=True, filters={"label": label})
     if boxes:
@@ -837,6 +921,7 @@ def _remove(lab: str, engine: engines.Engine) -> None:
             list(pool.map(lambda box: box.remove(v=True, force=True), boxes))
     for network in engine.client.networks.list(filters={"label": label}):
         network.remove()
+    return True
 
 
 def place_of(lab: Lab, node: str, *, task: str | None, netns: str | None) -> Place:

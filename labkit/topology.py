@@ -55,6 +55,7 @@ class Topology:
     """The nodes of one swarm, and the network under their overlays."""
 
     project: str
+    docker: str
     nodes: tuple[Node, ...]
     network: str
     internal: bool
@@ -103,6 +104,7 @@ def load(file: Path, *, lab: str, docker: str, nodes: int) -> Topology:
         raise reader.wrong(root, "services", f"two nodes have one hostname: {', '.join(names)}")
     return Topology(
         project=str(reader.value(*reader.needed(top, "name", root))),
+        docker=docker,
         nodes=tuple(wanted),
         network=network,
         internal=shape["internal"],

@@ -28,7 +28,7 @@ def lab() -> Iterator[swarm.Lab]:
     """The swarm; a failure to get one is a failure, never a skip."""
     swarm.down(LAB)
     try:
-        started, _ = swarm.up(LAB, engine="vm", progress=Bars())
+        started = swarm.up(LAB, engine="vm", progress=Bars()).lab
         yield started
         started.close()
     finally:

@@ -1,7 +1,7 @@
-"""Runs commands on a node for labkit, many side by side, over one kept-open stream.
+"""Runs commands on a node for labkit, many side by side, for whoever connects to its unix socket.
 
 Starting a `docker exec` costs a second or more under emulation; asking this program costs a fork. It
-reads one JSON object a line from standard input and answers with one a line, in order of completion:
+reads one JSON object a line from a connection and answers with one a line, in order of completion:
 
     {"id": 1, "argv": ["ip", "neigh"]}                      run, answer when it has ended
     {"id": 2, "argv": [...], "ready": "listening on"}       answer {"id": 2, "ready": true} when a line
@@ -10,31 +10,24 @@ reads one JSON object a line from standard input and answers with one a line, in
 
 with, in a run: "netns" (path of a network namespace), "pid" (run in that container, with its
 capabilities), "timeout" (seconds). The answer to a run: id, code, stdout, stderr, started (seconds
-since the epoch), seconds, timed_out. When the stream closes, everything that still runs is killed.
+since the epoch), seconds, timed_out. When a connection closes, what it started and still runs is
+killed.
 """
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socketserver
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+SOCKET = "/run/labkit-agent.sock"
 SIDE_BY_SIDE = 16
 KILLED_AFTER = 2.0  # seconds between a polite interrupt and a kill
-
-output = threading.Lock()
-running = {}
-
-
-def answer(message):
-    """Write one answer; two of them never mix."""
-    with output:
-        sys.stdout.write(json.dumps(message) + "\n")
-        sys.stdout.flush()
 
 
 def in_place(request):
@@ -67,88 +60,113 @@ def interrupt(process):
             return
 
 
-def run(request):
-    """Run one command to its end and answer."""
-    began, clock = time.time(), time.monotonic()
-    late = threading.Event()
-    errors = []
-    try:
-        process = subprocess.Popen(
-            in_place(request),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-    except (OSError, AttributeError) as problem:
-        answer(
+class Client(socketserver.StreamRequestHandler):
+    """One connection, and what runs for it."""
+
+    def handle(self):
+        """Serve requests until the connection ends."""
+        self.output = threading.Lock()
+        self.running = {}
+        pool = ThreadPoolExecutor(SIDE_BY_SIDE)
+        try:
+            for line in self.rfile:
+                self.take(json.loads(line), pool)
+        except OSError:
+            pass
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list(self.running.values()):
+            interrupt(process)
+
+    def take(self, request, pool):
+        """Begin what one request asks for."""
+        if request.get("stop"):
+            process = self.running.get(request["id"])
+            if process:
+                threading.Thread(target=interrupt, args=(process,), daemon=True).start()
+        elif request.get("ready"):
+            # What runs until it is stopped must not take a place from what ends by itself.
+            threading.Thread(target=self.run, args=(request,), daemon=True).start()
+        else:
+            pool.submit(self.run, request)
+
+    def answer(self, message):
+        """Write one answer; two of them never mix."""
+        with self.output, contextlib.suppress(OSError):  # nobody listens any more
+            self.wfile.write(json.dumps(message).encode() + b"\n")
+
+    def run(self, request):
+        """Run one command to its end and answer."""
+        began, clock = time.time(), time.monotonic()
+        late = threading.Event()
+        errors = []
+        try:
+            process = subprocess.Popen(
+                in_place(request),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except (OSError, AttributeError) as problem:
+            self.answer(
+                {
+                    "id": request["id"],
+                    "code": 127,
+                    "stdout": "",
+                    "stderr": f"labkit: {problem}\n",
+                    "started": began,
+                    "seconds": 0.0,
+                    "timed_out": False,
+                }
+            )
+            return
+        self.running[request["id"]] = process
+
+        def read_errors():
+            waiting = request.get("ready")
+            for raw in process.stderr:
+                line = raw.decode(errors="replace")
+                errors.append(line)
+                if waiting and waiting in line:
+                    self.answer({"id": request["id"], "ready": True})
+                    waiting = None
+
+        def too_late():
+            late.set()
+            interrupt(process)
+
+        reader = threading.Thread(target=read_errors, daemon=True)
+        reader.start()
+        timer = threading.Timer(request["timeout"], too_late) if request.get("timeout") else None
+        if timer:
+            timer.start()
+        stdout = process.stdout.read().decode(errors="replace")
+        code = process.wait()
+        if timer:
+            timer.cancel()
+        reader.join(KILLED_AFTER)
+        self.running.pop(request["id"], None)
+        self.answer(
             {
                 "id": request["id"],
-                "code": 127,
-                "stdout": "",
-                "stderr": f"labkit: {problem}\n",
+                "code": code if code >= 0 else 128 - code,
+                "stdout": stdout,
+                "stderr": "".join(errors),
                 "started": began,
-                "seconds": 0.0,
-                "timed_out": False,
+                "seconds": time.monotonic() - clock,
+                "timed_out": late.is_set(),
             }
         )
-        return
-    running[request["id"]] = process
-
-    def read_errors():
-        waiting = request.get("ready")
-        for raw in process.stderr:
-            line = raw.decode(errors="replace")
-            errors.append(line)
-            if waiting and waiting in line:
-                answer({"id": request["id"], "ready": True})
-                waiting = None
-
-    def too_late():
-        late.set()
-        interrupt(process)
-
-    reader = threading.Thread(target=read_errors, daemon=True)
-    reader.start()
-    timer = threading.Timer(request["timeout"], too_late) if request.get("timeout") else None
-    if timer:
-        timer.start()
-    stdout = process.stdout.read().decode(errors="replace")
-    code = process.wait()
-    if timer:
-        timer.cancel()
-    reader.join(KILLED_AFTER)
-    running.pop(request["id"], None)
-    answer(
-        {
-            "id": request["id"],
-            "code": code if code >= 0 else 128 - code,
-            "stdout": stdout,
-            "stderr": "".join(errors),
-            "started": began,
-            "seconds": time.monotonic() - clock,
-            "timed_out": late.is_set(),
-        }
-    )
 
 
-def main():
-    """Serve requests until the stream ends."""
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        for line in sys.stdin:
-            request = json.loads(line)
-            if request.get("stop"):
-                process = running.get(request["id"])
-                if process:
-                    threading.Thread(target=interrupt, args=(process,), daemon=True).start()
-            elif request.get("ready"):
-                # What runs until it is stopped must not take a place from what ends by itself.
-                threading.Thread(target=run, args=(request,), daemon=True).start()
-            else:
-                pool.submit(run, request)
-        for process in list(running.values()):
-            interrupt(process)
+class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    """Gives each connection a thread."""
+
+    daemon_threads = True
 
 
 if __name__ == "__main__":
-    main()
+    before = os.umask(0o177)
+    server = Server(SOCKET, Client)
+    os.umask(before)
+    server.serve_forever()

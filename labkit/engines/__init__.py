@@ -7,11 +7,14 @@ auto     docker if one answers and can run Swarm, else vm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labkit.engines import bootstrap, docker, images, vm
+from labkit import channel
+from labkit.engines import docker, images, vm
 from labkit.errors import EngineError, UnknownNameError
 from labkit.progress import Progress
 
@@ -30,10 +33,37 @@ class Engine:
     accel: str | None
     client: DockerClient
     environment: Mapping[str, str]
+    label: str
+    """What the lab is called in the labels on this engine."""
+    open_socket: Callable[[str, int, str], socket.socket]
+    """Connects to a unix socket in a container: its name, its first process, the socket's path."""
+
+    def reach(self, container: str, pid: int) -> channel.Reach:
+        """Return what connects to the unix sockets of one container."""
+        return functools.partial(self.open_socket, container, pid)
 
 
-def _of_machine(machine: vm.Machine) -> Engine:
-    return Engine("vm", machine.accel, machine.client(), machine.environment)
+def of_machine(machine: vm.Machine) -> Engine:
+    """Return the engine of an embedded machine."""
+    return Engine(
+        kind="vm",
+        accel=machine.accel,
+        client=machine.client(),
+        environment=machine.environment,
+        label=vm.INNER_LAB,
+        open_socket=lambda _, pid, path: machine.reach(pid, path),
+    )
+
+
+def _of_docker(lab: str, client: DockerClient) -> Engine:
+    return Engine(
+        kind="docker",
+        accel=None,
+        client=client,
+        environment=docker.environment(),
+        label=lab,
+        open_socket=lambda container, _, path: channel.through_exec(client, container, path),
+    )
 
 
 def choose(kind: str) -> tuple[str, str]:
@@ -49,28 +79,24 @@ def choose(kind: str) -> tuple[str, str]:
     return "docker", "a Docker engine answers"
 
 
-def open_for(lab: str, kind: str, docker_version: str, *, nodes: int, progress: Progress) -> Engine:
-    """Return an engine for a new lab, with the node image on it; starts the machine where it is vm."""
-    bootstrap.release(docker_version)
-    chosen, _ = choose(kind)
-    if chosen == "vm":
-        return _of_machine(vm.up(lab, docker_version, nodes=nodes, progress=progress))
+def open_docker(lab: str, docker_version: str, progress: Progress) -> Engine:
+    """Return this machine's own engine for a new lab, with the node image on it."""
     client = docker.connect()
     images.ensure(client, docker_version, progress)
-    return Engine("docker", None, client, docker.environment())
+    return _of_docker(lab, client)
 
 
 def find(lab: str) -> Engine | None:
     """Find the engine that runs a lab, by its machine or by the labels on the Docker engine."""
     machine = vm.find(lab)
     if machine:
-        return _of_machine(machine)
+        return of_machine(machine)
     try:
         client = docker.connect()
     except EngineError:
         return None
     if client.containers.list(all=True, filters={"label": f"{LAB_LABEL}={lab}"}):
-        return Engine("docker", None, client, docker.environment())
+        return _of_docker(lab, client)
     client.close()
     return None
 

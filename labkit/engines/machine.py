@@ -27,7 +27,7 @@ from labkit.progress import Progress
 
 SUITE = "trixie"
 DISK_SIZE = "16G"
-_FILES = ("packages", "modules", "initramfs-init", "init", "daemon.json")
+_FILES = ("packages", "modules", "initramfs-init", "init", "relay.py", "daemon.json")
 _CERTIFICATE_DAYS = 1825
 _RECIPE = "3"  # raise it when this file comes to make another machine of the same inputs
 
@@ -141,6 +141,8 @@ mkdir -p tree/etc/labkit tree/etc/docker
 cp -r tls/server tree/etc/labkit/tls
 cp "$2/modules" tree/etc/labkit/modules
 cp "$2/daemon.json" tree/etc/docker/daemon.json
+mkdir -p tree/usr/local/lib/labkit
+cp "$2/relay.py" tree/usr/local/lib/labkit/relay.py
 cp "$2/init" tree/sbin/labkit-init
 chmod 755 tree/sbin/labkit-init
 mkdir -p tree/var/lib/docker

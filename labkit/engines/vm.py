@@ -12,30 +12,44 @@ import json
 import os
 import re
 import shutil
+import socket
+import ssl
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
-from labkit import paths
+from labkit import channel, paths
 from labkit.engines import accel, bootstrap, images, machine
-from labkit.errors import EngineError, SwarmError, WaitTimeout
+from labkit.errors import EngineError, WaitTimeout
 from labkit.progress import Progress
 
 if TYPE_CHECKING:
     import psutil
     from docker import DockerClient
+    from qemu.qmp import QMPClient
+
+INNER_LAB = "vm"
+"""What a lab is called on its machine's own engine: a saved state is older than the lab's name."""
 
 _NETWORK = "192.168.199.0/24"  # Swarm's own pool is 10.0.0.0/8, Docker's begins at 172.17
 _GUEST = "192.168.199.15"
 _API_PORT = 2376
+_RELAY_PORT = 2377
 _START_SECONDS = 240.0
+_ANSWER_SECONDS = 120.0
 # One learner's machine for an hour: what the kernel does against other tenants costs time only.
 _KERNEL = "mitigations=off init_on_alloc=0 audit=0 apparmor=0"
 _RECORD = "machine.json"
+RAM, DEVICES = "ram", "devices"  # the files of a saved state, beside its layers
+LAYERS = ("root.qcow2", "store.qcow2")
+_MOST_PROCESSORS = 4
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -48,8 +62,10 @@ class Machine:
     pid: int
     started: float
     port: int
+    relay: int
     tls: str
     directory: str
+    state: str  # the directory of the saved state that it came from; empty where it was booted
 
     @property
     def alive(self) -> bool:
@@ -73,7 +89,26 @@ class Machine:
             "DOCKER_CERT_PATH": self.tls,
         }
 
-    def client(self, *, timeout: float = 120.0) -> DockerClient:
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=f"{self.tls}/ca.pem")
+        context.load_cert_chain(f"{self.tls}/cert.pem", f"{self.tls}/key.pem")
+        return context
+
+    def reach(self, pid: int, path: str) -> socket.socket:
+        """Connect to a unix socket in the container whose first process is `pid`."""
+        address = ("127.0.0.1", self.relay)
+        return channel.through_relay(address, self._tls, pid, path, timeout=_ANSWER_SECONDS)
+
+    def set_clock(self) -> float:
+        """Set the machine's clock by this one's; returns by how many seconds it is off afterwards."""
+        address = ("127.0.0.1", self.relay)
+        request = {"clock": time.time()}
+        with channel.ask_relay(address, self._tls, request, timeout=_ANSWER_SECONDS) as relay:
+            answer = json.loads(relay.makefile().readline())
+        return float(answer["clock"]) - time.time()
+
+    def client(self, *, timeout: float = _ANSWER_SECONDS) -> DockerClient:
         """Return a client of its engine."""
         import docker
         from docker.tls import TLSConfig
@@ -150,61 +185,151 @@ def _layer(disk: Path, backing: Path) -> Path:
     return disk
 
 
-def start(lab: str, docker: str, directory: Path, nodes: Path, *, memory_mb: int) -> Machine:
+def boot(lab: str, docker: str, disks: Path, nodes: Path, *, memory_mb: int) -> Machine:
     """Start a machine with the engine's store `nodes`, wait for its engine, and record it.
 
+    Its layers and its memory lie in the directory `disks`, where `save` can leave a state of them.
     Raises WaitTimeout with the machine's last words; nothing is left running then.
     """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     base = machine.directory()
-    verdict = accel.decide(base)
-    disks = [
-        _layer(directory / "root.qcow2", base / "disk.qcow2"),
-        _layer(directory / "store.qcow2", nodes),
-    ]
-    process = _qemu(directory, base, disks, verdict, memory_mb)
-    try:
-        import psutil
+    for name, backing in zip(LAYERS, (base / "disk.qcow2", nodes), strict=True):
+        _layer(disks / name, backing)
+    with _launched(lab, disks, disks / RAM, memory_mb, incoming=False) as launched:
+        guest = _described(lab, docker, launched, state="")
+        _wait_for_engine(guest, launched.process)
+        _record(guest)
+    return guest
 
-        guest = Machine(
-            lab=lab,
-            docker=docker,
-            accel=verdict.accel,
-            pid=process.pid,
-            started=psutil.Process(process.pid).create_time(),
-            port=_published_port(directory, process),
-            tls=str(base / "tls"),
-            directory=str(directory),
-        )
-        _wait_for_engine(guest, process)
-        (directory / _RECORD).write_text(machine.to_json(asdict(guest)))
+
+def restore(
+    lab: str, docker: str, state: Path, *, memory_mb: int, sound: Callable[[], None]
+) -> Machine:
+    """Start a machine out of a saved state, which it never writes to, and record it.
+
+    `sound` looks at the state's files while QEMU reads them, and raises where they are damaged: the
+    machine runs only after it has returned. Raises EngineError where QEMU refuses the state.
+    """
+    directory = lab_directory(lab)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in LAYERS:
+        _layer(directory / name, state / name)
+
+    async def load(client: QMPClient) -> None:
+        """Give a QEMU that waits for it the state of its devices; its memory it has in a file."""
+        await _only_devices(client)
+        await client.execute("migrate-incoming", {"uri": "unix:incoming.sock"})
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.connect(_short(directory / "incoming.sock"))
+            await asyncio.to_thread(stream.sendall, (state / DEVICES).read_bytes())
+        await _migrated(client)
+        await asyncio.wrap_future(looked)
+        await client.execute("cont")
+
+    with (
+        ThreadPoolExecutor(1) as thread,
+        _launched(lab, directory, state / RAM, memory_mb, incoming=True) as launched,
+    ):
+        looked = thread.submit(sound)
+        _converse(directory, load)
+        guest = _described(lab, docker, launched, state=str(state))
+        _record(guest)
+    return guest
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A QEMU whose monitor answers."""
+
+    directory: Path
+    process: subprocess.Popen[bytes]
+    accel: str
+
+
+@contextlib.contextmanager
+def _launched(
+    lab: str, disks: Path, ram: Path, memory_mb: int, *, incoming: bool
+) -> Iterator[_Launched]:
+    """Start QEMU in the lab's directory; it ends where the body fails."""
+    directory = lab_directory(lab)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    verdict = accel.decide(machine.directory())
+    process = _qemu(directory, disks, ram, memory_mb, verdict, incoming=incoming)
+    try:
+        deadline = time.monotonic() + 20
+        while not (directory / "qmp.sock").exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise _qemu_failed(directory, "did not start")
+            time.sleep(0.01)
+        yield _Launched(directory, process, verdict.accel)
     except BaseException:
         process.kill()
         process.wait()
         raise
-    return guest
+
+
+def _described(lab: str, docker: str, launched: _Launched, *, state: str) -> Machine:
+    import psutil
+
+    ports = _published_ports(launched.directory)
+    return Machine(
+        lab=lab,
+        docker=docker,
+        accel=launched.accel,
+        pid=launched.process.pid,
+        started=psutil.Process(launched.process.pid).create_time(),
+        port=ports[_API_PORT],
+        relay=ports[_RELAY_PORT],
+        tls=str(machine.directory() / "tls"),
+        directory=str(launched.directory),
+        state=state,
+    )
+
+
+def _record(guest: Machine) -> None:
+    record = Path(guest.directory) / _RECORD
+    unfinished = record.with_suffix(".unfinished")
+    unfinished.write_text(machine.to_json(asdict(guest)))
+    os.replace(unfinished, record)
+
+
+def processors() -> int:
+    """Return how many processors a machine gets."""
+    return min(_MOST_PROCESSORS, os.cpu_count() or 1)
 
 
 def _qemu(
-    directory: Path, base: Path, disks: Sequence[Path], verdict: accel.Verdict, memory_mb: int
+    directory: Path,
+    disks: Path,
+    ram: Path,
+    memory_mb: int,
+    verdict: accel.Verdict,
+    *,
+    incoming: bool,
 ) -> subprocess.Popen[bytes]:
-    forward = f"tcp:127.0.0.1:0-{_GUEST}:{_API_PORT}"
+    base = machine.directory()
+    forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-{_GUEST}:{p}" for p in (_API_PORT, _RELAY_PORT))
+    # A restored machine's memory is private: what it changes is copied first, so that labs share the
+    # file through the page cache and none can alter it.
+    shared = "off" if incoming else "on"
     argv = [
         bootstrap.tool("qemu-system-x86_64"),
-        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-machine", "q35,memory-backend=ram", "-m", str(memory_mb), "-object"),
+        f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={ram},share={shared}",
         *verdict.options,
-        *("-smp", str(min(4, os.cpu_count() or 1)), "-m", str(memory_mb)),
+        *("-smp", str(processors())),
         *("-kernel", str(base / "vmlinuz"), "-initrd", str(base / "initrd")),
         *("-append", f"console=ttyS0 quiet panic=-1 {_KERNEL}"),
         *("-serial", "file:serial.log"),
-        *("-netdev", f"user,id=net,restrict=on,net={_NETWORK},hostfwd={forward}"),
+        *("-netdev", f"user,id=net,restrict=on,net={_NETWORK},{forwards}"),
         *("-device", "virtio-net-pci,netdev=net,romfile="),
         *("-device", "virtio-rng-pci"),
         *("-qmp", "unix:qmp.sock,server=on,wait=off"),
+        *(("-incoming", "defer") if incoming else ()),
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
     ]
-    for disk in disks:
+    for disk in (disks / name for name in LAYERS):
         # A layer lives as long as the lab: there is nothing to keep through a power cut.
         drive = f"file={disk},if=none,id={disk.stem},format=qcow2,cache=unsafe,discard=unmap"
         argv += ["-drive", drive, "-device", f"virtio-blk-pci,drive={disk.stem}"]
@@ -220,40 +345,85 @@ def _qemu(
         )
 
 
-def _published_port(directory: Path, process: subprocess.Popen[bytes]) -> int:
-    """Ask QEMU which port of loopback it took: it chose a free one, so no race for it."""
-    socket = directory / "qmp.sock"
-    deadline = time.monotonic() + 20
-    while not socket.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise EngineError(
-                f"QEMU did not start: {(directory / 'qemu.log').read_text().strip()[-500:]}",
-                hint="`labkit doctor` tells what this machine can run",
-            )
-        time.sleep(0.02)
-    told = qmp(socket, "human-monitor-command", {"command-line": "info usernet"})
-    match = re.search(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", str(told))
-    if not match:
-        raise EngineError(f"QEMU names no port for the machine's engine: {told}")
-    return int(match[1])
+def _qemu_failed(directory: Path, what: str) -> EngineError:
+    told = (directory / "qemu.log").read_text(errors="replace").strip()[-500:]
+    return EngineError(
+        f"QEMU {what}: {told or 'it said nothing'}",
+        hint="`labkit doctor` tells what this machine can run",
+    )
 
 
-def qmp(socket: Path, command: str, arguments: dict[str, Any] | None = None) -> object:
-    """Send one QMP command and return its answer."""
-    from qemu.qmp import QMPClient
+def _published_ports(directory: Path) -> dict[int, int]:
+    """Ask QEMU which ports of loopback it took, by the machine's: it chose free ones, with no race."""
+    command = {"command-line": "info usernet"}
+    told = _converse(directory, lambda client: client.execute("human-monitor-command", command))
+    rows = re.findall(r"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+(\d+)", str(told))
+    ports = {int(theirs): int(ours) for ours, theirs in rows}
+    if set(ports) != {_API_PORT, _RELAY_PORT}:
+        raise EngineError(f"QEMU names no ports for the machine's engine: {told}")
+    return ports
 
-    async def ask() -> object:
+
+async def _only_devices(client: QMPClient) -> None:
+    # Memory that QEMU maps from a file that others may map is left out of the stream.
+    capability = {"capability": "x-ignore-shared", "state": True}
+    await client.execute("migrate-set-capabilities", {"capabilities": [capability]})
+
+
+async def _migrated(client: QMPClient) -> None:
+    while True:
+        told = await client.execute("query-migrate")
+        assert isinstance(told, dict)
+        if told.get("status") == "completed":
+            return
+        if told.get("status") == "failed":
+            raise EngineError(f"QEMU could not carry the machine's state: {told.get('error-desc')}")
+        await asyncio.sleep(0.01)
+
+
+def save(guest: Machine, device: Path) -> None:
+    """End a booted machine and write the state of its devices; its memory and disks are in files."""
+    directory = Path(guest.directory)
+
+    async def stop_and_save(client: QMPClient) -> None:
+        await client.execute("stop")
+        await _only_devices(client)
+        with socket.socket(socket.AF_UNIX) as listener, device.open("wb") as file:
+            listener.bind(_short(directory / "outgoing.sock"))
+            listener.listen(1)
+            await client.execute("migrate", {"uri": "unix:outgoing.sock"})
+            stream, _ = await asyncio.to_thread(listener.accept)
+            with stream:
+                while data := await asyncio.to_thread(stream.recv, 1 << 20):
+                    file.write(data)
+        await _migrated(client)
+        # So that what the layers still have in memory gets into their files.
+        await client.execute("quit")
+
+    _converse(directory, stop_and_save)
+    _wait_for_end(directory)
+
+
+def _converse(directory: Path, talk: Callable[[QMPClient], Awaitable[_Answer]]) -> _Answer:
+    """Talk to the QEMU of a directory over QMP, with QEMU's own library."""
+    from qemu.qmp import QMPClient, QMPError
+
+    async def run() -> _Answer:
         client = QMPClient("labkit")
         # A unix socket's path has a limit of 108 bytes, a directory's has none.
-        await client.connect(_short(socket))
+        await client.connect(_short(directory / "qmp.sock"))
         try:
-            return await client.execute(command, arguments)
+            return await talk(client)
         finally:
-            await client.disconnect()
+            with contextlib.suppress(QMPError, EOFError, OSError):
+                await client.disconnect()
 
-    # A notebook's kernel runs an event loop already, and asyncio allows one a thread.
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, ask()).result()
+    try:
+        # A notebook's kernel runs an event loop already, and asyncio allows one a thread.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, run()).result()
+    except (QMPError, EOFError, OSError) as problem:
+        raise _qemu_failed(directory, f"refused ({problem})") from problem
 
 
 def _short(socket: Path) -> str:
@@ -291,13 +461,18 @@ def remove(directory: Path) -> None:
     """End the machine of a directory, recorded or not, and remove the directory."""
     import psutil
 
-    deadline = time.monotonic() + 20
-    while (running := _qemus_in(directory)) and time.monotonic() < deadline:
-        for process in running:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        time.sleep(0.02)
+    for process in _qemus_in(directory):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    _wait_for_end(directory)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _wait_for_end(directory: Path) -> None:
+    """Wait until no QEMU works in a directory."""
+    deadline = time.monotonic() + 20
+    while _qemus_in(directory) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def _qemus_in(directory: Path) -> list[psutil.Process]:
@@ -314,26 +489,11 @@ def _qemus_in(directory: Path) -> list[psutil.Process]:
     return found
 
 
+def leftovers() -> list[str]:
+    """List the labs that have a directory here, whether their machine runs or not."""
+    return [path.name for path in paths.machines().glob("*") if path.is_dir()]
+
+
 def lab_directory(lab: str) -> Path:
     """Return the directory of a lab's machine."""
     return paths.machines() / lab
-
-
-def up(lab: str, docker: str, *, nodes: int, progress: Progress) -> Machine:
-    """Start the machine of a lab. Raises SwarmError where the lab has one."""
-    directory = lab_directory(lab)
-    if find(lab):
-        raise SwarmError(f"lab {lab!r} has a machine already", hint=f"labkit down --lab {lab}")
-    remove(directory)
-    store = node_disk(docker, progress)
-    with progress.stage("starting the embedded machine"):
-        try:
-            return start(lab, docker, directory, store, memory_mb=memory_for(nodes))
-        except BaseException:
-            remove(directory)
-            raise
-
-
-def memory_for(nodes: int) -> int:
-    """Return the machine's memory in MB: 170 a node were measured, and labs need room for tasks."""
-    return 1536 + 512 * max(nodes, 3)

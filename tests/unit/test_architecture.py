@@ -16,8 +16,9 @@ from labkit import paths
 # Left to right: a module may import from its left, never from its right.
 ORDER = [
     ("errors", "paths", "progress"),
+    ("channel",),
     ("engines",),
-    ("topology", "channel", "diagnosis"),
+    ("topology", "diagnosis"),
     ("probes", "parsers"),
     ("swarm",),
     ("experiments",),

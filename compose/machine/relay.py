@@ -1,0 +1,81 @@
+"""Lets labkit into the embedded machine without starting a process there for it.
+
+Starting a `docker exec` under emulation costs a second; this program runs already, also in a machine
+that was restored from a saved state. It listens with TLS and talks to nobody without the client's
+certificate. A connection begins with one JSON object on a line:
+
+    {"unix": "/proc/71/root/run/docker.sock"}   carry bytes to that socket and back; where it is not
+                                                there yet, wait for it as long as the process lives
+    {"clock": 1795370000.0}                     set the clock; answers {"clock": what it is then}
+"""
+
+import asyncio
+import json
+import re
+import ssl
+import time
+from pathlib import Path
+
+PORT = 2377
+TLS = "/etc/labkit/tls"
+CHUNK = 1 << 16
+PAUSE = 0.1  # seconds between two looks for a socket
+
+
+async def carry(reader, writer):
+    """Carry bytes one way until they end."""
+    while data := await reader.read(CHUNK):
+        writer.write(data)
+        await writer.drain()
+
+
+async def reach(path):
+    """Connect to a unix socket of a process, waiting while there is the process and not the socket."""
+    process = Path(re.match(r"/proc/\d+", path)[0])
+    while True:
+        try:
+            return await asyncio.open_unix_connection(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            if not process.exists():
+                raise
+            await asyncio.sleep(PAUSE)
+
+
+async def serve(reader, writer):
+    """Serve one connection."""
+    there = None
+    try:
+        request = json.loads(await reader.readline())
+        if "clock" in request:
+            time.clock_settime(time.CLOCK_REALTIME, request["clock"])
+            writer.write(json.dumps({"clock": time.time()}).encode() + b"\n")
+            await writer.drain()
+            return
+        answers, there = await reach(request["unix"])
+        ways = [
+            asyncio.ensure_future(carry(reader, there)),
+            asyncio.ensure_future(carry(answers, writer)),
+        ]
+        # Whichever side ends, the other has nobody to talk to.
+        _, left = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in left:
+            way.cancel()
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # the connection's end tells enough
+    finally:
+        for end in (writer, there):
+            if end:
+                end.close()
+
+
+async def main():
+    """Listen until the machine ends."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=f"{TLS}/ca.pem")
+    context.load_cert_chain(f"{TLS}/server-cert.pem", f"{TLS}/server-key.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    server = await asyncio.start_server(serve, "0.0.0.0", PORT, ssl=context)
+    async with server:
+        await server.serve_forever()
+
+
+asyncio.run(main())
