@@ -13,11 +13,14 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from labkit.errors import LabkitError, UsageError
+
+if TYPE_CHECKING:
+    from labkit.swarm import Started
 
 app = typer.Typer(
     help="Hands-on labs on container networking, on a real Docker Swarm on this machine.",
@@ -30,10 +33,20 @@ vm_app = typer.Typer(
     help="The embedded machine: build it once, see what the cache holds.", no_args_is_help=True
 )
 app.add_typer(vm_app, name="vm")
+checkpoint_app = typer.Typer(
+    help="Moments of a lab to come back to (embedded machine only).", no_args_is_help=True
+)
+app.add_typer(checkpoint_app, name="checkpoint")
 
 Lab = Annotated[str, typer.Option("--lab", envvar="LABKIT_LAB", help="The lab's name.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Docker = Annotated[str, typer.Option("--docker", help="Docker version of the nodes.")]
+Compose = Annotated[
+    Path | None, typer.Option(help="Another description of the nodes than compose/swarm.yaml.")
+]
+Nodes = Annotated[int, typer.Option(help="How many nodes, 1 to 20.")]
+Managers = Annotated[int, typer.Option(help="How many of them are managers.")]
+Moment = Annotated[str, typer.Argument(metavar="NAME", help="The checkpoint's name.")]
 EngineKind = Annotated[str, typer.Option("--engine", help="auto, docker or vm.")]
 
 
@@ -88,23 +101,21 @@ def _show_status(status: dict[str, Any]) -> None:
 
 @app.command()
 def up(
-    nodes: Annotated[int, typer.Option(help="How many nodes, 1 to 20.")] = 3,
-    managers: Annotated[int, typer.Option(help="How many of them are managers.")] = 1,
+    nodes: Nodes = 3,
+    managers: Managers = 1,
     docker: Docker = "26.1",
     engine: EngineKind = "auto",
     lab: Lab = "default",
     fresh: Annotated[bool, typer.Option("--fresh", help="Make the saved state anew.")] = False,
     keep: Annotated[bool, typer.Option(help="Leave what failed for a look.")] = False,
-    compose: Annotated[
-        Path | None, typer.Option(help="Another description of the nodes than compose/swarm.yaml.")
-    ] = None,
+    compose: Compose = None,
     as_json: Json = False,
 ) -> None:
     """Stand up a swarm that answers."""
     from labkit import swarm
     from labkit.progress import Bars
 
-    started, seconds, restored = swarm.up(
+    started = swarm.up(
         lab,
         nodes=nodes,
         managers=managers,
@@ -115,8 +126,13 @@ def up(
         compose=compose,
         progress=Bars(),
     )
-    status = {**started.status(), "seconds": round(seconds, 2), "restored": restored}
-    started.close()
+    _show_started(started, as_json)
+
+
+def _show_started(started: Started, as_json: bool) -> None:
+    seconds, restored = round(started.seconds, 2), started.restored
+    status = {**started.lab.status(), "seconds": seconds, "restored": restored}
+    started.lab.close()
     if as_json:
         _print_json(status)
         return
@@ -138,6 +154,15 @@ def status(lab: Lab = "default", as_json: Json = False) -> None:
         _print_json(told)
     else:
         _show_status(told)
+
+
+@app.command()
+def reset(lab: Lab = "default", compose: Compose = None, as_json: Json = False) -> None:
+    """Return a lab to the swarm that it began as."""
+    from labkit import swarm
+    from labkit.progress import Bars
+
+    _show_started(swarm.reset(lab, compose=compose, progress=Bars()), as_json)
 
 
 @app.command()
@@ -304,6 +329,45 @@ def vm_build(docker: Docker = "26.1") -> None:
     print(vm.node_disk(docker, Bars()).parent)
 
 
+@vm_app.command("export")
+def vm_export(
+    file: Annotated[Path, typer.Argument(help="The file to write, class.tar.zst say.")],
+    nodes: Nodes = 3,
+    managers: Managers = 1,
+    docker: Docker = "26.1",
+    as_json: Json = False,
+) -> None:
+    """Write the machine and the saved state of a swarm into one file, for a class."""
+    from labkit import swarm
+    from labkit.engines import bundle
+    from labkit.progress import Bars
+
+    written = bundle.write(file, swarm.wanted(docker, nodes, managers), Bars())
+    if as_json:
+        _print_json({"file": str(file), **written})
+        return
+    print(f"{file}: {written['file'] / 1e6:.0f} MB, of {written['content'] / 1e6:.0f} MB")
+    print("It holds the machine's keys: hand it to the class, and to nobody else.")
+
+
+@vm_app.command("import")
+def vm_import(
+    file: Annotated[Path, typer.Argument(help="What `labkit vm export` wrote.")],
+    as_json: Json = False,
+) -> None:
+    """Take over what another machine exported; `labkit up` needs no network then."""
+    from labkit.engines import bundle
+    from labkit.progress import Bars
+
+    docker, refused = bundle.read(file, Bars())
+    if as_json:
+        _print_json({"docker": docker, "state_refused": refused or None})
+        return
+    if refused:
+        print(f"The saved state is not for this machine: {refused}. The first `labkit up` makes one.")
+    print(f"imported; next: labkit up --engine vm --docker {docker}")
+
+
 @vm_app.command("info")
 def vm_info(as_json: Json = False) -> None:
     """Show what the cache holds and how much disk it takes."""
@@ -318,6 +382,54 @@ def vm_info(as_json: Json = False) -> None:
     for name, size in files.items():
         print(f"{size / 1e6:10.1f} MB  {name}")
     print(f"{sum(files.values()) / 1e6:10.1f} MB  in {facts['directory']}")
+
+
+@checkpoint_app.command("save")
+def checkpoint_save(name: Moment, lab: Lab = "default") -> None:
+    """Keep this moment of the lab."""
+    from labkit.engines import checkpoints
+    from labkit.progress import Bars
+
+    with Bars().stage(f"keeping {name}"):
+        checkpoints.save(lab, name)
+    print(f"kept; back to it: labkit checkpoint restore {name}")
+
+
+@checkpoint_app.command("restore")
+def checkpoint_restore(name: Moment, lab: Lab = "default") -> None:
+    """Return the lab to a moment that was kept; what came after it is lost."""
+    from labkit.engines import checkpoints
+    from labkit.progress import Bars
+
+    with Bars().stage(f"back to {name}"):
+        checkpoints.restore(lab, name)
+    status(lab)
+
+
+@checkpoint_app.command("list")
+def checkpoint_list(lab: Lab = "default", as_json: Json = False) -> None:
+    """List the moments of the lab that were kept."""
+    from datetime import datetime
+
+    from labkit.engines import checkpoints
+
+    moments = checkpoints.kept(lab)
+    if as_json:
+        _print_json([vars(moment) for moment in moments])
+        return
+    for moment in moments:
+        when = datetime.fromtimestamp(moment.created).strftime("%Y-%m-%d %H:%M")
+        print(f"{moment.size / 1e6:10.1f} MB  {when}  {moment.name}")
+    if not moments:
+        print("none yet; labkit checkpoint save NAME")
+
+
+@checkpoint_app.command("remove")
+def checkpoint_remove(name: Moment, lab: Lab = "default") -> None:
+    """Remove a moment that was kept."""
+    from labkit.engines import checkpoints
+
+    checkpoints.remove(lab, name)
 
 
 if __name__ == "__main__":

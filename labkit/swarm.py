@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit import channel, engines, paths, topology
-from labkit.engines import bootstrap, states, vm
+from labkit.engines import bootstrap, checkpoints, states, vm
 from labkit.errors import (
     EngineError,
     SwarmError,
@@ -583,6 +583,13 @@ def _order(hostname: str) -> tuple[int, str]:
     return (int(re.sub(r"\D", "", hostname) or 0), hostname)
 
 
+def wanted(
+    docker: str, nodes: int, managers: int, *, compose: Path = paths.COMPOSE / "swarm.yaml"
+) -> states.Wanted:
+    """Describe a swarm, for the saved state that it has."""
+    return states.Wanted(docker, nodes, managers, bootstrap.key_of(compose))
+
+
 class Started(NamedTuple):
     """A swarm that answers, and how it was had."""
 
@@ -625,8 +632,8 @@ def up(
         raise UsageError(f"lab {lab!r} is up already", hint=f"labkit status --lab {lab}")
     try:
         if chosen == "vm":
-            wanted = states.Wanted(docker, nodes, managers, bootstrap.key_of(file))
-            started, restored = _up_embedded(lab, wanted, described, fresh=fresh, progress=progress)
+            asked = wanted(docker, nodes, managers, compose=file)
+            started, restored = _up_embedded(lab, asked, described, fresh=fresh, progress=progress)
         else:
             opened = engines.open_docker(lab, docker, progress)
             started, restored = _make(lab, opened, described, managers, progress), False
@@ -659,6 +666,7 @@ def _up_embedded(
         vm.save(guest, shop / vm.DEVICES)
         vm.remove(vm.lab_directory(lab))
         states.publish(wanted, shop)
+        states.prune({guest.state for guest in vm.found()} | checkpoints.states_in_use())
     return _restore(lab, wanted), False
 
 
@@ -673,6 +681,37 @@ def _make(
     return started
 
 
+def reset(lab: str, *, compose: Path | None = None, progress: Progress) -> Started:
+    """Return a lab to the swarm that it began as: the same nodes, and nothing of what was done on them.
+
+    A lab with a Compose file of its own needs it again. Raises UnknownNameError where no such lab runs.
+    """
+    began = time.monotonic()
+    found = get(lab)
+    kind, docker, nodes = found.engine.kind, found.docker, len(found.nodes)
+    guest = vm.find(lab)
+    if guest:
+        managers = int(states.read(Path(guest.state))["wanted"]["managers"])
+    else:
+        managers = sum(_manages(node) for node in found.nodes.values())
+    found.close()
+    down(lab)
+    started = up(
+        lab,
+        nodes=nodes,
+        managers=max(managers, 1),
+        docker=docker,
+        engine=kind,
+        compose=compose,
+        progress=progress,
+    )
+    return started._replace(seconds=time.monotonic() - began)
+
+
+def _manages(node: Node) -> bool:
+    return bool(node.docker.api.info()["Swarm"]["ControlAvailable"])
+
+
 def _restore(lab: str, wanted: states.Wanted) -> Lab:
     """Start the machine of a lab from its saved state and prove that the swarm is there."""
     guest = vm.restore(
@@ -680,7 +719,7 @@ def _restore(lab: str, wanted: states.Wanted) -> Lab:
         wanted.docker,
         wanted.directory,
         memory_mb=wanted.memory_mb,
-        sound=states.checker(wanted.directory),
+        sound=states.checker(wanted.directory, states.FILES),
     )
     states.used(wanted.directory)
     restored = _lab(lab, engines.of_machine(guest))

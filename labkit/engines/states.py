@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from labkit.errors import EngineError
 # A node's certificate lives 90 days, and Swarm renews it of its own accord from the half of that on.
 _OLDEST_DAYS = 40
 _MOST = 6  # states that are kept; those that were used last stay
-_RECORD = "record.json"
-_FILES = (vm.RAM, vm.DEVICES, *vm.LAYERS)
+RECORD = "record.json"
+FILES = (vm.RAM, vm.DEVICES, *vm.LAYERS)
 _CHUNK = 1 << 20
 
 
@@ -81,15 +81,20 @@ def _processor() -> str:
 
 
 def check(wanted: Wanted) -> None:
-    """Raise StateRefused, with the reason, where there is a state and it does not fit."""
-    directory = wanted.directory
+    """Raise StateRefused, with the reason, where the wanted swarm's state does not fit."""
+    check_record(wanted.directory, FILES)
+
+
+def check_record(directory: Path, files: Sequence[str]) -> dict[str, Any]:
+    """Return what is recorded of a state; raises StateRefused, with the reason, where it is unfit."""
     try:
         record = read(directory)
         held, created = record["made_with"], float(record["created"])
         sizes = {name: int(file["size"]) for name, file in record["files"].items()}
+        docker = str(record["wanted"]["docker"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise StateRefused(f"its {_RECORD} cannot be read ({type(problem).__name__})") from problem
-    for what, here in made_with(wanted.docker).items():
+        raise StateRefused(f"its {RECORD} cannot be read ({type(problem).__name__})") from problem
+    for what, here in made_with(docker).items():
         if held.get(what) != here:
             raise StateRefused(f"another {what}: it was made with {held.get(what)!r}, here is {here!r}")
     days = (time.time() - created) / 86400
@@ -99,26 +104,40 @@ def check(wanted: Wanted) -> None:
         )
     if days < -1:
         raise StateRefused("it is from the future: this machine's clock is wrong, or was")
-    for name in _FILES:
+    for name in files:
         path = directory / name
         found = path.stat().st_size if path.exists() else None
         if found != sizes.get(name):
             raise StateRefused(f"its file {name} has {found} bytes, expected {sizes.get(name)}")
+    return record
 
 
 def read(directory: Path) -> dict[str, Any]:
     """Read a state's record."""
-    record: dict[str, Any] = json.loads((directory / _RECORD).read_text())
+    record: dict[str, Any] = json.loads((directory / RECORD).read_text())
     return record
 
 
-def checker(directory: Path) -> Callable[[], None]:
+def record_of(wanted: Wanted, directory: Path, files: Sequence[str]) -> dict[str, Any]:
+    """Describe what was just saved: what it is, what it was made with, what its files hold."""
+    return {
+        "wanted": asdict(wanted),
+        "made_with": made_with(wanted.docker),
+        "created": time.time(),
+        "files": {
+            name: {"size": (directory / name).stat().st_size, "xxh3": digest(directory / name)}
+            for name in files
+        },
+    }
+
+
+def checker(directory: Path, files: Sequence[str]) -> Callable[[], None]:
     """Return what reads every byte of a state and raises StateRefused where one is not as it was."""
-    files = read(directory)["files"]
+    recorded = read(directory)["files"]
 
     def sound() -> None:
-        for name in _FILES:
-            if digest(directory / name) != files[name]["xxh3"]:
+        for name in files:
+            if digest(directory / name) != recorded[name]["xxh3"]:
                 raise StateRefused(f"its file {name} is damaged: its content is not what was saved")
 
     return sound
@@ -180,21 +199,17 @@ def leftovers() -> list[str]:
 
 
 def publish(wanted: Wanted, unfinished: Path) -> None:
-    """Give a finished state its record and its name, and remove what is kept no longer."""
-    record = {
-        "wanted": asdict(wanted),
-        "made_with": made_with(wanted.docker),
-        "created": time.time(),
-        "files": {
-            name: {"size": path.stat().st_size, "xxh3": digest(path)}
-            for name, path in ((name, unfinished / name) for name in _FILES)
-        },
-    }
-    (unfinished / _RECORD).write_text(machine.to_json(record))
+    """Give a finished state its record and its name."""
+    record = record_of(wanted, unfinished, FILES)
+    (unfinished / RECORD).write_text(machine.to_json(record))
     remove(wanted.directory)
     os.replace(unfinished, wanted.directory)
+
+
+def prune(in_use: Collection[str]) -> None:
+    """Remove what was used longest ago, beyond the number that is kept; what is in use stays."""
     for old in sorted(kept(), key=_last_used)[:-_MOST]:
-        if str(old) not in {guest.state for guest in vm.found()}:
+        if str(old) not in in_use:
             remove(old)
 
 
@@ -215,9 +230,9 @@ def remove(directory: Path) -> None:
 
 def used(directory: Path) -> None:
     """Note that a state was just used."""
-    os.utime(directory / _RECORD)
+    os.utime(directory / RECORD)
 
 
 def _last_used(directory: Path) -> float:
-    record = directory / _RECORD
+    record = directory / RECORD
     return record.stat().st_mtime if record.exists() else 0.0

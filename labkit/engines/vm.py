@@ -46,8 +46,11 @@ _ANSWER_SECONDS = 120.0
 _KERNEL = "mitigations=off init_on_alloc=0 audit=0 apparmor=0"
 _RECORD = "machine.json"
 RAM, DEVICES = "ram", "devices"  # the files of a saved state, beside its layers
+WHOLE = "machine"  # the file of a moment, beside its layers
 LAYERS = ("root.qcow2", "store.qcow2")
 _MOST_PROCESSORS = 4
+_BANDWIDTH = 1 << 34  # bytes a second, that is, none that holds: it goes to a file
+_CHUNK = 1 << 22
 
 _Answer = TypeVar("_Answer")
 
@@ -194,11 +197,11 @@ def boot(lab: str, docker: str, disks: Path, nodes: Path, *, memory_mb: int) -> 
     base = machine.directory()
     for name, backing in zip(LAYERS, (base / "disk.qcow2", nodes), strict=True):
         _layer(disks / name, backing)
-    with _launched(lab, disks, disks / RAM, memory_mb, incoming=False) as launched:
+    ram = f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={disks / RAM},share=on"
+    with _launched(lab, disks, ram, memory_mb) as launched:
         guest = _described(lab, docker, launched, state="")
         _wait_for_engine(guest, launched.process)
-        _record(guest)
-    return guest
+        return _recorded(guest)
 
 
 def restore(
@@ -209,31 +212,55 @@ def restore(
     `sound` looks at the state's files while QEMU reads them, and raises where they are damaged: the
     machine runs only after it has returned. Raises EngineError where QEMU refuses the state.
     """
-    directory = lab_directory(lab)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory = _own_directory(lab)
     for name in LAYERS:
         _layer(directory / name, state / name)
+    # Private: what the machine changes is copied first, so that labs share the file through the page
+    # cache and none can alter it.
+    ram = f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={state / RAM},share=off"
+    with _launched(lab, directory, ram, memory_mb, incoming=True) as launched:
+        _converse(
+            directory, lambda qmp: _load(qmp, directory, state / DEVICES, apart=True, sound=sound)
+        )
+        return _recorded(_described(lab, docker, launched, state=str(state)))
 
-    async def load(client: QMPClient) -> None:
-        """Give a QEMU that waits for it the state of its devices; its memory it has in a file."""
-        await _only_devices(client)
-        await client.execute("migrate-incoming", {"uri": "unix:incoming.sock"})
-        with socket.socket(socket.AF_UNIX) as stream:
-            stream.connect(_short(directory / "incoming.sock"))
-            await asyncio.to_thread(stream.sendall, (state / DEVICES).read_bytes())
-        await _migrated(client)
-        await asyncio.wrap_future(looked)
-        await client.execute("cont")
 
-    with (
-        ThreadPoolExecutor(1) as thread,
-        _launched(lab, directory, state / RAM, memory_mb, incoming=True) as launched,
-    ):
-        looked = thread.submit(sound)
-        _converse(directory, load)
-        guest = _described(lab, docker, launched, state=str(state))
-        _record(guest)
-    return guest
+def thaw(lab: str, docker: str, moment: Path, state: str, *, memory_mb: int) -> Machine:
+    """Start a machine out of what `freeze` kept of it. It came from `state` once."""
+    directory = _own_directory(lab)
+    for name in LAYERS:
+        shutil.copyfile(moment / name, directory / name)
+    ram = f"memory-backend-ram,id=ram,size={memory_mb}M"
+    with _launched(lab, directory, ram, memory_mb, incoming=True) as launched:
+        _converse(directory, lambda qmp: _load(qmp, directory, moment / WHOLE, apart=False))
+        return _recorded(_described(lab, docker, launched, state=state))
+
+
+def _own_directory(lab: str) -> Path:
+    directory = lab_directory(lab)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return directory
+
+
+async def _load(
+    client: QMPClient,
+    directory: Path,
+    saved: Path,
+    *,
+    apart: bool,
+    sound: Callable[[], None] = lambda: None,
+) -> None:
+    """Give a QEMU that waits for it what was saved, and let it run when `sound` has returned."""
+    looked = asyncio.create_task(asyncio.to_thread(sound))
+    await _memory_apart(client, apart)
+    await client.execute("migrate-incoming", {"uri": "unix:incoming.sock"})
+    with socket.socket(socket.AF_UNIX) as stream, saved.open("rb") as file:
+        stream.connect(_short(directory / "incoming.sock"))
+        with contextlib.suppress(BrokenPipeError):  # QEMU tells why it wants no more
+            await asyncio.to_thread(stream.sendfile, file)
+    await _migrated(client)
+    await looked
+    await client.execute("cont")
 
 
 @dataclass(frozen=True)
@@ -247,11 +274,10 @@ class _Launched:
 
 @contextlib.contextmanager
 def _launched(
-    lab: str, disks: Path, ram: Path, memory_mb: int, *, incoming: bool
+    lab: str, disks: Path, ram: str, memory_mb: int, *, incoming: bool = False
 ) -> Iterator[_Launched]:
     """Start QEMU in the lab's directory; it ends where the body fails."""
-    directory = lab_directory(lab)
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directory = _own_directory(lab)
     verdict = accel.decide(machine.directory())
     process = _qemu(directory, disks, ram, memory_mb, verdict, incoming=incoming)
     try:
@@ -285,11 +311,12 @@ def _described(lab: str, docker: str, launched: _Launched, *, state: str) -> Mac
     )
 
 
-def _record(guest: Machine) -> None:
+def _recorded(guest: Machine) -> Machine:
     record = Path(guest.directory) / _RECORD
     unfinished = record.with_suffix(".unfinished")
     unfinished.write_text(machine.to_json(asdict(guest)))
     os.replace(unfinished, record)
+    return guest
 
 
 def processors() -> int:
@@ -300,7 +327,7 @@ def processors() -> int:
 def _qemu(
     directory: Path,
     disks: Path,
-    ram: Path,
+    ram: str,
     memory_mb: int,
     verdict: accel.Verdict,
     *,
@@ -308,14 +335,10 @@ def _qemu(
 ) -> subprocess.Popen[bytes]:
     base = machine.directory()
     forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-{_GUEST}:{p}" for p in (_API_PORT, _RELAY_PORT))
-    # A restored machine's memory is private: what it changes is copied first, so that labs share the
-    # file through the page cache and none can alter it.
-    shared = "off" if incoming else "on"
     argv = [
         bootstrap.tool("qemu-system-x86_64"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *("-machine", "q35,memory-backend=ram", "-m", str(memory_mb), "-object"),
-        f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={ram},share={shared}",
+        *("-machine", "q35,memory-backend=ram", "-m", str(memory_mb), "-object", ram),
         *verdict.options,
         *("-smp", str(processors())),
         *("-kernel", str(base / "vmlinuz"), "-initrd", str(base / "initrd")),
@@ -364,9 +387,9 @@ def _published_ports(directory: Path) -> dict[int, int]:
     return ports
 
 
-async def _only_devices(client: QMPClient) -> None:
-    # Memory that QEMU maps from a file that others may map is left out of the stream.
-    capability = {"capability": "x-ignore-shared", "state": True}
+async def _memory_apart(client: QMPClient, apart: bool) -> None:
+    """Say whether memory that lies in a file which others may map is left out of the stream."""
+    capability = {"capability": "x-ignore-shared", "state": apart}
     await client.execute("migrate-set-capabilities", {"capabilities": [capability]})
 
 
@@ -381,27 +404,52 @@ async def _migrated(client: QMPClient) -> None:
         await asyncio.sleep(0.01)
 
 
-def save(guest: Machine, device: Path) -> None:
+def save(guest: Machine, devices: Path) -> None:
     """End a booted machine and write the state of its devices; its memory and disks are in files."""
     directory = Path(guest.directory)
 
-    async def stop_and_save(client: QMPClient) -> None:
-        await client.execute("stop")
-        await _only_devices(client)
-        with socket.socket(socket.AF_UNIX) as listener, device.open("wb") as file:
-            listener.bind(_short(directory / "outgoing.sock"))
-            listener.listen(1)
-            await client.execute("migrate", {"uri": "unix:outgoing.sock"})
-            stream, _ = await asyncio.to_thread(listener.accept)
-            with stream:
-                while data := await asyncio.to_thread(stream.recv, 1 << 20):
-                    file.write(data)
-        await _migrated(client)
+    async def stop(client: QMPClient) -> None:
+        await _write(client, directory, devices, apart=True)
         # So that what the layers still have in memory gets into their files.
         await client.execute("quit")
 
-    _converse(directory, stop_and_save)
+    _converse(directory, stop)
     _wait_for_end(directory)
+
+
+def freeze(guest: Machine, moment: Path) -> None:
+    """Write down a whole machine, memory and layers, into a directory; it stands still meanwhile."""
+    directory = Path(guest.directory)
+
+    async def pause(client: QMPClient) -> None:
+        try:
+            await _write(client, directory, moment / WHOLE, apart=False)
+            for name in LAYERS:
+                await asyncio.to_thread(shutil.copyfile, directory / name, moment / name)
+        finally:
+            await client.execute("cont")
+
+    _converse(directory, pause)
+
+
+async def _write(client: QMPClient, directory: Path, target: Path, *, apart: bool) -> None:
+    """Stop a machine and write its state; what its disks have to say is in their files afterwards."""
+    outgoing = directory / "outgoing.sock"
+    await client.execute("stop")
+    await _memory_apart(client, apart)
+    await client.execute("migrate-set-parameters", {"max-bandwidth": _BANDWIDTH})
+    with socket.socket(socket.AF_UNIX) as listener, target.open("wb") as file:
+        listener.bind(_short(outgoing))
+        try:
+            listener.listen(1)
+            await client.execute("migrate", {"uri": f"unix:{outgoing.name}"})
+            stream, _ = await asyncio.to_thread(listener.accept)
+            with stream:
+                while data := await asyncio.to_thread(stream.recv, _CHUNK):
+                    await asyncio.to_thread(file.write, data)
+        finally:
+            outgoing.unlink()
+    await _migrated(client)
 
 
 def _converse(directory: Path, talk: Callable[[QMPClient], Awaitable[_Answer]]) -> _Answer:
