@@ -92,7 +92,6 @@ def _pump(remote: socket.socket, local: socket.socket, framed: bool, keep: objec
     """
     pending = bytearray()
     try:
-        remote.settimeout(None)
         while True:
             buffered = isinstance(remote, ssl.SSLSocket) and remote.pending() > 0
             ready = [remote] if buffered else select.select([remote, local], [], [])[0]
@@ -100,9 +99,16 @@ def _pump(remote: socket.socket, local: socket.socket, framed: bool, keep: objec
                 data = local.recv(_CHUNK)
                 if not data:
                     return
+                remote.settimeout(None)
                 remote.sendall(data)
             if remote in ready:
-                data = remote.recv(_CHUNK)
+                # What has come may be half a TLS record or none of ours (a session ticket): waiting for
+                # the rest would hold up what the other side waits for.
+                remote.settimeout(0)
+                try:
+                    data = remote.recv(_CHUNK)
+                except ssl.SSLWantReadError:
+                    continue
                 if not data:
                     return
                 if not framed:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from labkit.errors import LabkitError, UsageError
+from labkit.errors import LabkitError, UsageError, redact
 
 if TYPE_CHECKING:
     from labkit.swarm import Started
@@ -69,6 +69,9 @@ def main() -> NoReturn:
     except LabkitError as problem:
         _fail(str(problem), problem.exit_code)
     except Exception as problem:
+        if type(problem).__module__.partition(".")[0] in ("docker", "requests"):
+            told = redact(f"{type(problem).__name__}: {problem}")
+            _fail(f"a Docker engine did not do what it was asked: {told}\nNext step: labkit status", 3)
         # typer's own errors, of wrong use, have a message made for people.
         if not hasattr(problem, "format_message"):
             raise

@@ -655,13 +655,15 @@ def _up_embedded(
         try:
             states.check(wanted)
             return _restore(lab, wanted), True
-        except EngineError as refused:
+        except (EngineError, SwarmError, OSError) as refused:
             progress.say(f"the saved state is not used: {refused.args[0]}; it is made anew")
             vm.remove(vm.lab_directory(lab))
     shop = states.workshop(lab)
     with progress.stage("starting the embedded machine"):
         guest = vm.boot(lab, wanted.docker, shop, store, memory_mb=wanted.memory_mb)
     _make(lab, engines.of_machine(guest), described, wanted.managers, progress).close()
+    with progress.stage("letting the swarm come to rest"):
+        vm.settle(guest)
     with progress.stage("saving the swarm's state"):
         vm.save(guest, shop / vm.DEVICES)
         vm.remove(vm.lab_directory(lab))
@@ -722,32 +724,30 @@ def _restore(lab: str, wanted: states.Wanted) -> Lab:
         sound=states.checker(wanted.directory, states.FILES),
     )
     states.used(wanted.directory)
-    restored = _lab(lab, engines.of_machine(guest))
-    _prove(restored, guest, wanted.nodes)
+    with ThreadPoolExecutor(1) as thread:
+        # The clock stood still while nothing ran.
+        clock = thread.submit(guest.set_clock)
+        restored = _lab(lab, engines.of_machine(guest))
+        off = clock.result()
+    if abs(off) > _CLOCK_SECONDS:
+        raise SwarmError(f"the machine's clock is {off:.1f} s off after it was set")
+    _prove(restored, wanted.nodes)
     return restored
 
 
-def _prove(lab: Lab, guest: vm.Machine, nodes: int) -> None:
-    """Raise SwarmError where a restored swarm is not what was saved. Asks only; nothing of it stays.
+def _prove(lab: Lab, nodes: int) -> None:
+    """Raise SwarmError where not every daemon answers, or the manager does not see each node ready.
 
-    Every node's daemon answers that it is in the swarm, the manager sees each node Ready, and the
-    clock, which stood still while nothing ran, is right.
+    Asks only; nothing of it stays.
     """
-    off = guest.set_clock()
-    if abs(off) > _CLOCK_SECONDS:
-        raise SwarmError(f"the machine's clock is {off:.1f} s off after it was set")
-
-    def in_swarm(node: Node) -> tuple[str, str]:
-        told = node.docker.api.info()["Swarm"]
-        return node.name, f"{told['LocalNodeState']} {told['Error']}".strip()
-
-    with _side_by_side(len(lab.nodes) + 1) as pool:
-        rows = pool.submit(_node_rows, lab)
-        seen = dict(pool.map(in_swarm, lab.nodes.values()))
-        wrong = [f"{name} says of itself: {state}" for name, state in seen.items() if state != "active"]
-        wrong += [f"{r['name']} is {r['state']}" for r in rows.result() if r["state"] != "ready"]
-    if wrong or len(seen) != nodes:
-        raise SwarmError(f"the restored swarm has {len(seen)} of {nodes} nodes; {'; '.join(wrong)}")
+    first, *others = lab.nodes.values()
+    with _side_by_side(nodes) as pool:
+        seen = pool.submit(_node_rows, lab)
+        list(pool.map(lambda node: node.docker.api.ping(), others))
+        rows = seen.result()
+    ready = [row["name"] for row in rows if row["state"] == "ready"]
+    if len(ready) != nodes:
+        raise SwarmError(f"{len(ready)} of {nodes} nodes are ready in {first.name}'s eyes: {rows}")
 
 
 @contextlib.contextmanager

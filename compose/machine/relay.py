@@ -60,8 +60,8 @@ async def serve(reader, writer):
         _, left = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         for way in left:
             way.cancel()
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # the connection's end tells enough
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        print(f"labkit: relay: {type(problem).__name__}: {problem}", flush=True)
     finally:
         for end in (writer, there):
             if end:

@@ -1,8 +1,8 @@
 """Hands the embedded machine on: one file with all that `labkit up` needs, for a class without network.
 
 The file is a tar, compressed with Zstandard, of the machine, the disk with the node image, and the
-saved state of one swarm, as they lie in the cache. Its first member, `labkit.json`, names them with their
-sizes and checksums.
+saved state of one swarm, as they lie in the cache. Its first member, `labkit.json`, names them with
+their sizes and checksums.
 """
 
 from __future__ import annotations

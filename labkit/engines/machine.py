@@ -19,17 +19,21 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labkit import paths
 from labkit.engines import bootstrap
 from labkit.errors import BuildError
 from labkit.progress import Progress
 
+if TYPE_CHECKING:
+    from cryptography import x509
+
 SUITE = "trixie"
 DISK_SIZE = "16G"
 _FILES = ("packages", "modules", "initramfs-init", "init", "relay.py", "daemon.json")
 _CERTIFICATE_DAYS = 1825
-_RECIPE = "3"  # raise it when this file comes to make another machine of the same inputs
+_RECIPE = "4"  # raise it when this file comes to make another machine of the same inputs
 
 
 def key() -> str:
@@ -179,6 +183,7 @@ def _certificates(out: Path) -> None:
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     now = datetime.datetime.now(datetime.UTC)
+    ca_key = ec.generate_private_key(ec.SECP256R1())
 
     def name(text: str) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
@@ -193,6 +198,11 @@ def _certificates(out: Path) -> None:
             # The machine's clock may be a little behind this one.
             .not_valid_before(now - datetime.timedelta(days=1))
             .not_valid_after(now + datetime.timedelta(days=_CERTIFICATE_DAYS))
+            # Python 3.13 and later refuse certificates that do not name their keys.
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+            )
         )
 
     def private_bytes(secret: ec.EllipticCurvePrivateKey) -> bytes:
@@ -207,10 +217,10 @@ def _certificates(out: Path) -> None:
         path.touch(mode=0o600)
         path.write_bytes(data)
 
-    ca_key = ec.generate_private_key(ec.SECP256R1())
     ca = (
         builder("labkit CA", ca_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_only_signs(), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
     for directory, subject, file, usage in (
@@ -228,6 +238,24 @@ def _certificates(out: Path) -> None:
         write(directory / "ca.pem", ca.public_bytes(serialization.Encoding.PEM))
         write(directory / f"{file}cert.pem", signed.public_bytes(serialization.Encoding.PEM))
         write(directory / f"{file}key.pem", private_bytes(secret))
+
+
+def _only_signs() -> x509.KeyUsage:
+    from cryptography import x509
+
+    used = dict.fromkeys(
+        (
+            "digital_signature",
+            "content_commitment",
+            "key_encipherment",
+            "data_encipherment",
+            "key_agreement",
+            "encipher_only",
+            "decipher_only",
+        ),
+        False,
+    )
+    return x509.KeyUsage(**used, key_cert_sign=True, crl_sign=True)
 
 
 def facts() -> dict[str, object]:

@@ -42,6 +42,8 @@ _API_PORT = 2376
 _RELAY_PORT = 2377
 _START_SECONDS = 240.0
 _ANSWER_SECONDS = 120.0
+_SETTLE_SECONDS = 90.0
+_QUIET_PERCENT = 40.0  # of one processor
 # One learner's machine for an hour: what the kernel does against other tenants costs time only.
 _KERNEL = "mitigations=off init_on_alloc=0 audit=0 apparmor=0"
 _RECORD = "machine.json"
@@ -136,18 +138,31 @@ class Machine:
 
 def found() -> list[Machine]:
     """List the machines that run; a directory whose machine has died is not one."""
-    machines = (read(path.parent) for path in paths.machines().glob(f"*/{_RECORD}"))
+    machines = []
+    for path in paths.machines().glob(f"*/{_RECORD}"):
+        with contextlib.suppress(EngineError):
+            machines.append(read(path.parent))
     return sorted((m for m in machines if m.alive), key=lambda m: m.lab)
 
 
 def find(lab: str) -> Machine | None:
-    """Find the machine of a lab."""
-    return next((m for m in found() if m.lab == lab), None)
+    """Find the machine of a lab that runs; raises EngineError where another kit started it."""
+    directory = lab_directory(lab)
+    if not (directory / _RECORD).exists():
+        return None
+    guest = read(directory)
+    return guest if guest.alive else None
 
 
 def read(directory: Path) -> Machine:
-    """Read how to reach the machine of a directory."""
-    return Machine(**json.loads((directory / _RECORD).read_text()))
+    """Read how to reach the machine of a directory; raises EngineError."""
+    try:
+        return Machine(**json.loads((directory / _RECORD).read_text()))
+    except (TypeError, ValueError) as problem:
+        raise EngineError(
+            f"lab {directory.name!r} was started by another version of labkit",
+            hint=f"labkit down --lab {directory.name}",
+        ) from problem
 
 
 def node_disk(docker: str, progress: Progress) -> Path:
@@ -402,6 +417,21 @@ async def _migrated(client: QMPClient) -> None:
         if told.get("status") == "failed":
             raise EngineError(f"QEMU could not carry the machine's state: {told.get('error-desc')}")
         await asyncio.sleep(0.01)
+
+
+def settle(guest: Machine) -> None:
+    """Wait until a machine has little left to do: what is saved busy goes on busy in every lab.
+
+    A fresh swarm of three keeps two emulated processors busy for ten seconds (measured). One that does
+    not come to rest in time is taken as it is.
+    """
+    import psutil
+
+    process = psutil.Process(guest.pid)
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    process.cpu_percent()
+    while process.cpu_percent(interval=1.0) > _QUIET_PERCENT and time.monotonic() < deadline:
+        pass
 
 
 def save(guest: Machine, devices: Path) -> None:

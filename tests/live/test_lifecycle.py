@@ -31,7 +31,7 @@ def machines_at(lab: str) -> list[psutil.Process]:
 def test_an_interrupted_up_leaves_nothing(after: str, number: signal.Signals) -> None:
     lab = "interrupted"
     process = subprocess.Popen(
-        [BIN, "up", "--engine", "vm", "--lab", lab],
+        [BIN, "up", "--engine", "vm", "--lab", lab, "--fresh"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -82,7 +82,7 @@ def test_an_interrupted_build_leaves_nothing_half_made(tmp_path: Path) -> None:
 def test_a_killed_up_is_found_and_removed_by_down(labkit: Command) -> None:
     lab = "killed"
     process = subprocess.Popen(
-        [BIN, "up", "--engine", "vm", "--lab", lab],
+        [BIN, "up", "--engine", "vm", "--lab", lab, "--fresh"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
