@@ -38,8 +38,8 @@ lint: .venv/.done ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## time a cold start, side by side with a plain shell script
-	bench/run
+bench: setup ## measure what people wait for, beside what they would do without labkit
+	$(LABKIT) bench
 
 clean: ## take every lab down and remove what was built here
 	-$(LABKIT) down --all

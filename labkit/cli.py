@@ -133,8 +133,9 @@ def up(
 
 
 def _show_started(started: Started, as_json: bool) -> None:
-    seconds, restored = round(started.seconds, 2), started.restored
-    status = {**started.lab.status(), "seconds": seconds, "restored": restored}
+    seconds, restored = started.seconds, started.restored
+    times = {"seconds": round(seconds, 2), "api_seconds": round(started.api_seconds, 2)}
+    status = {**started.lab.status(), **times, "restored": restored}
     started.lab.close()
     if as_json:
         _print_json(status)
@@ -309,6 +310,27 @@ def run(
         print(f"{told['passed']} passed, {told['failed']} failed; report: {page}")
     if told["failed"] or any(item.error for item in results):
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    rounds: Annotated[int, typer.Option(help="How often each figure is measured.", min=1)] = 5,
+    as_json: Json = False,
+) -> None:
+    """Measure what people wait for, beside what they would do without labkit."""
+    from labkit import bench as benchmark
+    from labkit import paths
+    from labkit.progress import Bars
+
+    record = benchmark.run(rounds, Bars())
+    results = paths.REPOSITORY / "bench" / "results"
+    results.mkdir(exist_ok=True)
+    (results / f"{record['date']}.json").write_text(json.dumps(record, indent=2) + "\n")
+    benchmark.plot(record, paths.REPOSITORY / "docs" / "up.png")
+    if as_json:
+        _print_json(record)
+    else:
+        print(benchmark.table(record))
 
 
 @app.command()

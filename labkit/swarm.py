@@ -595,6 +595,7 @@ class Started(NamedTuple):
 
     lab: Lab
     seconds: float
+    api_seconds: float  # until the engine's API answered
     restored: bool
 
 
@@ -633,28 +634,41 @@ def up(
     try:
         if chosen == "vm":
             asked = wanted(docker, nodes, managers, compose=file)
-            started, restored = _up_embedded(lab, asked, described, fresh=fresh, progress=progress)
+            had = _up_embedded(lab, asked, described, fresh=fresh, progress=progress)
         else:
             opened = engines.open_docker(lab, docker, progress)
-            started, restored = _make(lab, opened, described, managers, progress), False
+            answered = time.monotonic()
+            had = _Had(_make(lab, opened, described, managers, progress), answered, restored=False)
     except BaseException:
         if not keep:
             with _undisturbed(), contextlib.suppress(Exception):
                 down(lab)
         raise
-    return Started(started, time.monotonic() - began, restored)
+    return Started(
+        lab=had.lab,
+        seconds=time.monotonic() - began,
+        api_seconds=had.answered - began,
+        restored=had.restored,
+    )
+
+
+class _Had(NamedTuple):
+    lab: Lab
+    answered: float  # when, by the monotonic clock, the engine's API first answered
+    restored: bool
 
 
 def _up_embedded(
     lab: str, wanted: states.Wanted, described: topology.Topology, *, fresh: bool, progress: Progress
-) -> tuple[Lab, bool]:
-    """Restore the wanted swarm, and make its state first where none fits; returns whether one did."""
+) -> _Had:
+    """Restore the wanted swarm, and make its state first where none fits."""
     vm.remove(vm.lab_directory(lab))
     store = vm.node_disk(wanted.docker, progress)
-    if not fresh and wanted.directory.exists():
+    state = states.newest(wanted)
+    if state and not fresh:
         try:
-            states.check(wanted)
-            return _restore(lab, wanted), True
+            states.check(state)
+            return _Had(*_restore(lab, wanted, state), restored=True)
         except (EngineError, SwarmError, OSError) as refused:
             progress.say(f"the saved state is not used: {refused.args[0]}; it is made anew")
             vm.remove(vm.lab_directory(lab))
@@ -667,9 +681,9 @@ def _up_embedded(
     with progress.stage("saving the swarm's state"):
         vm.save(guest, shop / vm.DEVICES)
         vm.remove(vm.lab_directory(lab))
-        states.publish(wanted, shop)
+        state = states.publish(wanted, shop)
         states.prune({guest.state for guest in vm.found()} | checkpoints.states_in_use())
-    return _restore(lab, wanted), False
+    return _Had(*_restore(lab, wanted, state), restored=False)
 
 
 def _make(
@@ -714,25 +728,26 @@ def _manages(node: Node) -> bool:
     return bool(node.docker.api.info()["Swarm"]["ControlAvailable"])
 
 
-def _restore(lab: str, wanted: states.Wanted) -> Lab:
+def _restore(lab: str, wanted: states.Wanted, state: Path) -> tuple[Lab, float]:
     """Start the machine of a lab from its saved state and prove that the swarm is there."""
     guest = vm.restore(
         lab,
         wanted.docker,
-        wanted.directory,
+        state,
         memory_mb=wanted.memory_mb,
-        sound=states.checker(wanted.directory, states.FILES),
+        sound=states.checker(state),
     )
-    states.used(wanted.directory)
+    states.used(state)
     with ThreadPoolExecutor(1) as thread:
         # The clock stood still while nothing ran.
         clock = thread.submit(guest.set_clock)
         restored = _lab(lab, engines.of_machine(guest))
+        answered = time.monotonic()
         off = clock.result()
     if abs(off) > _CLOCK_SECONDS:
         raise SwarmError(f"the machine's clock is {off:.1f} s off after it was set")
     _prove(restored, wanted.nodes)
-    return restored
+    return restored, answered
 
 
 def _prove(lab: Lab, nodes: int) -> None:

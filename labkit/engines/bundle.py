@@ -40,16 +40,17 @@ def write(target: Path, wanted: states.Wanted, progress: Progress) -> dict[str, 
 
     if target.exists():
         raise UsageError(f"{target} is there already", hint="remove it, or name another file")
-    if not wanted.directory.exists():
+    state = states.newest(wanted)
+    if not state:
         raise states.StateRefused(
             f"no saved state of {wanted.nodes} nodes with Docker {wanted.docker} is here",
             hint=f"labkit up --engine vm --docker {wanted.docker} --nodes {wanted.nodes} makes it",
         )
-    states.check(wanted)
+    states.check(state)
     nodes = vm.node_disk(wanted.docker, progress).parent
     held = [
         path
-        for directory in (machine.directory(), nodes, wanted.directory)
+        for directory in (machine.directory(), nodes, state)
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     ]
@@ -57,7 +58,7 @@ def write(target: Path, wanted: states.Wanted, progress: Progress) -> dict[str, 
     try:
         with progress.stage(f"writing {target.name}") as step:
             step.note("checksums")
-            manifest = _manifest(wanted, held)
+            manifest = _manifest(wanted.docker, state, held)
             whole = sum(file["size"] for file in manifest["files"].values())
             done = 0
             compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=-1)
@@ -82,14 +83,14 @@ def write(target: Path, wanted: states.Wanted, progress: Progress) -> dict[str, 
     return {"content": sum(path.stat().st_blocks * 512 for path in held), "file": target.stat().st_size}
 
 
-def _manifest(wanted: states.Wanted, held: list[Path]) -> dict[str, Any]:
+def _manifest(docker: str, state: Path, held: list[Path]) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "kit": __version__,
-        "docker": wanted.docker,
+        "docker": docker,
         "machine": machine.directory().name,
-        "nodes": f"nodes-{wanted.docker}-{bootstrap.node_key(wanted.docker)}",
-        "state": f"states/{wanted.directory.name}",
+        "nodes": f"nodes-{docker}-{bootstrap.node_key(docker)}",
+        "state": _inner(state),
         "created": time.time(),
         "files": {
             _inner(path): {"size": path.stat().st_size, "xxh3": states.digest(path)} for path in held
@@ -138,7 +139,7 @@ def read(source: Path, progress: Progress) -> tuple[str, str]:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        states.check_record(paths.cache() / manifest["state"], states.FILES)
+        states.check(paths.cache() / manifest["state"])
     except states.StateRefused as refused:
         return str(manifest["docker"]), str(refused.args[0])
     return str(manifest["docker"]), ""

@@ -85,7 +85,7 @@ def restore(lab: str, name: str) -> vm.Machine:
     machine that runs is ended only when the moment fits.
     """
     directory = _find(lab, name)
-    record = states.check_record(directory, _FILES)
+    record = states.check(directory, _FILES)
     below = Path(record["state"])
     if not below.exists():
         raise states.StateRefused(f"the saved state that it stands on is gone: {below.name}")

@@ -8,6 +8,7 @@ written again.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -26,7 +27,7 @@ _OLDEST_DAYS = 40
 _MOST = 6  # states that are kept; those that were used last stay
 RECORD = "record.json"
 FILES = (vm.RAM, vm.DEVICES, *vm.LAYERS)
-_CHUNK = 1 << 20
+CHUNK = 1 << 20
 
 
 class StateRefused(EngineError):
@@ -43,10 +44,9 @@ class Wanted:
     description: str  # the key of the Compose file's content
 
     @property
-    def directory(self) -> Path:
-        """Where its state is, made or not."""
-        name = f"swarm-{self.docker}-{self.nodes}-{self.managers}-{self.description[:8]}"
-        return home() / name
+    def name(self) -> str:
+        """What the names of its states begin with; the time of their making follows."""
+        return f"swarm-{self.docker}-{self.nodes}-{self.managers}-{self.description[:8]}-"
 
     @property
     def memory_mb(self) -> int:
@@ -80,12 +80,12 @@ def _processor() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown")
 
 
-def check(wanted: Wanted) -> None:
-    """Raise StateRefused, with the reason, where the wanted swarm's state does not fit."""
-    check_record(wanted.directory, FILES)
+def newest(wanted: Wanted) -> Path | None:
+    """Find the state of a wanted swarm that was made last, whether it fits or not."""
+    return max(home().glob(f"{wanted.name}*"), default=None)
 
 
-def check_record(directory: Path, files: Sequence[str]) -> dict[str, Any]:
+def check(directory: Path, files: Sequence[str] = FILES) -> dict[str, Any]:
     """Return what is recorded of a state; raises StateRefused, with the reason, where it is unfit."""
     try:
         record = read(directory)
@@ -131,7 +131,7 @@ def record_of(wanted: Wanted, directory: Path, files: Sequence[str]) -> dict[str
     }
 
 
-def checker(directory: Path, files: Sequence[str]) -> Callable[[], None]:
+def checker(directory: Path, files: Sequence[str] = FILES) -> Callable[[], None]:
     """Return what reads every byte of a state and raises StateRefused where one is not as it was."""
     recorded = read(directory)["files"]
 
@@ -150,12 +150,12 @@ def digest(path: Path) -> str:
     """
     import xxhash
 
-    zeros = xxhash.xxh3_128_digest(bytes(_CHUNK))
+    zeros = xxhash.xxh3_128_digest(bytes(CHUNK))
     total = xxhash.xxh3_128()
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         total.update(size.to_bytes(8, "little"))
-        buffer = memoryview(bytearray(_CHUNK))
+        buffer = memoryview(bytearray(CHUNK))
         for offset in data_chunks(file.fileno(), size):
             file.seek(offset)
             part = xxhash.xxh3_128_digest(buffer[: file.readinto(buffer)])
@@ -173,10 +173,10 @@ def data_chunks(file: int, size: int) -> Iterator[int]:
         except OSError:  # ENXIO: nothing but a hole is left
             return
         end = os.lseek(file, begin, os.SEEK_HOLE)
-        position = max(position, begin - begin % _CHUNK)
+        position = max(position, begin - begin % CHUNK)
         while position < end:
             yield position
-            position += _CHUNK
+            position += CHUNK
 
 
 def workshop(lab: str) -> Path:
@@ -198,30 +198,38 @@ def leftovers() -> list[str]:
     return [path.name.removeprefix("unfinished-") for path in home().glob("unfinished-*")]
 
 
-def publish(wanted: Wanted, unfinished: Path) -> None:
-    """Give a finished state its record and its name."""
+def publish(wanted: Wanted, unfinished: Path) -> Path:
+    """Give a finished state its record and its name; returns where it is then."""
     record = record_of(wanted, unfinished, FILES)
     (unfinished / RECORD).write_text(machine.to_json(record))
-    remove(wanted.directory)
-    os.replace(unfinished, wanted.directory)
+    place = home() / f"{wanted.name}{int(record['created']):08x}"
+    os.replace(unfinished, place)
+    return place
 
 
 def prune(in_use: Collection[str]) -> None:
-    """Remove what was used longest ago, beyond the number that is kept; what is in use stays."""
-    for old in sorted(kept(), key=_last_used)[:-_MOST]:
+    """Remove what a newer state of the same swarm replaces, and then what was used longest ago, beyond
+    the number that is kept. What labs and checkpoints stand on stays.
+    """
+    by_age = sorted(kept())
+    replaced = [a for a, b in itertools.pairwise(by_age) if _swarm(a) == _swarm(b)]
+    left = [state for state in by_age if state not in replaced]
+    for old in [*replaced, *sorted(left, key=_last_used)[:-_MOST]]:
         if str(old) not in in_use:
             remove(old)
 
 
+def _swarm(state: Path) -> str:
+    return state.name.rpartition("-")[0]
+
+
 def kept() -> list[Path]:
     """List the states that are kept."""
-    return sorted(home().glob("swarm-*"))
+    return list(home().glob("swarm-*"))
 
 
 def remove(directory: Path) -> None:
     """Remove a state; labs that run on it go on."""
-    if not directory.exists():
-        return
     # Out of its name first: a removal that is interrupted must not leave half a state in use.
     gone = directory.with_name(f"unfinished-gone-{os.getpid()}")
     os.replace(directory, gone)

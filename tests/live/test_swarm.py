@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
@@ -34,7 +35,7 @@ def test_the_engine_that_carries_the_nodes_is_no_swarm(lab: swarm.Lab) -> None:
 
 def test_the_state_stands_in_labels(lab: swarm.Lab) -> None:
     for box in lab.engine.client.containers.list():
-        assert box.labels["labkit.lab"] == LAB
+        assert box.labels["labkit.lab"] == lab.engine.label
         assert box.labels["labkit.docker"] == "26.1"
 
 
@@ -116,20 +117,23 @@ def test_only_loopback_listens_and_only_with_our_certificate(lab: swarm.Lab) -> 
     machine = vm.find(LAB)
     assert machine
     listening = [c.laddr for c in psutil.Process(machine.pid).net_connections() if c.status == "LISTEN"]
-    assert [(a.ip, a.port) for a in listening] == [("127.0.0.1", machine.port)]
+    ports = (machine.port, machine.relay)
+    assert {(a.ip, a.port) for a in listening} == {("127.0.0.1", port) for port in ports}
     context = ssl.create_default_context(cafile=str(Path(machine.tls) / "ca.pem"))
 
-    def ask_without_a_certificate() -> bytes:
+    def ask_without_a_certificate(port: int, question: bytes) -> bytes:
         with (
-            socket.create_connection(("127.0.0.1", machine.port), timeout=20) as plain,
+            socket.create_connection(("127.0.0.1", port), timeout=20) as plain,
             context.wrap_socket(plain, server_hostname="127.0.0.1") as stream,
+            contextlib.suppress(ssl.SSLError),  # TLS 1.3 tells it at the first read
         ):
-            # TLS 1.3 tells a client without a certificate at its first read.
-            stream.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+            stream.sendall(question)
             return stream.recv(100)
+        return b""
 
-    with pytest.raises(ssl.SSLError):
-        ask_without_a_certificate()
+    assert ask_without_a_certificate(machine.port, b"GET /_ping HTTP/1.0\r\n\r\n") == b""
+    assert ask_without_a_certificate(machine.relay, b'{"clock": 1}\n') == b""
+    assert abs(machine.set_clock()) < 2
 
 
 def test_an_ordinary_client_sees_the_nodes(
@@ -141,7 +145,7 @@ def test_an_ordinary_client_sees_the_nodes(
     client = docker.from_env(version="1.41")
     client.api.trust_env = False
     assert {box.name for box in client.containers.list()} == {
-        f"labkit-{LAB}-node{i}-1" for i in (1, 2, 3)
+        f"labkit-{lab.engine.label}-node{i}-1" for i in (1, 2, 3)
     }
 
 

@@ -24,7 +24,7 @@ ORDER = [
     ("experiments",),
     ("plots", "checks"),
     ("release", "runner"),
-    ("report",),
+    ("report", "bench"),
     ("cli",),
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -1,0 +1,237 @@
+"""Saved states: restored swarms are whole, share one template, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labkit import paths, swarm
+from labkit.engines import accel, bootstrap, bundle, checkpoints, machine, states, vm
+from labkit.errors import BuildError, UnknownNameError, UsageError
+from labkit.progress import Bars, Progress
+from tests.conftest import Command
+
+WANTED = swarm.wanted("26.1", 3, 1)
+SPARE = "spare"
+
+
+@pytest.fixture
+def spare(lab: swarm.Lab) -> Iterator[swarm.Lab]:
+    """A second lab, restored beside the first."""
+    swarm.down(SPARE)
+    started = swarm.up(SPARE, engine="vm", progress=Progress())
+    try:
+        assert started.restored
+        yield started.lab
+        started.lab.close()
+    finally:
+        swarm.down(SPARE)
+
+
+def answers(lab: swarm.Lab) -> str:
+    """Make a service, ask it through the routing mesh from the last node, and return who answered."""
+    lab.service("proof", publish="8080:3000", replicas=1)
+    asker = list(lab.nodes.values())[-1]
+    told = ""
+
+    def look() -> tuple[bool, str]:
+        nonlocal told
+        capture = asker.run("curl -sS -m 10 http://127.0.0.1:8080/whoami")
+        told = json.loads(capture.stdout)["container"] if capture.ok else ""
+        return bool(told), capture.stderr
+
+    swarm.wait_for("the service to answer through the routing mesh", look)
+    return told
+
+
+def test_nothing_of_the_proof_is_left_in_view(spare: swarm.Lab) -> None:
+    assert spare.manager.docker.api.services() == []
+    for node in spare.nodes.values():
+        assert node.docker.api.containers(all=True) == []
+    for box in spare.engine.client.containers.list(all=True):
+        assert not box.attrs["ExecIDs"]
+    assert len(spare.engine.client.containers.list(all=True)) == 3
+
+
+def test_the_clock_of_a_restored_machine_is_right(spare: swarm.Lab) -> None:
+    told = spare.node("node2").run(["date", "+%s.%N"])
+    assert abs(float(told.check().stdout) - time.time()) < 3
+
+
+def test_labs_share_a_template_that_none_can_touch(lab: swarm.Lab, spare: swarm.Lab) -> None:
+    ours, theirs = vm.find(lab.name), vm.find(spare.name)
+    assert ours
+    assert theirs
+    assert theirs.state == ours.state
+    spare.network("only-here")
+    answers(spare)
+    states.checker(Path(ours.state))()  # raises where a byte has changed
+    assert all(row["Name"] != "only-here" for row in lab.manager.docker.api.networks())
+
+
+def test_reset_returns_to_the_fresh_swarm(spare: swarm.Lab, labkit: Command) -> None:
+    answers(spare)
+    spare.close()
+    done = labkit("reset", "--lab", SPARE, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["restored"] is True
+    again = swarm.get(SPARE)
+    assert again.manager.docker.api.services() == []
+    assert answers(again)
+    again.close()
+
+
+def test_a_checkpoint_brings_a_moment_back(spare: swarm.Lab, labkit: Command) -> None:
+    answered = answers(spare)
+    for moment in checkpoints.kept(SPARE):
+        checkpoints.remove(SPARE, moment.name)
+    assert labkit("checkpoint", "save", "with-proof", "--lab", SPARE).returncode == 0
+    assert answers(spare) == answered  # the lab goes on
+    spare.remove_service("proof")
+    spare.close()
+    done = labkit("checkpoint", "restore", "with-proof", "--lab", SPARE)
+    assert done.returncode == 0, done.stderr
+    back = swarm.get(SPARE)
+    assert answers(back) == answered
+    back.close()
+    twice = labkit("checkpoint", "save", "with-proof", "--lab", SPARE)
+    assert (twice.returncode, "already" in twice.stderr) == (2, True)
+    (moment,) = checkpoints.kept(SPARE)
+    assert moment.size < 3e9
+    checkpoints.remove(SPARE, "with-proof")
+    with pytest.raises(UnknownNameError):
+        checkpoints.restore(SPARE, "with-proof")
+
+
+@pytest.fixture
+def copied(lab: swarm.Lab) -> Iterator[Path]:
+    """A copy of the state, to be damaged: linked where only the record changes."""
+    original = states.newest(WANTED)
+    assert original
+    copy = states.home() / "swarm-copy"
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    for name in states.FILES:
+        os.link(original / name, copy / name)
+    shutil.copy(original / states.RECORD, copy)
+    yield copy
+    shutil.rmtree(copy)
+
+
+def own(path: Path) -> None:
+    """Give a linked or mapped file a copy of its own under its name."""
+    copy = path.with_suffix(".copy")
+    with path.open("rb") as source, copy.open("wb") as target:
+        os.truncate(target.fileno(), path.stat().st_size)
+        for offset in chunks(path):
+            os.pwrite(target.fileno(), os.pread(source.fileno(), states.CHUNK, offset), offset)
+    os.replace(copy, path)
+
+
+def chunks(path: Path) -> list[int]:
+    """The offsets where a sparse file has data."""
+    with path.open("rb") as file:
+        return list(states.data_chunks(file.fileno(), path.stat().st_size))
+
+
+def test_a_state_that_fits_is_taken(copied: Path) -> None:
+    states.check(copied)
+    states.checker(copied)()
+
+
+def test_a_changed_image_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "node_key", lambda _: "0" * 12)
+    with pytest.raises(states.StateRefused, match="another node image"):
+        states.check(copied)
+
+
+def test_another_processor_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = property(lambda _: ["-accel", "tcg", "-cpu", "qemu64"])
+    monkeypatch.setattr(accel.Verdict, "options", other)
+    with pytest.raises(states.StateRefused, match=r"another accelerator and CPU.*Westmere.*qemu64"):
+        states.check(copied)
+
+
+@pytest.mark.parametrize("name", [vm.DEVICES, "root.qcow2"])
+def test_a_truncated_file_is_refused(copied: Path, name: str) -> None:
+    own(copied / name)
+    os.truncate(copied / name, 1000)
+    with pytest.raises(states.StateRefused, match=f"its file {name} has 1000 bytes, expected"):
+        states.check(copied)
+
+
+def test_a_state_of_80_days_is_refused(copied: Path) -> None:
+    record = states.read(copied)
+    record["created"] -= 80 * 86400
+    (copied / states.RECORD).write_text(json.dumps(record))
+    with pytest.raises(states.StateRefused, match="80 days old"):
+        states.check(copied)
+
+
+def test_a_record_that_is_no_record_is_refused(copied: Path) -> None:
+    (copied / states.RECORD).write_text("[]")
+    with pytest.raises(states.StateRefused, match="cannot be read"):
+        states.check(copied)
+
+
+def test_a_flipped_byte_never_runs_and_the_state_is_made_anew(
+    lab: swarm.Lab, capfd: pytest.CaptureFixture[str]
+) -> None:
+    state = states.newest(WANTED)
+    assert state
+    ram = state / vm.RAM
+    own(ram)  # the lab that runs has the file mapped
+    where = chunks(ram)[len(chunks(ram)) // 2] + 4321
+    with ram.open("r+b") as file:
+        before = os.pread(file.fileno(), 1, where)
+        os.pwrite(file.fileno(), bytes([before[0] ^ 1]), where)
+    swarm.down(SPARE)
+    try:
+        started = swarm.up(SPARE, engine="vm", progress=Bars())
+        started.lab.close()
+    finally:
+        swarm.down(SPARE)
+    assert not started.restored
+    assert "its file ram is damaged" in capfd.readouterr().err
+    made = states.newest(WANTED)
+    assert made
+    assert made != state
+    states.checker(made)()
+
+
+def test_what_is_exported_is_a_swarm_elsewhere_without_any_network(
+    lab: swarm.Lab, labkit: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "class.tar.zst"
+    written = labkit("vm", "export", str(file), "--json")
+    assert written.returncode == 0, written.stderr
+    assert json.loads(written.stdout)["file"] == file.stat().st_size
+    assert file.stat().st_mode & 0o077 == 0
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("LABKIT_MIRROR", "http://127.0.0.1:9")  # nobody is there
+    taken = labkit("vm", "import", str(file))
+    assert taken.returncode == 0, taken.stderr
+    try:
+        done = labkit("up", "--engine", "vm", "--lab", "elsewhere", "--json")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["restored"] is True
+        assert [node["state"] for node in told["nodes"]] == ["ready"] * 3
+    finally:
+        labkit("down", "--lab", "elsewhere")
+    with file.open("r+b") as damaged:
+        damaged.seek(file.stat().st_size // 2)
+        damaged.write(b"labkit" * 4)
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "third"))
+    with pytest.raises(BuildError, match="is damaged"):
+        bundle.read(file, Progress())
+    assert [path.name for path in paths.cache().iterdir()] == ["build.lock"]
+    monkeypatch.setattr(machine, "_RECIPE", "another")
+    with pytest.raises((BuildError, UsageError), match="another kit"):
+        bundle.read(file, Progress())
