@@ -44,7 +44,6 @@ DEFAULT_NODES = 3
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _READY_SECONDS = 300.0
 _COMMAND_SECONDS = 120.0  # how long one command on a node may take
-_CLOCK_SECONDS = 2.0  # how far a restored machine's clock may be off
 _SLOW_HEARTBEAT = 30_000_000_000  # ns
 _PAUSE = 0.2  # between two looks at something that has to become true
 # The kernel hands packets to tcpdump in blocks, up to a second late; those still in a block are lost
@@ -743,9 +742,7 @@ def _restore(lab: str, wanted: states.Wanted, state: Path) -> tuple[Lab, float]:
         clock = thread.submit(guest.set_clock)
         restored = _lab(lab, engines.of_machine(guest))
         answered = time.monotonic()
-        off = clock.result()
-    if abs(off) > _CLOCK_SECONDS:
-        raise SwarmError(f"the machine's clock is {off:.1f} s off after it was set")
+        clock.result()
     _prove(restored, wanted.nodes)
     return restored, answered
 
