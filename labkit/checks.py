@@ -56,7 +56,7 @@ def one_of(value: object, choices: Iterable[object], *, name: str = "the answer"
     if not any(_same(value, option) for option in options):
         listed = ", ".join(_show(option) for option in options)
         raise CheckFailed(f"{_cap(name)} should be one of {listed}; found {_show(value)}.")
-    print(f"{_cap(name)} is one of the choices: {_show(value)}.")
+    print(f"{name} is one of the choices: {_show(value)}.")
 
 
 def equals(value: object, measured: object, *, name: str = "the answer", node: str = "") -> None:
