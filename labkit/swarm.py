@@ -534,9 +534,14 @@ def find(lab: str) -> Lab | None:
 
 
 def get(lab: str) -> Lab:
-    """Return a running lab; raises UnknownNameError."""
+    """Return a running lab; raises UnknownNameError, EngineError where its machine has ended."""
     found = find(lab)
     if found is None:
+        if (words := vm.last_words(lab)) is not None:
+            raise EngineError(
+                f"the embedded machine of lab {lab!r} has ended by itself; its last words:\n{words}",
+                hint=f"labkit down --lab {lab}, then labkit up --lab {lab}",
+            )
         hint = "labkit up" if lab == "default" else f"labkit up --lab {lab}"
         raise UnknownNameError("running lab", lab, engines.labs(), hint=hint)
     return found
@@ -661,6 +666,8 @@ def _up_embedded(
     lab: str, wanted: states.Wanted, described: topology.Topology, *, fresh: bool, progress: Progress
 ) -> _Had:
     """Restore the wanted swarm, and make its state first where none fits."""
+    if (words := vm.last_words(lab)) is not None:
+        progress.say(f"the machine of lab {lab!r} had ended by itself; its last words:\n{words}")
     vm.remove(vm.lab_directory(lab))
     store = vm.node_disk(wanted.docker, progress)
     state = states.newest(wanted)

@@ -44,6 +44,7 @@ _START_SECONDS = 240.0
 _ANSWER_SECONDS = 120.0
 _CLOCK_SECONDS = 1.0  # how far a restored machine's clock may be off
 _CLOCK_TRIES = 8
+_LAST_LINES = 12
 _SETTLE_SECONDS = 90.0
 _QUIET_PERCENT = 40.0  # of one processor
 # One learner's machine for an hour: what the kernel does against other tenants costs time only.
@@ -542,6 +543,20 @@ def _wait_for_engine(guest: Machine, process: subprocess.Popen[bytes]) -> None:
         log=log,
         hint="`labkit doctor` tells what this machine can run; a busy machine needs another try",
     )
+
+
+def last_words(lab: str) -> str | None:
+    """Tell what a machine that has ended by itself said last; None where there is no such machine."""
+    directory = lab_directory(lab)
+    if find(lab) or not (directory / _RECORD).exists():
+        return None
+    words = [
+        line
+        for name in ("serial.log", "qemu.log")
+        if (directory / name).exists()
+        for line in (directory / name).read_text(errors="replace").splitlines()[-_LAST_LINES:]
+    ]
+    return "\n".join(words) or "it said nothing"
 
 
 def remove(directory: Path) -> None:
