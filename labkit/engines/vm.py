@@ -68,7 +68,6 @@ class Machine:
     docker: str
     accel: str
     pid: int
-    started: float
     port: int
     relay: int
     tls: str
@@ -81,10 +80,7 @@ class Machine:
         import psutil
 
         try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < 1
-            # Killed, but not yet read by the program that started it.
-            return same and process.status() != psutil.STATUS_ZOMBIE
+            return _works_in(psutil.Process(self.pid), self.directory)
         except psutil.NoSuchProcess:
             return False
 
@@ -319,15 +315,12 @@ def _launched(
 
 
 def _described(lab: str, docker: str, launched: _Launched, *, state: str) -> Machine:
-    import psutil
-
     ports = _published_ports(launched.directory)
     return Machine(
         lab=lab,
         docker=docker,
         accel=launched.accel,
         pid=launched.process.pid,
-        started=psutil.Process(launched.process.pid).create_time(),
         port=ports[_API_PORT],
         relay=ports[_RELAY_PORT],
         tls=str(machine.directory() / "tls"),
@@ -581,14 +574,21 @@ def _qemus_in(directory: Path) -> list[psutil.Process]:
     """List the QEMU processes that work in a directory: the record may be missing, they cannot hide."""
     import psutil
 
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            at_work = process.status() != psutil.STATUS_ZOMBIE
-            ours = process.name().startswith("qemu-system") and process.cwd() == str(directory)
-            if at_work and ours:
-                found.append(process)
-    return found
+    return [process for process in psutil.process_iter() if _works_in(process, str(directory))]
+
+
+def _works_in(process: psutil.Process, directory: str) -> bool:
+    """Whether a process is the QEMU of a directory.
+
+    That tells it from another program with its pid; its start time would not, for it is reckoned from a
+    clock that is set now and then. One that was killed and not yet waited for has no directory.
+    """
+    import psutil
+
+    try:
+        return process.name().startswith("qemu-system") and process.cwd() == directory
+    except psutil.Error:
+        return False
 
 
 def leftovers() -> list[str]:
