@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from labkit import parsers
+from labkit.engines import bootstrap
 from labkit.errors import UsageError
 from labkit.parsers import CURL_FORMAT, ParseError, parse
 
@@ -37,8 +38,16 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 # --- captured output -----------------------------------------------------------------------------
 
 
-def test_there_are_captures() -> None:
-    assert CAPTURED, f"no captured output in {CAPTURES}: the parsers are not tested on real text"
+@pytest.mark.parametrize("docker", bootstrap.releases())
+def test_every_tool_was_captured_on_every_version(docker: str) -> None:
+    tools = {path.stem.partition("--")[0] for path in CAPTURED if path.parent.name == docker}
+    assert tools >= {path.stem.partition("--")[0] for path in CAPTURED}
+    assert len(tools) > 10
+
+
+def test_every_table_has_the_text_that_it_comes_of() -> None:
+    alone = [path for path in CAPTURES.glob("*/*.json") if not path.with_suffix(".txt").exists()]
+    assert not alone
 
 
 @pytest.mark.parametrize("path", CAPTURED, ids=lambda path: f"{path.parent.name}/{path.stem}")
