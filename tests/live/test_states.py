@@ -225,6 +225,7 @@ def test_what_is_exported_is_a_swarm_elsewhere_without_any_network(
         assert [node["state"] for node in told["nodes"]] == ["ready"] * 3
     finally:
         labkit("down", "--lab", "elsewhere")
+        shutil.rmtree(tmp_path / "elsewhere")  # pytest keeps its directories, and this one is large
     with file.open("r+b") as damaged:
         damaged.seek(file.stat().st_size // 2)
         damaged.write(b"labkit" * 4)
@@ -235,3 +236,4 @@ def test_what_is_exported_is_a_swarm_elsewhere_without_any_network(
     monkeypatch.setattr(machine, "_RECIPE", "another")
     with pytest.raises((BuildError, UsageError), match="another kit"):
         bundle.read(file, Progress())
+    file.unlink()
