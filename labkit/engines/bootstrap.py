@@ -228,6 +228,11 @@ class _spacious_tmp:
         return {**os.environ, "TMPDIR": str(self._path), "PATH": SEARCH_PATH}
 
     def __exit__(self, *exc: object) -> None:
+        # A bootstrap that had to be killed may have left /proc, /sys and /dev mounted in there.
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            place = line.split()[1]
+            if place.startswith(f"{self._path}/"):
+                subprocess.run(["umount", "--lazy", place], capture_output=True, check=True)
         shutil.rmtree(self._path, ignore_errors=True)
 
 
