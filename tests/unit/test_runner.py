@@ -213,6 +213,8 @@ def test_bad_markup_is_told_before_anything_runs(tmp_path: Path) -> None:
 def test_ctrl_c_leaves_no_kernel(tmp_path: Path, when: str) -> None:
     source = write(tmp_path, code("import time; open('ready', 'w').close()") + code("time.sleep(120)"))
     program = (
+        # What is started in the background of a script is born deaf to Ctrl-C.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from pathlib import Path; from labkit import runner;"
         "runner.run_labs([Path(sys.argv[1])], workdir=Path(sys.argv[2]), env={}, timeout=300)"
     )
