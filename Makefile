@@ -18,8 +18,7 @@ setup: .venv/.done ## set everything up: Python environment, Debian packages, en
 	@touch $@
 
 lab: setup ## stand the swarm up and open JupyterLab on the labs
-	@$(LABKIT) status >/dev/null 2>&1 || $(LABKIT) up --docker $(DOCKER)
-	@$(LABKIT) status
+	@$(LABKIT) status 2>/dev/null || $(LABKIT) up --docker $(DOCKER)
 	$(BIN)/jupyter lab --ip 127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) labs/release
 
 run: setup ## execute every lab headless; report/index.html shows what was seen
