@@ -44,6 +44,7 @@ _START_SECONDS = 240.0
 _ANSWER_SECONDS = 120.0
 _CLOCK_SECONDS = 1.0  # how far a restored machine's clock may be off
 _CLOCK_TRIES = 8
+_BOOTS = 4
 _LAST_LINES = 12
 _SETTLE_SECONDS = 90.0
 _QUIET_PERCENT = 40.0  # of one processor
@@ -212,11 +213,21 @@ def _layer(disk: Path, backing: Path) -> Path:
 def boot(lab: str, docker: str, disks: Path, nodes: Path, *, memory_mb: int) -> Machine:
     """Start a machine with the engine's store `nodes`, wait for its engine, and record it.
 
-    Its layers and its memory lie in the directory `disks`, where `save` can leave a state of them.
+    Its layers and its memory lie in the directory `disks`, where `save` can leave a state of them. A
+    kernel that panics while it boots gets another try: emulated, a few in a hundred do (decisions.md).
     Raises WaitTimeout with the machine's last words; nothing is left running then.
     """
-    base = machine.directory()
-    for name, backing in zip(LAYERS, (base / "disk.qcow2", nodes), strict=True):
+    for _ in range(_BOOTS - 1):
+        with contextlib.suppress(_EndedByItself):
+            return _boot(lab, docker, disks, nodes, memory_mb)
+    return _boot(lab, docker, disks, nodes, memory_mb)
+
+
+def _boot(lab: str, docker: str, disks: Path, nodes: Path, memory_mb: int) -> Machine:
+    for old in disks.iterdir():
+        old.unlink()
+    remove(lab_directory(lab))
+    for name, backing in zip(LAYERS, (machine.directory() / "disk.qcow2", nodes), strict=True):
         _layer(disks / name, backing)
     ram = f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={disks / RAM},share=on"
     with _launched(lab, disks, ram, memory_mb) as launched:
@@ -512,13 +523,17 @@ def _short(socket: Path) -> str:
     return min(str(socket), relative, key=len)
 
 
+class _EndedByItself(WaitTimeout):
+    """A machine whose QEMU ended before its engine answered."""
+
+
 def _wait_for_engine(guest: Machine, process: subprocess.Popen[bytes]) -> None:
     began = time.monotonic()
     client = guest.client(timeout=3)
-    last = "no answer yet"
+    last, error = "no answer yet", WaitTimeout
     while time.monotonic() - began < _START_SECONDS:
         if process.poll() is not None:
-            last = f"QEMU ended with code {process.returncode}"
+            last, error = f"QEMU ended with code {process.returncode}", _EndedByItself
             break
         try:
             if client.ping():
@@ -529,7 +544,7 @@ def _wait_for_engine(guest: Machine, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.2)
     serial = Path(guest.directory) / "serial.log"
     log = serial.read_text(errors="replace").splitlines()[-12:] if serial.exists() else []
-    raise WaitTimeout(
+    raise error(
         "the Docker engine of the embedded machine to answer",
         seconds=time.monotonic() - began,
         last=last,
