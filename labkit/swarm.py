@@ -677,7 +677,6 @@ def _up_embedded(
             return _Had(*_restore(lab, wanted, state), restored=True)
         except (EngineError, SwarmError, OSError) as refused:
             progress.say(f"the saved state is not used: {refused.args[0]}; it is made anew")
-            vm.remove(vm.lab_directory(lab))
     shop = states.workshop(lab)
     with progress.stage("starting the embedded machine"):
         guest = vm.boot(lab, wanted.docker, shop, store, memory_mb=wanted.memory_mb)

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 from labkit import paths
@@ -41,6 +42,7 @@ class Verdict:
         return ["-accel", "tcg,thread=multi", "-cpu", "Westmere,cx16=off"]
 
 
+@cache
 def qemu_version() -> str:
     """Return QEMU's version line; raises BuildError where QEMU is missing."""
     argv = [bootstrap.tool("qemu-system-x86_64"), "--version"]

@@ -89,12 +89,10 @@ def _manifest(docker: str, state: Path, held: list[Path]) -> dict[str, Any]:
         "kit": __version__,
         "docker": docker,
         "machine": machine.directory().name,
-        "nodes": f"nodes-{docker}-{bootstrap.node_key(docker)}",
+        "nodes": vm.nodes_directory(docker).name,
         "state": _inner(state),
         "created": time.time(),
-        "files": {
-            _inner(path): {"size": path.stat().st_size, "xxh3": states.digest(path)} for path in held
-        },
+        "files": {_inner(path): states.sealed(path) for path in held},
     }
 
 
@@ -164,8 +162,7 @@ def _unpack(archive: tarfile.TarFile, into: Path, source: Path, step: Step) -> d
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         step.note(path.name)
         _write_sparse(_stream(archive, member), path, member.size)
-        told = expected[member.name]
-        if path.stat().st_size != told["size"] or states.digest(path) != told["xxh3"]:
+        if states.sealed(path) != expected[member.name]:
             raise _damaged(source, f"{member.name} is not what was exported")
         seen.add(member.name)
         done += member.size
@@ -184,7 +181,7 @@ def _refuse_others(manifest: Mapping[str, Any]) -> None:
     if not _NAME.fullmatch(f"{manifest.get('state')}/{states.RECORD}"):
         raise UsageError(f"the file names {manifest.get('state')!r} as its saved state")
     docker = str(manifest.get("docker"))
-    here["nodes"] = f"nodes-{docker}-{bootstrap.node_key(docker)}"
+    here["nodes"] = vm.nodes_directory(docker).name
     for what, expected in here.items():
         if manifest.get(what) != expected:
             raise BuildError(

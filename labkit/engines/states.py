@@ -124,11 +124,13 @@ def record_of(wanted: Wanted, directory: Path, files: Sequence[str]) -> dict[str
         "wanted": asdict(wanted),
         "made_with": made_with(wanted.docker),
         "created": time.time(),
-        "files": {
-            name: {"size": (directory / name).stat().st_size, "xxh3": digest(directory / name)}
-            for name in files
-        },
+        "files": {name: sealed(directory / name) for name in files},
     }
+
+
+def sealed(path: Path) -> dict[str, Any]:
+    """Describe what a file holds: its size in bytes and its checksum."""
+    return {"size": path.stat().st_size, "xxh3": digest(path)}
 
 
 def checker(directory: Path, files: Sequence[str] = FILES) -> Callable[[], None]:

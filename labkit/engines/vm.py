@@ -172,12 +172,17 @@ def read(directory: Path) -> Machine:
         ) from problem
 
 
+def nodes_directory(docker: str) -> Path:
+    """Return where the disk with the node image of a Docker version is, made or not."""
+    return paths.cache() / f"nodes-{docker}-{bootstrap.node_key(docker)}"
+
+
 def node_disk(docker: str, progress: Progress) -> Path:
     """Return the disk that is the engine's store with the node image of a Docker version in it.
 
     Makes it and the machine where they are missing; raises BuildError.
     """
-    target = paths.cache() / f"nodes-{docker}-{bootstrap.node_key(docker)}"
+    target = nodes_directory(docker)
     if target.exists() and machine.directory().exists():
         return target / "disk.qcow2"
     with machine.build_lock():
@@ -542,13 +547,11 @@ def _wait_for_engine(guest: Machine, process: subprocess.Popen[bytes]) -> None:
         except Exception as problem:  # refused, reset, timed out: it is still starting
             last = f"{type(problem).__name__}"
         time.sleep(0.2)
-    serial = Path(guest.directory) / "serial.log"
-    log = serial.read_text(errors="replace").splitlines()[-12:] if serial.exists() else []
     raise error(
         "the Docker engine of the embedded machine to answer",
         seconds=time.monotonic() - began,
         last=last,
-        log=log,
+        log=_tail(Path(guest.directory) / "serial.log"),
         hint="`labkit doctor` tells what this machine can run; a busy machine needs another try",
     )
 
@@ -558,13 +561,12 @@ def last_words(lab: str) -> str | None:
     directory = lab_directory(lab)
     if find(lab) or not (directory / _RECORD).exists():
         return None
-    words = [
-        line
-        for name in ("serial.log", "qemu.log")
-        if (directory / name).exists()
-        for line in (directory / name).read_text(errors="replace").splitlines()[-_LAST_LINES:]
-    ]
+    words = _tail(directory / "serial.log") + _tail(directory / "qemu.log")
     return "\n".join(words) or "it said nothing"
+
+
+def _tail(log: Path) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-_LAST_LINES:] if log.exists() else []
 
 
 def remove(directory: Path) -> None:
