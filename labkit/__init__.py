@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from labkit.swarm import Lab
+    from labkit.variants import Variant
 
 __version__ = "0.1.0"
 
@@ -24,3 +25,13 @@ def attach(lab: str | None = None) -> Lab:
     from labkit import swarm
 
     return swarm.attach(lab)
+
+
+def variant(learner: str | None = None) -> Variant:
+    """Return the names, ports, subnets and replica counts that are a learner's own.
+
+    Without an id it is the one that LABKIT_LEARNER names, else the login name.
+    """
+    from labkit import variants
+
+    return variants.of(learner)

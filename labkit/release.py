@@ -6,7 +6,10 @@ An author marks cells with tags and nothing else:
     answer:ID, points:N       the same in Markdown, marked by hand: `+++ {"tags": [...]}` above it
     check:ID, points:N        a code cell that judges the answer, or the state of the swarm
     remove-cell, test         a guard for a number in the prose; only the source has it
+    claim:ID                  beside check:ID or remove-cell: the cell proves this claim of the ledger
     raises-exception          a cell that is meant to end in an error
+
+A Markdown paragraph that states a fact ends with `<!-- claim: ID -->`, which the release has not.
 
 A solution stands between `### BEGIN SOLUTION` and `### END SOLUTION`, once in every answer cell.
 The release has `name = ...` there, for each name that the solution assigns, so that Run All goes
@@ -35,6 +38,8 @@ _LAB_NAME = re.compile(r"\d\d_[a-z0-9_]+")
 _TAG = re.compile(r"(answer|check):([a-z][a-z0-9_]{0,39})|points:(\d+(?:\.\d+)?)")
 _GUARD_TAGS = {"remove-cell", "test"}
 _PLAIN_TAGS = {*_GUARD_TAGS, "raises-exception"}
+_CLAIM_TAG = re.compile(r"claim:([a-z0-9][a-z0-9-]*)")
+CLAIM_NOTE = re.compile(r"\s*<!-- claim: ([a-z0-9 -]+?) -->")
 _MARKER = re.compile(r"\b(BEGIN|END) (SOLUTION|HIDDEN TESTS)\b")
 _REGION_OF = {"SOLUTION": "answer", "HIDDEN TESTS": "check"}
 _HEADING = re.compile(r"^# +(.+?) *$", re.MULTILINE)
@@ -163,6 +168,9 @@ def build(path: Path) -> str:
     notebook = read_source(path)
     notebook.cells = [c for c in notebook.cells if not _GUARD_TAGS & set(c.metadata["tags"])]
     for index, cell in enumerate(notebook.cells):
+        cell.metadata.pop("labkit", None)
+        if cell.cell_type == "markdown":
+            cell.source = CLAIM_NOTE.sub("", cell.source)
         if cell.metadata.get("nbgrader", {}).get("solution"):
             stub = _stub(solution(cell)) if cell.cell_type == "code" else ""
             clear = ClearSolutions(code_stub={"python": stub}, text_stub=_TEXT_STUB)
@@ -207,6 +215,11 @@ def check_id(cell: NotebookNode) -> str | None:
     return str(meta["grade_id"]).removeprefix("check-") if is_check else None
 
 
+def claims_of(cell: NotebookNode) -> list[str]:
+    """Return the ids of the claims that a source's cell proves."""
+    return list(cell.metadata.get("labkit", {}).get("claims", ()))
+
+
 def solution(cell: NotebookNode) -> str:
     """Return the solution of a source's cell, without its markers; empty where it has none."""
     texts = [r.text for r in _regions(cell.source) if r.kind == "SOLUTION"]
@@ -246,7 +259,7 @@ def _mark(cell: NotebookNode, place: _Place) -> str:
     points = 0.0
     for tag in tags:
         match = _TAG.fullmatch(tag)
-        if match is None and tag not in _PLAIN_TAGS:
+        if match is None and tag not in _PLAIN_TAGS and not _CLAIM_TAG.fullmatch(tag):
             raise place.error_in_head(tag, f"unknown tag {tag!r}")
         if match and match[1]:
             roles.append((match[1], match[2]))
@@ -259,6 +272,10 @@ def _mark(cell: NotebookNode, place: _Place) -> str:
         raise place.error_in_head("tags", "a cell is one answer, one check or one guard")
 
     role, name = roles[0] if roles else ("", "")
+    if claims := [match[1] for tag in tags if (match := _CLAIM_TAG.fullmatch(tag))]:
+        if role != "check" and not guard:
+            raise place.error_in_head("claim:", "a claim is proved by a check or by a hidden guard")
+        cell.metadata["labkit"] = {"claims": claims}
     by_hand = role == "answer" and cell.cell_type == "markdown"
     cell.metadata["tags"] = [tag for tag in tags if tag in _PLAIN_TAGS]
     if role == "check" or by_hand:

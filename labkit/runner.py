@@ -12,11 +12,11 @@ import time
 from asyncio import InvalidStateError
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.release import check_id, read_source, title
+from labkit.release import check_id, claims_of, read_source, title
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -41,6 +41,7 @@ class LabResult:
     """What one lab gave; ``error`` tells what stopped it before its end, None where nothing did.
 
     Of its ``seconds``, ``waited`` passed without the kernel computing: it waited for the swarm.
+    ``claims`` tells of each claim of the ledger that the lab's cells prove whether they all passed.
     """
 
     id: str
@@ -50,6 +51,7 @@ class LabResult:
     checks: tuple[CheckResult, ...]
     error: str | None
     notebook_path: Path
+    claims: dict[str, bool] = field(default_factory=dict)
 
 
 def run_labs(
@@ -84,6 +86,7 @@ def to_json(results: Sequence[LabResult]) -> dict[str, Any]:
             "seconds": round(result.seconds, 1),
             "waited": round(result.waited, 1),
             "checks": [{"id": c.id, "status": c.status, "message": c.message} for c in result.checks],
+            "claims": result.claims,
         }
         if result.error is not None:
             lab["error"] = result.error
@@ -190,8 +193,12 @@ def _run(
         else:
             status, message = "could not run", f"The lab stopped before this check: {error}"
         checks.append(CheckResult(name, status, message))
+    claims: dict[str, bool] = {}
+    for index, cell in enumerate(cells):
+        proved = index < done and index not in errors
+        claims |= {claim: claims.get(claim, True) and proved for claim in claims_of(cell)}
     waited = max(0.0, seconds - cpu)
-    return LabResult(lab, title(notebook), seconds, waited, tuple(checks), error, path)
+    return LabResult(lab, title(notebook), seconds, waited, tuple(checks), error, path, claims)
 
 
 def _describe(cell: NotebookNode, index: int, kind: str, message: str) -> str:

@@ -44,6 +44,7 @@ DEFAULT_NODES = 3
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _READY_SECONDS = 300.0
 _COMMAND_SECONDS = 120.0  # how long one command on a node may take
+_MADE_BY = "labkit.made-by"  # the label that holds the command line of a service or network
 _SLOW_HEARTBEAT = 30_000_000_000  # ns
 _PAUSE = 0.2  # between two looks at something that has to become true
 # The kernel hands packets to tcpdump in blocks, up to a second late; those still in a block are lost
@@ -316,11 +317,21 @@ class Lab:
                 return task
         raise UnknownNameError("running task", name, [task.name for task in tasks])
 
-    def network(self, name: str, *, driver: str = "overlay") -> Capture:
-        """Create an overlay network with the docker CLI on the manager; one that is there is kept."""
-        if any(row["Name"] == name for row in self.manager.docker.api.networks(names=[name])):
+    def network(self, name: str, *, options: Sequence[str] = ()) -> Capture:
+        """Create an overlay network with the docker CLI on the manager.
+
+        One that was made by the same command line is kept; one of the same name that was made otherwise
+        is replaced, which Docker refuses while a service uses it.
+        """
+        argv = ["docker", "network", "create", "--driver", "overlay", *options]
+        made_by = " ".join([*argv, name])
+        found = self.manager.docker.api.networks(names=[name])
+        row = next((r for r in found if r["Name"] == name), None)
+        if row and row["Labels"].get(_MADE_BY) == made_by:
             return self.manager.run(["docker", "network", "ls", "--filter", f"name=^{name}$"])
-        return self.manager.run(["docker", "network", "create", "-d", driver, name]).check()
+        if row:
+            self.manager.run(["docker", "network", "rm", name]).check()
+        return self.manager.run([*argv, "--label", f"{_MADE_BY}={made_by}", name]).check()
 
     def service(
         self,
@@ -347,14 +358,14 @@ class Lab:
         made_by = " ".join([*argv, image, *command])
         found = self.manager.docker.api.services(filters={"name": name})
         row = next((r for r in found if r["Spec"]["Name"] == name), None)
-        if row and row["Spec"].get("Labels", {}).get("labkit.made-by") != made_by:
+        if row and row["Spec"].get("Labels", {}).get(_MADE_BY) != made_by:
             self.remove_service(name)
             row = None
         if row:
             capture = self.manager.run(["docker", "service", "ps", name])
         else:
             # Every node has the image, and asking a registry would only end in its time-out.
-            label = ["--label", f"labkit.made-by={made_by}", "--detach", "--no-resolve-image"]
+            label = ["--label", f"{_MADE_BY}={made_by}", "--detach", "--no-resolve-image"]
             capture = self.manager.run([*argv, *label, image, *command]).check()
         self.wait_for_tasks(name, replicas)
         return capture

@@ -15,7 +15,7 @@ from labkit import paths
 
 # Left to right: a module may import from its left, never from its right.
 ORDER = [
-    ("errors", "paths", "progress"),
+    ("errors", "paths", "progress", "variants"),
     ("channel",),
     ("engines",),
     ("topology", "diagnosis"),
@@ -24,7 +24,7 @@ ORDER = [
     ("experiments",),
     ("plots", "checks"),
     ("release", "runner"),
-    ("report", "bench"),
+    ("report", "bench", "claims"),
     ("cli",),
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
