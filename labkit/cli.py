@@ -334,6 +334,27 @@ def bench(
 
 
 @app.command()
+def claims(as_json: Json = False) -> None:
+    """Show what the labs state about Docker's network, who says so, and where it was seen."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from labkit import claims as ledger
+    from labkit import paths
+
+    found = ledger.ledger(paths.REPOSITORY / "labs", paths.REPOSITORY / "tests" / "matrix.json")
+    if as_json:
+        _print_json(ledger.to_json(found))
+        return
+    versions = sorted({version for claim in found for version in claim.seen})
+    table = Table("lab", "statement", "source", "its words are", *versions, show_lines=True)
+    for claim in found:
+        marks = [{True: "✓", False: "✗", None: "?"}[claim.seen.get(version)] for version in versions]
+        table.add_row(claim.lab[:2], claim.statement, claim.source, claim.verdict, *marks)
+    Console().print(table)
+
+
+@app.command()
 def release() -> None:
     """Build the learners' notebooks in labs/release from the sources."""
     from labkit import paths

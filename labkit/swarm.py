@@ -321,7 +321,7 @@ class Lab:
         """Create an overlay network with the docker CLI on the manager.
 
         One that was made by the same command line is kept; one of the same name that was made otherwise
-        is replaced, which Docker refuses while a service uses it.
+        is replaced, and the services on it are removed.
         """
         argv = ["docker", "network", "create", "--driver", "overlay", *options]
         made_by = " ".join([*argv, name])
@@ -330,8 +330,21 @@ class Lab:
         if row and row["Labels"].get(_MADE_BY) == made_by:
             return self.manager.run(["docker", "network", "ls", "--filter", f"name=^{name}$"])
         if row:
-            self.manager.run(["docker", "network", "rm", name]).check()
+            self._remove_network(row["Id"], name)
         return self.manager.run([*argv, "--label", f"{_MADE_BY}={made_by}", name]).check()
+
+    def _remove_network(self, identity: str, name: str) -> None:
+        for service in self.manager.docker.api.services():
+            attached = service["Spec"]["TaskTemplate"].get("Networks") or ()
+            if identity in {network["Target"] for network in attached}:
+                self.remove_service(service["Spec"]["Name"])
+
+        def look() -> tuple[bool, str]:
+            # The last task's address is given back a moment after its container is gone.
+            removed = self.manager.run(["docker", "network", "rm", name])
+            return removed.ok, removed.stderr.strip()
+
+        wait_for(f"the network {name} to be removed", look, seconds=60)
 
     def service(
         self,
