@@ -1,0 +1,92 @@
+"""Hand in one learner's answers on another learner's swarm: in every lab some check must fail.
+
+copied_answers.py [LAB…] runs on the lab that LABKIT_LAB names. Each lab runs twice, first as one
+learner, whose answers are read off, then as another, with those in the place of the solutions.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from labkit import paths, release, runner
+
+FIRST, SECOND = "ada", "grace"
+_MARK = "copied-answer "
+
+
+def answers(path: Path, workdir: Path) -> dict[str, dict[str, object]]:
+    """Run a lab with its solutions; returns the values of every answer cell, by grade id."""
+    notebook = release.read_source(path)
+    cells = [c for c in notebook.cells if is_answer(c)]
+    for cell in cells:
+        names = [target.id for node in ast.parse(cell.source).body for target in targets(node)]
+        values = f"{{n: globals()[n] for n in {names}}}.items()"
+        plain = f"{{n: v.item() if hasattr(v, 'item') else v for n, v in {values}}}"
+        cell.source += f"\nprint({_MARK!r} + repr({plain}))"
+    run(notebook, path.stem, workdir, FIRST)
+    done = nbformat.read(workdir / f"{path.stem}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    told = {}
+    for cell in done.cells:
+        for line in "".join(o.get("text", "") for o in cell.get("outputs", ())).splitlines():
+            if line.startswith(_MARK):
+                plain = line.removeprefix(_MARK)
+                told[cell.metadata["nbgrader"]["grade_id"]] = ast.literal_eval(plain)
+    return told
+
+
+def is_answer(cell: nbformat.NotebookNode) -> bool:
+    """Whether it is a code cell with an answer."""
+    meta = cell.metadata.get("nbgrader", {})
+    return bool(cell.cell_type == "code" and meta.get("solution"))
+
+
+def targets(node: ast.stmt) -> list[ast.Name]:
+    """The names that a statement assigns."""
+    found = node.targets if isinstance(node, ast.Assign) else []
+    return [target for target in found if isinstance(target, ast.Name)]
+
+
+def run(notebook: nbformat.NotebookNode, lab: str, workdir: Path, learner: str) -> runner.LabResult:
+    """Run a notebook as a learner."""
+    source = workdir / "built" / f"{lab}.ipynb"
+    source.parent.mkdir(exist_ok=True)
+    nbformat.write(notebook, source)  # type: ignore[no-untyped-call]
+    env = {"LABKIT_LEARNER": learner}
+    (result,) = runner.run_labs([source], workdir=workdir, env=env, timeout=300)
+    return result
+
+
+def copied(path: Path) -> list[str]:
+    """Return the checks that the second learner fails with the first one's answers."""
+    with tempfile.TemporaryDirectory() as directory:
+        told = answers(path, Path(directory))
+        notebook = release.read_source(path)
+        # The guards of the source are about the swarm, not about the answers.
+        notebook.cells = [c for c in notebook.cells if "remove-cell" not in c.metadata.get("tags", ())]
+        for cell in notebook.cells:
+            if is_answer(cell):
+                given = told[cell.metadata["nbgrader"]["grade_id"]]
+                cell.source = "\n".join(f"{name} = {value!r}" for name, value in given.items())
+        result = run(notebook, path.stem, Path(directory), SECOND)
+    return [check.id for check in result.checks if check.status == "fail"]
+
+
+def main() -> int:
+    """Run the labs; returns the number of those that took copied answers."""
+    taken = 0
+    for path in release.find_labs(paths.REPOSITORY / "labs" / "source", sys.argv[1:]):
+        failed = copied(path)
+        taken += not failed
+        print(f"{path.stem}: {', '.join(failed) or 'NO CHECK'} failed", flush=True)
+    return taken
+
+
+if __name__ == "__main__":
+    assert "LABKIT_LAB" in os.environ, "LABKIT_LAB names the lab to run on"
+    sys.exit(main())
