@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 VERDICTS = ("right", "imprecise", "wrong")
 _FIELDS = ("id", "statement", "source", "verdict")
 # Paragraphs that state nothing about the network: they ask, quote what is put to the test, or plan.
-_OPENINGS = ("**Predict.**", "**Question.**", "**Run.**", "**Explain.**", "**What you'll", "#", "| ")
+_OPENINGS = (
+    "**Predict.**",
+    "**Question.**",
+    "**Run.**",
+    "**Explain.**",
+    "**What you'll",
+    "#",
+    "- ",
+    "| ",
+)
 _SOLUTION = re.compile(r"<!-- BEGIN SOLUTION -->.*?<!-- END SOLUTION -->", re.S)
 _CODE = re.compile(r"`[^`]*`")
 _QUOTED = re.compile(r"\*\"[^\"]*\"\*|\"[^\"]*\"")
