@@ -60,27 +60,32 @@ class Figure:
         return {**asdict(self), **medians}
 
 
-def run(rounds: int, progress: Progress) -> dict[str, Any]:
-    """Measure every figure and return the record of it. Raises EngineError without a docker client."""
+def run(rounds: int, progress: Progress) -> Iterator[dict[str, Any]]:
+    """Measure figure by figure and yield the record so far: what was measured must not be lost.
+
+    Raises EngineError without a docker client.
+    """
     if not shutil.which("docker"):
         raise EngineError(
             "the benchmark needs a docker client, to do what a person would do",
             hint="sudo apt-get install --no-install-recommends docker-cli (docker.io on Debian 12)",
         )
-    figures: list[Figure] = []
-    for measure in (_command, _restored, _further_labs, _cold_on_an_engine, _probes):
-        with progress.stage(measure.__doc__ or ""):
-            figures += measure(rounds)
-    with progress.stage("up and memory against the number of nodes"):
-        sizes = _sizes()
-    return {
+    record: dict[str, Any] = {
         "date": datetime.now(UTC).date().isoformat(),
         "kit": __version__,
         "machine": machine(),
         "rounds": rounds,
-        "figures": [figure.to_json() for figure in figures],
-        "sizes": sizes,
+        "figures": [],
+        "sizes": [],
     }
+    for measure in (_command, _restored, _further_labs, _cold_on_an_engine, _probes):
+        with progress.stage(measure.__doc__ or ""):
+            record["figures"] += [figure.to_json() for figure in measure(rounds)]
+        yield record
+    for nodes in SIZES:
+        with progress.stage(f"up and memory, {nodes} nodes"):
+            record["sizes"].append(_size(nodes))
+        yield record
 
 
 def machine() -> dict[str, Any]:
@@ -225,21 +230,16 @@ def _probes(rounds: int) -> list[Figure]:
     return [Figure(f"{PROBES} probes over the nodes", "s", ours, plain, "ratio 0.25")]
 
 
-def _sizes() -> list[dict[str, float]]:
-    """Measure a swarm of each size: cold and restored up, and the memory that its machine uses."""
-    rows = []
-    for nodes in SIZES:
-        more = ("--nodes", str(nodes))
-        with _lab(LAB, "--fresh", *more) as told:
-            cold = told["seconds"]
-        with _lab(LAB, *more) as told:
-            lab = swarm.get(LAB)
-            free = lab.manager.run(["free", "--mebi"]).check().stdout.splitlines()[1].split()
-            lab.close()
-            rows.append(
-                {"nodes": nodes, "cold": cold, "restored": told["seconds"], "memory_mb": int(free[2])}
-            )
-    return rows
+def _size(nodes: int) -> dict[str, float]:
+    """Measure a swarm of a size: cold and restored up, and the memory that its machine uses."""
+    more = ("--nodes", str(nodes))
+    with _lab(LAB, "--fresh", *more) as told:
+        cold = told["seconds"]
+    with _lab(LAB, *more) as told:
+        lab = swarm.get(LAB)
+        free = lab.manager.run(["free", "--mebi"]).check().stdout.splitlines()[1].split()
+        lab.close()
+        return {"nodes": nodes, "cold": cold, "restored": told["seconds"], "memory_mb": int(free[2])}
 
 
 def slope(rows: Sequence[dict[str, float]], of: str) -> float:
@@ -257,6 +257,8 @@ def table(record: dict[str, Any]) -> str:
         low, high = min(row["ours"]), max(row["ours"])
         ours = f"{row['median']:.3g} {row['unit']} ({low:.3g} to {high:.3g})"
         lines.append(f"| {row['name']} | {ours} | {beside} | {ratio} | {row['goal']} |")
+    if not record["sizes"]:
+        return "\n".join(lines)
     node = slope(record["sizes"], "memory_mb")
     lines.append(f"| one more node: memory | {node:.0f} MB | | | 170 MB |")
     return "\n".join(lines)

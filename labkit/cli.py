@@ -322,10 +322,10 @@ def bench(
     from labkit import paths
     from labkit.progress import Bars
 
-    record = benchmark.run(rounds, Bars())
     results = paths.REPOSITORY / "bench" / "results"
     results.mkdir(exist_ok=True)
-    (results / f"{record['date']}.json").write_text(json.dumps(record, indent=2) + "\n")
+    for record in benchmark.run(rounds, Bars()):
+        (results / f"{record['date']}.json").write_text(json.dumps(record, indent=2) + "\n")
     benchmark.plot(record, paths.REPOSITORY / "docs" / "up.png")
     if as_json:
         _print_json(record)

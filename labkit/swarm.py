@@ -46,6 +46,8 @@ _READY_SECONDS = 300.0
 _COMMAND_SECONDS = 120.0  # how long one command on a node may take
 _MADE_BY = "labkit.made-by"  # the label that holds the command line of a service or network
 _SLOW_HEARTBEAT = 30_000_000_000  # ns
+# A node's containerd has fifteen seconds to start. Nine at once on two emulated processors need more.
+_STARTING_PER_PROCESSOR = 3
 _PAUSE = 0.2  # between two looks at something that has to become true
 # The kernel hands packets to tcpdump in blocks, up to a second late; those still in a block are lost
 # when it is interrupted.
@@ -816,20 +818,25 @@ def _start_nodes(lab: str, engine: engines.Engine, described: topology.Topology)
         labels={**described.network_labels},
         check_duplicate=True,
     )
-    with _side_by_side(len(described.nodes)) as pool:
-        starting = [pool.submit(_start_node, client, described, n, network) for n in described.nodes]
-        for future in starting:
-            future.result()
-        started = _lab(lab, engine)
-        if len(started.nodes) != len(described.nodes):
-            raise SwarmError(
-                f"{len(described.nodes)} nodes were started and {len(started.nodes)} run",
-                hint="labkit up --keep leaves them for a look",
-            )
-        for future in [pool.submit(_wait_for_node, node) for node in started.nodes.values()]:
-            future.result()
+    for batch in _batches(described.nodes, _STARTING_PER_PROCESSOR * client.info()["NCPU"]):
+        with _side_by_side(len(batch)) as pool:
+            for future in [pool.submit(_start_node, client, described, n, network) for n in batch]:
+                future.result()
+            started = _lab(lab, engine)
+            if missing := {node.name for node in batch} - set(started.nodes):
+                raise SwarmError(
+                    f"{', '.join(sorted(missing))} started and ended again",
+                    hint="labkit up --keep leaves the nodes for a look",
+                )
+            for future in [pool.submit(_wait_for_node, started.nodes[node.name]) for node in batch]:
+                future.result()
     _preflight(started.manager)
     return started
+
+
+def _batches(nodes: Sequence[topology.Node], size: int) -> Iterator[Sequence[topology.Node]]:
+    for begin in range(0, len(nodes), size):
+        yield nodes[begin : begin + size]
 
 
 @contextlib.contextmanager
