@@ -47,7 +47,8 @@ _COMMAND_SECONDS = 120.0  # how long one command on a node may take
 _MADE_BY = "labkit.made-by"  # the label that holds the command line of a service or network
 _SLOW_HEARTBEAT = 30_000_000_000  # ns
 # A node's containerd has fifteen seconds to start. Nine at once on two emulated processors need more.
-_STARTING_PER_PROCESSOR = 3
+_STARTING_PER_PROCESSOR = 2
+_NODE_TRIES = 3
 _PAUSE = 0.2  # between two looks at something that has to become true
 # The kernel hands packets to tcpdump in blocks, up to a second late; those still in a block are lost
 # when it is interrupted.
@@ -704,9 +705,7 @@ def _up_embedded(
         except (EngineError, SwarmError, OSError) as refused:
             progress.say(f"the saved state is not used: {refused.args[0]}; it is made anew")
     shop = states.workshop(lab)
-    with progress.stage("starting the embedded machine"):
-        guest = vm.boot(lab, wanted.docker, shop, store, memory_mb=wanted.memory_mb)
-    _make(lab, engines.of_machine(guest), described, wanted.managers, progress).close()
+    guest = _made_in_machine(lab, wanted, described, shop, store, progress)
     with progress.stage("letting the swarm come to rest"):
         vm.settle(guest)
     with progress.stage("saving the swarm's state"):
@@ -715,6 +714,34 @@ def _up_embedded(
         state = states.publish(wanted, shop)
         states.prune({guest.state for guest in vm.found()} | checkpoints.states_in_use())
     return _Had(*_restore(lab, wanted, state), restored=False)
+
+
+def _made_in_machine(
+    lab: str,
+    wanted: states.Wanted,
+    described: topology.Topology,
+    shop: Path,
+    store: Path,
+    progress: Progress,
+) -> vm.Machine:
+    """Boot the embedded machine and make the swarm in it; a machine that ends by itself is booted anew.
+
+    QEMU before 8.1 may run kernel code that is half rewritten, and the guest panics: see vm.boot.
+    """
+
+    def attempt() -> vm.Machine:
+        with progress.stage("starting the embedded machine"):
+            guest = vm.boot(lab, wanted.docker, shop, store, memory_mb=wanted.memory_mb)
+        _make(lab, engines.of_machine(guest), described, wanted.managers, progress).close()
+        return guest
+
+    try:
+        return attempt()
+    except Exception:
+        if (words := vm.last_words(lab)) is None:
+            raise
+        progress.say(f"the machine ended by itself and is started anew; its last words:\n{words}")
+    return attempt()
 
 
 def _make(
@@ -820,16 +847,10 @@ def _start_nodes(lab: str, engine: engines.Engine, described: topology.Topology)
     )
     for batch in _batches(described.nodes, _STARTING_PER_PROCESSOR * client.info()["NCPU"]):
         with _side_by_side(len(batch)) as pool:
-            for future in [pool.submit(_start_node, client, described, n, network) for n in batch]:
+            standing = [pool.submit(_stand_up, lab, engine, described, n, network) for n in batch]
+            for future in standing:
                 future.result()
-            started = _lab(lab, engine)
-            if missing := {node.name for node in batch} - set(started.nodes):
-                raise SwarmError(
-                    f"{', '.join(sorted(missing))} started and ended again",
-                    hint="labkit up --keep leaves the nodes for a look",
-                )
-            for future in [pool.submit(_wait_for_node, started.nodes[node.name]) for node in batch]:
-                future.result()
+    started = _lab(lab, engine)
     _preflight(started.manager)
     return started
 
@@ -851,9 +872,31 @@ def _side_by_side(workers: int) -> Iterator[ThreadPoolExecutor]:
     pool.shutdown()
 
 
+def _stand_up(
+    lab: str, engine: engines.Engine, described: topology.Topology, node: topology.Node, network: str
+) -> None:
+    """Start a node's container and wait for its daemon; one whose daemon gives up is started anew.
+
+    On a busy emulated machine containerd can miss the fifteen seconds that dockerd gives it.
+    """
+    client = engine.client
+    for left in reversed(range(_NODE_TRIES)):
+        made = _start_node(client, described, node, network)
+        found = _lab(lab, engine).nodes.get(node.name)
+        try:
+            if found:
+                _wait_for_node(found)
+                return
+            raise SwarmError(f"{node.name} started and ended at once")
+        except SwarmError:
+            if not left or client.api.inspect_container(made)["State"]["Running"]:
+                raise
+            client.api.remove_container(made, v=True, force=True)
+
+
 def _start_node(
     client: DockerClient, described: topology.Topology, node: topology.Node, network: str
-) -> None:
+) -> str:
     from docker.errors import APIError
 
     try:
@@ -874,6 +917,7 @@ def _start_node(
             networking_config={"EndpointsConfig": {network: {}}},
         )
         api.start(made["Id"])
+        return str(made["Id"])
     except APIError as problem:
         told = str(problem.explanation or problem)
         if "privileged" in told.lower():
