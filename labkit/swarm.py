@@ -473,6 +473,19 @@ class Lab:
         )
         return tasks
 
+    def wait_for_port(self, port: int) -> None:
+        """Wait until a published port answers on every node."""
+        argv = ["curl", "-sS", "-m", "5", f"http://127.0.0.1:{port}"]
+
+        def look() -> tuple[bool, str]:
+            asked = self.run_all([(node.place, argv) for node in self.nodes.values()])
+            silent = [
+                f"{capture.node}: {capture.stderr.strip()}" for capture in asked if not capture.ok
+            ]
+            return not silent, "; ".join(silent)
+
+        wait_for(f"port {port} to answer on every node", look, seconds=120)
+
     def clean(self) -> list[str]:
         """Remove every service and every network that labs made; returns their names."""
         api = self.manager.docker.api
@@ -483,6 +496,28 @@ class Lab:
                 if removed.ok:
                     gone.append(row["Name"])
         return gone
+
+    def take_out(self, node: Node) -> Capture:
+        """Let a worker leave the swarm and have the manager forget it; its tasks begin elsewhere."""
+        identity = node.docker.api.info()["Swarm"]["NodeID"]
+        capture = node.run(["docker", "swarm", "leave"]).check()
+        self.manager.run(["docker", "node", "rm", "--force", identity]).check()
+
+        def look() -> tuple[bool, str]:
+            names = node.run(["ls", "/run/docker/netns"]).text.split()
+            containers = node.docker.api.containers()
+            told = f"{len(containers)} containers; namespaces: {', '.join(names) or 'none'}"
+            return not containers and "ingress_sbox" not in names, told
+
+        wait_for(f"{node.name} to be rid of the swarm", look, seconds=120, log=node.log)
+        return capture
+
+    def take_in(self, node: Node) -> None:
+        """Make a node a worker that takes tasks, whether it has left the swarm or was drained."""
+        if node.docker.api.info()["Swarm"]["LocalNodeState"] == "inactive":
+            _join(self.manager, node, "Worker")
+            _wait_for_members(self)
+        self.manager.run(["docker", "node", "update", "--availability", "active", node.name]).check()
 
     def run_all(
         self, commands: Iterable[tuple[Place, str | Sequence[str]]], *, timeout: float = 60.0
@@ -944,24 +979,30 @@ def _form(lab: Lab, managers: int) -> None:
         listen_addr="0.0.0.0:2377",
         dispatcher_heartbeat_period=_SLOW_HEARTBEAT if lab.engine.accel == "tcg" else None,
     )
-    tokens = first.docker.api.inspect_swarm()["JoinTokens"]
-
-    def join(node: Node, role: str) -> None:
-        node.docker.swarm.join(
-            remote_addrs=[f"{first.address}:2377"],
-            join_token=tokens[role],
-            advertise_addr=node.address,
-            listen_addr="0.0.0.0:2377",
-        )
-
     # Managers agree on each new one, so they come one after the other; workers need not wait.
     for node in others[: managers - 1]:
-        join(node, "Manager")
+        _join(first, node, "Manager")
     workers = others[managers - 1 :]
     if workers:
         with _side_by_side(len(workers)) as pool:
-            for future in [pool.submit(join, node, "Worker") for node in workers]:
+            for future in [pool.submit(_join, first, node, "Worker") for node in workers]:
                 future.result()
+
+    _wait_for_members(lab)
+
+
+def _join(first: Node, node: Node, role: str) -> None:
+    """Make a node a member of the swarm that another one manages."""
+    node.docker.swarm.join(
+        remote_addrs=[f"{first.address}:2377"],
+        join_token=first.docker.api.inspect_swarm()["JoinTokens"][role],
+        advertise_addr=node.address,
+        listen_addr="0.0.0.0:2377",
+    )
+
+
+def _wait_for_members(lab: Lab) -> None:
+    """Wait until the manager sees every node ready, and every node has the routing mesh."""
 
     def look() -> tuple[bool, str]:
         rows = _node_rows(lab)
@@ -972,7 +1013,7 @@ def _form(lab: Lab, managers: int) -> None:
         "every node to be ready in the manager's eyes",
         look,
         seconds=120,
-        log=first.log,
+        log=lab.manager.log,
         hint="labkit up --keep leaves the nodes for a look",
     )
     with _side_by_side(len(lab.nodes)) as pool:
