@@ -15,7 +15,6 @@ from labkit.experiments.neighbours import link_of
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labkit.probes import Capture
     from labkit.swarm import Lab, Place, Task
 
 TECHNIQUES = ["DNS", "iptables", "NAT", "IPVS", "ARP"]
@@ -39,10 +38,9 @@ def stations(lab: Lab, source: Place, servers: Iterable[Task], *, network: str) 
     the tasks.
     """
     tasks = list(servers)
-    nodes = (
-        lab.nodes.values() if network == "ingress" else {t.node.name: t.node for t in tasks}.values()
-    )
-    found = [source, *(node.load_balancer(network) for node in nodes)]
+    using = list(lab.nodes.values()) if network == "ingress" else [t.node for t in tasks]
+    nodes = {node.name: node for node in (source.node, *using)}
+    found = [source, *(node.load_balancer(network) for node in nodes.values())]
     return [*found, *(task.sandbox for task in tasks if task.sandbox != source)]
 
 
@@ -53,7 +51,7 @@ def evidence(lab: Lab, places: Iterable[Place], *, forget: bool = False) -> pd.D
 
     technique    category    DNS, iptables (marks, accepts, drops), NAT, IPVS, ARP
     node         str
-    place        category    in the order given
+    place        str
     what         str         the rule, the IPVS destination or the neighbour
     value        str         the address, port or mark that it gives; absent: none
     count        int         packets or connections counted so far; of a neighbour 1
@@ -62,23 +60,25 @@ def evidence(lab: Lab, places: Iterable[Place], *, forget: bool = False) -> pd.D
 
     chosen = list(places)
     if forget:
-        for capture in lab.run_all(
-            [(place, ["ip", "neigh", "flush", *_whose(place)]) for place in chosen]
-        ):
+        flush = ["ip", "neigh", "flush"]
+        for capture in lab.run_all([(place, [*flush, *_whose(place)]) for place in chosen]):
             capture.check()
-    rows: list[dict[str, Any]] = []
-    for place in chosen:
-        asked = [["iptables-save", "-c"], ["ipvsadm", "-ln", "--stats", "--exact"]]
-        asked.append(["ip", "neigh", "show", *_whose(place)])
-        rules, balanced, known = lab.run_all([(place, argv) for argv in asked])
-        for kind, what, value, count in (*_rules(rules), *_balanced(balanced), *_known(known)):
-            row = {"technique": kind, "node": place.node.name, "place": place.label}
-            rows.append({**row, "what": what, "value": value, "count": count})
+    captures = lab.run_all([(place, argv) for place in chosen for argv in _looks(place)])
+    readers = (_rules, _balanced, _known)
+    rows = [
+        {"node": capture.node, "place": capture.place, **found}
+        for number, capture in enumerate(captures)
+        for found in readers[number % len(readers)](capture.check().table)
+    ]
     found = pd.DataFrame(rows, columns=["technique", "node", "place", "what", "value", "count"])
     found["technique"] = pd.Categorical(found["technique"], categories=TECHNIQUES, ordered=True)
-    labels = list(dict.fromkeys(place.label for place in chosen))
-    found["place"] = pd.Categorical(found["place"], categories=labels, ordered=True)
     return found.astype({"value": "str"})
+
+
+def _looks(place: Place) -> list[list[str]]:
+    """The commands whose output `_rules`, `_balanced` and `_known` read."""
+    balancer = ["ipvsadm", "-ln", "--stats", "--exact"]
+    return [["iptables-save", "-c"], balancer, ["ip", "neigh", "show", *_whose(place)]]
 
 
 def _whose(place: Place) -> list[str]:
@@ -86,32 +86,36 @@ def _whose(place: Place) -> list[str]:
     return ["dev", _GATEWAY] if place.netns is None and place.pid is None else []
 
 
-def _rules(capture: Capture) -> Iterator[tuple[str, str, str | None, int]]:
-    for row in capture.check().table.to_dict("records"):
-        technique = _OF_TARGET.get(str(row["target"]))
-        if technique is None:
-            continue
-        what = f"{row['table']} {row['rule']}"
-        options = shlex.split(str(row["target_options"])) if technique == "NAT" else []
-        value = options[1] if len(options) > 1 else None
+def _row(technique: str, what: object, value: object, count: object) -> dict[str, Any]:
+    return {"technique": technique, "what": what, "value": value, "count": int(str(count))}
+
+
+def _rules(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for row in table[table["target"].isin(list(_OF_TARGET))].to_dict("records"):
+        what, value = f"{row['table']} {row['rule']}", None
         if row["target"] == "MARK":
-            value = str(int(str(row["target_options"]).split()[1].partition("/")[0], 16))
-        yield technique, what, value, int(row["packets"])
+            value = _mark(row["target_options"])
+        elif row["target"] in ("DNAT", "SNAT", "REDIRECT"):
+            value = str(row["target_options"]).split()[1]  # --to-destination 172.18.0.2:5000
+        yield _row(_OF_TARGET[str(row["target"])], what, value, row["packets"])
         if row["chain"] == _DNS_CHAIN:
-            yield "DNS", what, str(row["destination"]), int(row["packets"])
+            yield _row("DNS", what, row["destination"], row["packets"])
 
 
-def _balanced(capture: Capture) -> Iterator[tuple[str, str, str | None, int]]:
-    table = capture.check().table
+def _mark(options: object) -> str:
+    """Read the number in `--set-xmark 0x100/0xffffffff`."""
+    return str(int(str(options).split()[1].partition("/")[0], 16))
+
+
+def _balanced(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for row in table[table["destination"].notna()].to_dict("records"):
         what = f"FWM {row['fwmark']} -> {row['destination']}"
-        yield "IPVS", what, str(row["destination"]), int(row["connections"])
+        yield _row("IPVS", what, row["destination"], row["connections"])
 
 
-def _known(capture: Capture) -> Iterator[tuple[str, str, str | None, int]]:
-    table = capture.check().table
+def _known(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for row in table[table["mac"].notna()].to_dict("records"):
-        yield "ARP", f"{row['address']} is at {row['mac']}", str(row["address"]), 1
+        yield _row("ARP", f"{row['address']} is at {row['mac']}", row["address"], 1)
 
 
 def techniques(lab: Lab, before: pd.DataFrame, after: pd.DataFrame, *, request: str) -> pd.DataFrame:
@@ -120,7 +124,7 @@ def techniques(lab: Lab, before: pd.DataFrame, after: pd.DataFrame, *, request: 
     request      str         as the caller calls it
     technique    category    DNS, iptables, NAT, IPVS, ARP
     node         str
-    place        category
+    place        str         in the order of the places that were looked at
     what         str         the rule, the IPVS destination or the neighbour
     value        str         the address, port or mark that it gives; absent: none
     owner        str         whose address that is, as in `owners`; absent: nobody's in the swarm
@@ -135,10 +139,12 @@ def techniques(lab: Lab, before: pd.DataFrame, after: pd.DataFrame, *, request: 
     found["count"] = found["after"] - found["before"]
     known = owners(lab)
     whose = dict(zip(known["address"], known["owner"], strict=True))
-    found.insert(0, "request", [request] * len(found))
     found["owner"] = found["value"].map(whose).astype("str")
-    columns = ["request", *keys, "owner", "before", "after", "count"]
-    return found[columns].sort_values(["place", "technique"], kind="stable", ignore_index=True)
+    found["request"] = [request] * len(found)
+    order = {place: number for number, place in enumerate(dict.fromkeys(before["place"]))}
+    found["at"] = found["place"].map(order)
+    found = found.sort_values(["at", "technique"], kind="stable", ignore_index=True)
+    return found[["request", *keys, "owner", "before", "after", "count"]]
 
 
 def without(
@@ -227,7 +233,7 @@ def _cuts(
     marking = rules[(rules["target"] == "MARK") & (rules["destination"] == virtual)]
     yield "iptables", balancer, rule(marking)
     yield "NAT", balancer, rule(rules[(rules["target"] == "SNAT") & (rules["chain"] == "POSTROUTING")])
-    mark = str(int(str(marking["target_options"].iloc[0]).split()[1].partition("/")[0], 16))
+    mark = _mark(marking["target_options"].iloc[0])
     shared = balancer.run(["ipvsadm", "-ln"]).check().table
     mine = shared[shared["fwmark"].astype("str") == mark]["destination"]
     edit = ("ipvsadm", "-e", "-f", mark, "-m", "-r")

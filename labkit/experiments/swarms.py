@@ -22,7 +22,7 @@ _FILES = ["find", "/run/docker/netns", "-mindepth", "1", "-printf", "%i %f\n"]
 def members(lab: Lab) -> pd.DataFrame:
     """Who is in the swarm, who may give it commands and who works for it: a row a node.
 
-    node            str    absent: the manager knows it and labkit does not
+    node            str
     role            str    manager or worker
     availability    str    active, pause, drain
     address         str    IPv4, between the nodes
@@ -132,7 +132,7 @@ def namespaces(lab: Lab, *, step: str) -> pd.DataFrame:
             here = []
             for line in capture.text.splitlines():
                 inode, name = line.split()
-                kind, network = _kind(name, known)
+                kind, network = kind_of(name, known)
                 here.append({"name": name, "inode": int(inode), "kind": kind, "network": network})
             tasks = sum(row["kind"] == "task" for row in here)
             containers = len(node.docker.api.containers())
@@ -147,7 +147,7 @@ def namespaces(lab: Lab, *, step: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"network": "str"})
 
 
-def _kind(name: str, known: dict[str, str]) -> tuple[str, str | None]:
+def kind_of(name: str, known: dict[str, str]) -> tuple[str, str | None]:
     """Say what the file of a namespace belongs to, and to which network, by libnetwork's naming."""
     if name == "ingress_sbox":
         return name, "ingress"

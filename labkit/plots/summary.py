@@ -39,7 +39,7 @@ def techniques(df: pd.DataFrame, *, title: str = "") -> Axes:
     )
     for axes, request in zip(panels[:, 0], requests, strict=True):
         mine = acted[acted["request"] == request]
-        places = list(dict.fromkeys(mine.sort_values("place", kind="stable")["place"]))
+        places = list(dict.fromkeys(mine["place"]))
         for y, row in enumerate(rows):
             for x, place in enumerate(places):
                 word = words.get((request, row, place))
