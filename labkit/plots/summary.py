@@ -90,10 +90,10 @@ def without(df: pd.DataFrame, *, title: str = "") -> Axes:
     heads = list(dict.fromkeys(df["request"]))
     cut = df[~df["taken"].str.startswith("nothing")]
     lost = cut.groupby("request")["reached"].agg(lambda reached: int((~reached).sum()))
-    told = ", ".join(f"{lost[head]} stop a request {head}" for head in heads)
-    axes = new_axes(
-        1.2 + 0.5 * df["taken"].nunique(), title or f"Of {cut['taken'].nunique()} cuts, {told}"
-    )
+    told = ", ".join(f"{head.removeprefix('by ')}: {lost[head]}" for head in heads)
+    title = title or f"Cuts that stop a request by {told}"
+    axes = new_axes(1.2 + 0.5 * df["taken"].nunique(), title)
     matrix(df.assign(protocol="TCP"), axes, row="taken", columns=["request"], heads=heads)
-    axes.set_yticks(axes.get_yticks(), [f"without {taken}" for taken in dict.fromkeys(df["taken"])])
+    cuts = [t if t.startswith("nothing") else f"without {t}" for t in dict.fromkeys(df["taken"])]
+    axes.set_yticks(axes.get_yticks(), cuts)
     return axes

@@ -109,7 +109,7 @@ def namespaces(df: pd.DataFrame, *, title: str = "") -> Axes:
     first: Axes = panels[0][0]
     first.set_yticks(range(len(steps)), steps)
     first.invert_yaxis()
-    figure.supxlabel("namespaces in /run/docker/netns", fontsize=10)
+    panels[0][len(nodes) // 2].set_xlabel("namespaces in /run/docker/netns")
     handles, labels = first.get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=10
