@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from labkit.swarm import Lab, Node, Place
 
-_FILES = ["find", "/run/docker/netns", "-mindepth", "1", "-printf", "%i %f\n"]
+_FILES = ["find", "/run/docker/netns", "-mindepth", "1", "-printf", "%F %i %f\n"]
 
 
 def members(lab: Lab) -> pd.DataFrame:
@@ -129,17 +129,19 @@ def namespaces(lab: Lab, *, step: str) -> pd.DataFrame:
         known = {n["Id"]: n["Name"] for n in lab.manager.docker.api.networks()}
         listed = lab.run_all([(node.place, _FILES) for node in lab.nodes.values()])
         for node, capture in zip(lab.nodes.values(), listed, strict=True):
-            here = []
-            for line in capture.text.splitlines():
-                inode, name = line.split()
-                kind, network = kind_of(name, known)
-                here.append({"name": name, "inode": int(inode), "kind": kind, "network": network})
-            tasks = sum(row["kind"] == "task" for row in here)
+            files = [line.split() for line in capture.check().lines]
+            # A file stays for up to a minute when its namespace is gone, and is then an ordinary one.
+            kept = [(int(inode), name) for kind, inode, name in files if kind == "nsfs"]
+            here = [(inode, name, *kind_of(name, known)) for inode, name in kept]
+            tasks = sum(kind == "task" for _, _, kind, _ in here)
             containers = len(node.docker.api.containers())
-            others = any(row["network"] not in (None, "ingress") for row in here)
+            others = any(network not in (None, "ingress") for *_, network in here)
             if tasks != containers or (others and not containers):
-                unsettled.append(f"{node.name}: {containers} containers, {capture.text.split()[1::2]}")
-            rows.extend({"step": step, "node": node.name, **row} for row in here)
+                names = ", ".join(name for _, name in kept)
+                unsettled.append(f"{node.name}: {containers} containers; namespaces {names}")
+            for inode, name, kind, network in here:
+                row = {"step": step, "node": node.name, "name": name, "inode": inode}
+                rows.append({**row, "kind": kind, "network": network})
         return not unsettled, "; ".join(unsettled)
 
     swarm.wait_for("the nodes' namespaces to fit their containers", look, seconds=60)
