@@ -456,14 +456,24 @@ class Lab:
         def look() -> tuple[bool, str]:
             # A node that is busy for too long counts as lost, and its tasks are replaced meanwhile.
             tasks[:] = self.tasks(service)
-            asked = []
+            asked: dict[tuple[str, str], list[str]] = {}
             for task in tasks:
-                places = [(task.sandbox, "127.0.0.1")]
                 for network, address in task.addresses.items():
-                    nodes = self.nodes.values() if network == "ingress" else (t.node for t in tasks)
-                    places += [(n.load_balancer(network), address) for n in nodes]
-                asked += [(p, ["curl", "-sS", "-m", "5", f"http://{a}:{port}"]) for p, a in places]
-            silent = [f"{c.place}: {c.stderr.strip()}" for c in self.run_all(asked) if not c.ok]
+                    nodes = self.nodes if network == "ingress" else {t.node.name for t in tasks}
+                    for node in nodes:
+                        asked.setdefault((node, network), []).append(address)
+            # One curl asks many: under emulation its start costs more than the asking.
+            curl = ["curl", "-sS", "--fail-early", "-m", "5"]
+            commands = [
+                (
+                    self.nodes[node].load_balancer(network),
+                    [*curl, *(f"http://{a}:{port}" for a in told)],
+                )
+                for (node, network), told in asked.items()
+            ]
+            alone = [task.sandbox for task in tasks if not task.addresses]
+            commands += [(place, [*curl, f"http://127.0.0.1:{port}"]) for place in alone]
+            silent = [f"{c.place}: {c.stderr.strip()}" for c in self.run_all(commands) if not c.ok]
             return bool(tasks) and not silent, "; ".join(silent) or "no task runs"
 
         wait_for(
@@ -473,6 +483,19 @@ class Lab:
             hint=f"labkit exec {self.manager.name} -- docker service ps --no-trunc {service}",
         )
         return tasks
+
+    def wait_for_port(self, port: int) -> None:
+        """Wait until a published port answers on every node."""
+        argv = ["curl", "-sS", "-m", "5", f"http://127.0.0.1:{port}"]
+
+        def look() -> tuple[bool, str]:
+            asked = self.run_all([(node.place, argv) for node in self.nodes.values()])
+            silent = [
+                f"{capture.node}: {capture.stderr.strip()}" for capture in asked if not capture.ok
+            ]
+            return not silent, "; ".join(silent)
+
+        wait_for(f"port {port} to answer on every node", look, seconds=120)
 
     def clean(self) -> list[str]:
         """Remove every service and every network that labs made; returns their names."""
@@ -484,6 +507,21 @@ class Lab:
                 if removed.ok:
                     gone.append(row["Name"])
         return gone
+
+    def take_out(self, node: Node) -> Capture:
+        """Let a worker leave the swarm and have the manager forget it; its tasks begin elsewhere."""
+        identity = node.docker.api.info()["Swarm"]["NodeID"]
+        capture = node.run(["docker", "swarm", "leave"]).check()
+        self.manager.run(["docker", "node", "rm", "--force", identity]).check()
+
+        return capture
+
+    def take_in(self, node: Node) -> None:
+        """Make a node a worker that takes tasks, whether it has left the swarm or was drained."""
+        if node.docker.api.info()["Swarm"]["LocalNodeState"] == "inactive":
+            _join(self.manager, node, "Worker")
+            _wait_for_members(self)
+        self.manager.run(["docker", "node", "update", "--availability", "active", node.name]).check()
 
     def run_all(
         self, commands: Iterable[tuple[Place, str | Sequence[str]]], *, timeout: float = 60.0
@@ -988,24 +1026,30 @@ def _form(lab: Lab, managers: int) -> None:
         listen_addr="0.0.0.0:2377",
         dispatcher_heartbeat_period=_SLOW_HEARTBEAT if lab.engine.accel == "tcg" else None,
     )
-    tokens = first.docker.api.inspect_swarm()["JoinTokens"]
-
-    def join(node: Node, role: str) -> None:
-        node.docker.swarm.join(
-            remote_addrs=[f"{first.address}:2377"],
-            join_token=tokens[role],
-            advertise_addr=node.address,
-            listen_addr="0.0.0.0:2377",
-        )
-
     # Managers agree on each new one, so they come one after the other; workers need not wait.
     for node in others[: managers - 1]:
-        join(node, "Manager")
+        _join(first, node, "Manager")
     workers = others[managers - 1 :]
     if workers:
         with _side_by_side(len(workers)) as pool:
-            for future in [pool.submit(join, node, "Worker") for node in workers]:
+            for future in [pool.submit(_join, first, node, "Worker") for node in workers]:
                 future.result()
+
+    _wait_for_members(lab)
+
+
+def _join(first: Node, node: Node, role: str) -> None:
+    """Make a node a member of the swarm that another one manages."""
+    node.docker.swarm.join(
+        remote_addrs=[f"{first.address}:2377"],
+        join_token=first.docker.api.inspect_swarm()["JoinTokens"][role],
+        advertise_addr=node.address,
+        listen_addr="0.0.0.0:2377",
+    )
+
+
+def _wait_for_members(lab: Lab) -> None:
+    """Wait until the manager sees every node ready, and every node has the routing mesh."""
 
     def look() -> tuple[bool, str]:
         rows = _node_rows(lab)
@@ -1016,7 +1060,7 @@ def _form(lab: Lab, managers: int) -> None:
         "every node to be ready in the manager's eyes",
         look,
         seconds=120,
-        log=first.log,
+        log=lab.manager.log,
         hint="labkit up --keep leaves the nodes for a look",
     )
     with _side_by_side(len(lab.nodes)) as pool:

@@ -18,20 +18,32 @@ from labkit.experiments.ingress import (
 )
 from labkit.experiments.names import lookups, owners
 from labkit.experiments.neighbours import frames, link_of, neighbour, neighbours, resolve
+from labkit.experiments.summary import evidence, stations, techniques, without
+from labkit.experiments.swarms import members, membership, namespaces, networks, sockets, views
 
 __all__ = [
     "addresses",
     "drops",
+    "evidence",
     "frames",
     "interfaces",
     "link_of",
     "lookups",
+    "members",
+    "membership",
+    "namespaces",
     "neighbour",
     "neighbours",
+    "networks",
     "owners",
     "plumbing",
     "ports",
     "reach",
     "resolve",
     "rule_counters",
+    "sockets",
+    "stations",
+    "techniques",
+    "views",
+    "without",
 ]

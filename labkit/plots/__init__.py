@@ -8,15 +8,23 @@ from __future__ import annotations
 from labkit.plots.ingress import drops, plumbing, ports, reach
 from labkit.plots.names import lookups, names
 from labkit.plots.neighbours import frames, neighbour, neighbours
+from labkit.plots.summary import techniques, without
+from labkit.plots.swarms import membership, namespaces, sockets, views
 
 __all__ = [
     "drops",
     "frames",
     "lookups",
+    "membership",
     "names",
+    "namespaces",
     "neighbour",
     "neighbours",
     "plumbing",
     "ports",
     "reach",
+    "sockets",
+    "techniques",
+    "views",
+    "without",
 ]
