@@ -18,11 +18,15 @@ from labkit.experiments.ingress import (
 )
 from labkit.experiments.names import lookups, owners
 from labkit.experiments.neighbours import frames, link_of, neighbour, neighbours, resolve
+from labkit.experiments.path import balancers, clients, hops, translations
 
 __all__ = [
     "addresses",
+    "balancers",
+    "clients",
     "drops",
     "frames",
+    "hops",
     "interfaces",
     "link_of",
     "lookups",
@@ -34,4 +38,5 @@ __all__ = [
     "reach",
     "resolve",
     "rule_counters",
+    "translations",
 ]

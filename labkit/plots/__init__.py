@@ -8,10 +8,12 @@ from __future__ import annotations
 from labkit.plots.ingress import drops, plumbing, ports, reach
 from labkit.plots.names import lookups, names
 from labkit.plots.neighbours import frames, neighbour, neighbours
+from labkit.plots.path import hops, translations
 
 __all__ = [
     "drops",
     "frames",
+    "hops",
     "lookups",
     "names",
     "neighbour",
@@ -19,4 +21,5 @@ __all__ = [
     "plumbing",
     "ports",
     "reach",
+    "translations",
 ]
