@@ -226,13 +226,13 @@ def _counters(
     node, box, balanced, *ends = lab.run_all([*asked, *((task.sandbox, save) for task in tasks)])
 
     def read(
-        capture: Capture, hop: str, counted: str, way: str, task: Task | None = None, **wanted: object
+        capture: Capture, hop: str, counted: str, way: str, task: Task | None = None, **wanted: Any
     ) -> dict[str, Any]:
         rule = _rule(capture, **wanted) or {}
         return _row(capture, hop, rule.get("rule"), counted, way, task, rule.get("packets"))
 
-    bridge: dict[str, object] = {"target": "MASQUERADE", "out_interface": "docker_gwbridge"}
-    marking: dict[str, object] = {"table": "mangle", "target": "MARK", "dport": published}
+    bridge: dict[str, Any] = {"target": "MASQUERADE", "out_interface": "docker_gwbridge"}
+    marking: dict[str, Any] = {"table": "mangle", "target": "MARK", "dport": published}
     rows = [
         read(node, "DNAT", CONNECTIONS, THERE, chain="DOCKER-INGRESS", target="DNAT", dport=published),
         read(node, "MASQUERADE", CONNECTIONS, THERE, table="nat", chain="POSTROUTING", **bridge),
@@ -253,8 +253,8 @@ def _counters(
         ):
             count = mine[name].iloc[0] if len(mine) else None
             rows.append(_row(balanced, "IPVS", what, counted, way, task, count))
-        inward: dict[str, object] = {"destination": address, "target": "ACCEPT", "dport": target}
-        outward: dict[str, object] = {"source": address, "target": "ACCEPT", "sport": target}
+        inward: dict[str, Any] = {"destination": address, "target": "ACCEPT", "dport": target}
+        outward: dict[str, Any] = {"source": address, "target": "ACCEPT", "sport": target}
         rows += [
             read(saved, "REDIRECT", CONNECTIONS, THERE, task, target="REDIRECT", dport=published),
             read(saved, "INPUT", PACKETS, THERE, task, chain="INPUT", **inward),
@@ -306,12 +306,12 @@ def _row(
     }
 
 
-def _rule(saved: Capture, **wanted: object) -> dict[str, Any] | None:
+def _rule(saved: Capture, **wanted: Any) -> dict[str, Any] | None:
     """Return the first rule of an iptables-save with these values; None where there is none."""
     rules = saved.check().table
     for column, value in wanted.items():
         rules = rules[rules[column].eq(value)]
-    return None if rules.empty else rules.iloc[0].to_dict()
+    return None if rules.empty else {str(key): value for key, value in rules.iloc[0].items()}
 
 
 def _mark_of(rule: dict[str, Any] | None) -> int | None:
