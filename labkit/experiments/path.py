@@ -167,7 +167,7 @@ def hops(
     via         str    the node whose port was asked
     requests    int    how many requests were made
     answered    int    how many of them were answered
-    node        str    where it was counted
+    node        str    where it was counted; of answers: where the task runs that gave them
     place       str
     hop         str    DNAT, MASQUERADE, MARK, IPVS, SNAT, VXLAN, REDIRECT, INPUT, OUTPUT, answers
     what        str    the rule or object, as its tool prints it; absent: there is none, nor a count
@@ -285,10 +285,12 @@ def _crossing(recorded: Capture, tasks: list[Task], published: int) -> list[dict
 def _answers(asked: Capture, tasks: list[Task]) -> list[dict[str, Any]]:
     """Count who answered."""
     by = list(parsers.whoami(asked.text)["container"])
-    return [
-        _row(asked, "answers", asked.command, CONNECTIONS, BACK, task, by.count(task.container[:12]))
-        for task in tasks
-    ]
+    rows = []
+    for task in tasks:
+        count = by.count(task.container[:12])
+        row = _row(asked, "answers", asked.command, CONNECTIONS, BACK, task, count)
+        rows.append({**row, "node": task.node.name, "place": task.name})
+    return rows
 
 
 def _row(

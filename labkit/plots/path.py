@@ -62,6 +62,8 @@ def hops(df: pd.DataFrame, *, title: str = "What each hop counted") -> Axes:
 
 def _bars(axes: Axes, df: pd.DataFrame, order: list[str], looks: dict[str, tuple[str, str]]) -> None:
     """Draw one unit's bars, with the tasks' shares one behind the other."""
+    from matplotlib.ticker import MaxNLocator
+
     most = max(float(df.groupby("hop")["rise"].sum().max()), 1.0) if len(df) else 1.0
     for y, hop in enumerate(order):
         rows = df[df["hop"] == hop]
@@ -87,6 +89,7 @@ def _bars(axes: Axes, df: pd.DataFrame, order: list[str], looks: dict[str, tuple
             color=GREY if rows.empty else "black",
         )
     axes.set_xlim(0, most * 1.3)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.set_ylim(len(order) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelsize=9)
     axes.tick_params(axis="x", labelsize=8)

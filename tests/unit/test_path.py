@@ -17,7 +17,11 @@ from labkit.probes import Capture
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 TASK: Any = SimpleNamespace(
-    name="hello.1", sandbox=None, addresses={"ingress": "10.0.0.6"}, container="0123456789abcdef"
+    name="hello.1",
+    node=SimpleNamespace(name="node2"),
+    sandbox=None,
+    addresses={"ingress": "10.0.0.6"},
+    container="0123456789abcdef",
 )
 WIRE = """\
 12:00:00.000001 IP 192.168.1.2.47078 > 192.168.1.3.4789: VXLAN, flags [I] (0x08), vni 4096
@@ -71,4 +75,5 @@ def test_a_recording_with_a_gap_is_refused() -> None:
 def test_answers_are_counted_by_container() -> None:
     line = '{"container": "%s", "node": "node1", "addresses": [], "client": "10.0.0.4"}\n'
     asked = capture(["curl"], line % "0123456789ab" + line % "ffffffffffff")
-    assert [row["after"] for row in path._answers(asked, [TASK])] == [1]
+    (row,) = path._answers(asked, [TASK])
+    assert (row["node"], row["place"], row["after"]) == ("node2", "hello.1", 1)
