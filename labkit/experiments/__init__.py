@@ -20,12 +20,16 @@ from labkit.experiments.names import lookups, owners
 from labkit.experiments.neighbours import frames, link_of, neighbour, neighbours, resolve
 from labkit.experiments.summary import evidence, stations, techniques, without
 from labkit.experiments.swarms import members, membership, namespaces, networks, sockets, views
+from labkit.experiments.path import balancers, clients, hops, translations
 
 __all__ = [
     "addresses",
+    "balancers",
+    "clients",
     "drops",
     "evidence",
     "frames",
+    "hops",
     "interfaces",
     "link_of",
     "lookups",
@@ -46,4 +50,5 @@ __all__ = [
     "techniques",
     "views",
     "without",
+    "translations",
 ]

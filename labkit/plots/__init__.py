@@ -10,10 +10,12 @@ from labkit.plots.names import lookups, names
 from labkit.plots.neighbours import frames, neighbour, neighbours
 from labkit.plots.summary import techniques, without
 from labkit.plots.swarms import membership, namespaces, sockets, views
+from labkit.plots.path import hops, translations
 
 __all__ = [
     "drops",
     "frames",
+    "hops",
     "lookups",
     "membership",
     "names",
@@ -27,4 +29,5 @@ __all__ = [
     "techniques",
     "views",
     "without",
+    "translations",
 ]

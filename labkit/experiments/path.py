@@ -1,0 +1,330 @@
+"""The way of a request to a published port, hop by hop (lab 02)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from labkit import parsers
+from labkit.errors import SwarmError, UsageError
+from labkit.experiments.asking import SIDE_BY_SIDE, TIMEOUT_S, curl, probe
+from labkit.experiments.neighbours import link_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from labkit.probes import Capture
+    from labkit.swarm import Lab, Node, Place, Task
+
+HOPS = ("DNAT", "MASQUERADE", "MARK", "IPVS", "SNAT", "VXLAN", "REDIRECT", "INPUT", "OUTPUT", "answers")
+CONNECTIONS, PACKETS = "connections", "packets"
+THERE, BACK = "to the task", "to the client"
+
+_LOOKS = 12  # at most so many readings of the counters, until two agree
+_LOST = re.compile(r"(\d+) packets dropped by kernel")
+
+
+def balancers(lab: Lab, service: str) -> pd.DataFrame:
+    """What each node's `ingress_sbox` has for a service's published port: a row a node.
+
+    node            str    the node that it is on
+    place           str
+    mark            int    that a rule sets on packets for the port; absent: no such rule
+    fwmark          int    that the IPVS service takes packets by; absent: no such service
+    scheduler       str    how IPVS chooses a destination: rr is one after the other
+    destinations    str    the IPv4 addresses that it chooses from, in order, with commas between
+    snat_to         str    IPv4 that the packets leave with as their source
+    """
+    import pandas as pd
+
+    published, _ = _ports(lab, service)
+    places = [node.netns("ingress_sbox") for node in lab.nodes.values()]
+    rules = lab.run_all([(place, ["iptables-save"]) for place in places])
+    services = lab.run_all([(place, ["ipvsadm", "-ln"]) for place in places])
+    rows = []
+    for place, saved, listed in zip(places, rules, services, strict=True):
+        mark = _rule(saved, table="mangle", chain="PREROUTING", target="MARK", dport=published)
+        snat = _rule(saved, table="nat", chain="POSTROUTING", target="SNAT")
+        marked = _mark_of(mark)
+        balanced = listed.check().table
+        balanced = balanced[balanced["fwmark"] == (-1 if marked is None else marked)]
+        rows.append(
+            {
+                "node": place.node.name,
+                "place": place.label,
+                "mark": marked,
+                "fwmark": balanced["fwmark"].iloc[0] if len(balanced) else None,
+                "scheduler": balanced["scheduler"].iloc[0] if len(balanced) else None,
+                "destinations": ",".join(sorted(balanced["destination"].dropna())),
+                "snat_to": snat["target_options"].split()[-1] if snat else None,
+            }
+        )
+    return pd.DataFrame(rows).astype({"mark": "Int64", "fwmark": "Int64"})
+
+
+def clients(lab: Lab, service: str) -> pd.DataFrame:
+    """Every node asks the published port of every node, and is told who it is: a row a request.
+
+    A node asks itself at 127.0.0.1.
+
+    node           str     the node that asked
+    place          str
+    asked          str     the node whose port was asked
+    argv           str     the command as one would type it
+    code           int     its exit code
+    timed_out      bool    labkit had to end it
+    reached        bool    exit code 0
+    seconds        float   how long it ran
+    answer         str     what curl printed
+    stderr         str     what the tool said against it
+    container      str     the container that answered, by the beginning of its id
+    server_node    str     the node that it runs on
+    client         str     the IPv4 address that it saw as the client's
+    """
+    import pandas as pd
+
+    published, _ = _ports(lab, service)
+    nodes = list(lab.nodes.values())
+    pairs = [(asker, asked) for asker in nodes for asked in nodes]
+    rows = []
+    for begin in range(0, len(pairs), SIDE_BY_SIDE):
+        batch = pairs[begin : begin + SIDE_BY_SIDE]
+        asking = []
+        for asker, asked in batch:
+            address = "127.0.0.1" if asker is asked else asked.address
+            asking.append((asker.place, curl(f"http://{address}:{published}/whoami", TIMEOUT_S)))
+        for (asker, asked), capture in zip(batch, lab.run_all(asking), strict=True):
+            told = capture.table.iloc[0]
+            row = {
+                "node": asker.name,
+                "place": asker.place.label,
+                "asked": asked.name,
+                **probe(capture),
+            }
+            rows.append(row | {key: told[key] for key in ("container", "server_node", "client")})
+    return pd.DataFrame(rows).astype({"answer": "str"})
+
+
+def translations(lab: Lab, service: str, *, via: Node) -> pd.DataFrame:
+    """Make one request to a node's published port and look up what each place made of it.
+
+    A row a place: the node, its ingress_sbox, the network namespace of the task that answered. What
+    connection tracking there has noted is followed from one place to the next: the packets leave a
+    place as they come to the next one.
+
+    order                 int    from 1
+    node                  str
+    place                 str
+    source                str    IPv4 that the request comes with
+    source_port           int
+    destination           str
+    destination_port      int
+    new_source            str    IPv4 that it goes on with
+    new_source_port       int
+    new_destination       str
+    new_destination_port  int
+    """
+    import pandas as pd
+
+    published, _ = _ports(lab, service)
+    url = f"http://127.0.0.1:{published}/whoami"
+    asked = via.run([*curl(url, TIMEOUT_S), "-w", parsers.CURL_FORMAT]).check().table.iloc[0]
+    (task,) = (t for t in lab.tasks(service) if t.container.startswith(asked["container"]))
+    places = [via.place, via.netns("ingress_sbox"), task.sandbox]
+    tracked = lab.run_all([(place, ["conntrack", "-L", "-p", "tcp"]) for place in places])
+    ends = ("source", "source_port", "destination", "destination_port")
+    now = dict(zip(ends, ("127.0.0.1", asked["local_port"], "127.0.0.1", published), strict=True))
+    rows: list[dict[str, Any]] = []
+    for place, capture in zip(places, tracked, strict=True):
+        flows = capture.check().table
+        for name in ends:
+            flows = flows[flows[name] == now[name]]
+        if flows.empty:
+            known = ", ".join(f"{name} {value}" for name, value in now.items())
+            raise SwarmError(
+                f"connection tracking of {place.label} has noted no connection with {known}",
+                hint="run the cell again: a noted connection goes two minutes after its end",
+            )
+        flow = flows.iloc[0]
+        answers = ("reply_destination", "reply_destination_port", "reply_source", "reply_source_port")
+        then = {name: flow[answer] for name, answer in zip(ends, answers, strict=True)}
+        row = {"order": len(rows) + 1, "node": place.node.name, "place": place.label, **now}
+        rows.append(row | {f"new_{name}": value for name, value in then.items()})
+        now = then
+    return pd.DataFrame(rows)
+
+
+def hops(
+    lab: Lab, service: str, *, via: Node, requests: int, timeout_s: float = TIMEOUT_S
+) -> pd.DataFrame:
+    """Read every hop's counter, make requests to a node's published port, read again: a row a counter.
+
+    Each request has a connection of its own and is made on the node itself, to 127.0.0.1. tcpdump
+    counts on the wire at that node meanwhile. The second reading is the first that another one, made
+    after it, agrees with.
+
+    order       int    from 1, in the order in which a request comes by
+    via         str    the node whose port was asked
+    requests    int    how many requests were made
+    answered    int    how many of them were answered
+    node        str    where it was counted; of answers: where the task runs that gave them
+    place       str
+    hop         str    DNAT, MASQUERADE, MARK, IPVS, SNAT, VXLAN, REDIRECT, INPUT, OUTPUT, answers
+    what        str    the rule or object, as its tool prints it; absent: there is none, nor a count
+    counted     str    connections or packets
+    way         str    to the task, or to the client
+    task        str    whose share it is; absent: the counter makes no difference between tasks
+    before      int    the counter before the requests
+    after       int    and after them
+    rise        int
+    """
+    import pandas as pd
+
+    published, target = _ports(lab, service)
+    tasks = lab.tasks(service)
+    sandbox = via.netns("ingress_sbox")
+    uplink = link_of(via.place, via.address)
+    # Only the heads of the packets: then no block of the kernel's buffer overflows.
+    recording = ["tcpdump", "-n", "-s", "192", "-i", uplink, "udp", "port", "4789"]
+    url = f"http://127.0.0.1:{published}/whoami#[1-{requests}]"
+    asking = [*curl(url, timeout_s), "-H", "Connection: close"]
+
+    def look() -> list[dict[str, Any]]:
+        return _counters(lab, via, sandbox, tasks, published, target)
+
+    before = look()
+    with via.place.watch(recording) as wire:
+        asked = via.run(asking, timeout=60.0 + timeout_s * requests)
+        after = look()
+        for _ in range(_LOOKS):
+            last, after = after, look()
+            if last == after:
+                break
+    answers = _answers(asked, tasks)
+    recorded = answers + _crossing(wire.result(), tasks, published)
+    rows = [{**row, "before": old["after"]} for old, row in zip(before, after, strict=True)]
+    rows += [{**row, "before": 0} for row in recorded]
+    rows.sort(key=lambda row: HOPS.index(row["hop"]))
+    found = pd.DataFrame(rows).astype(
+        {"before": "Int64", "after": "Int64", "what": "str", "task": "str"}
+    )
+    found["rise"] = found["after"] - found["before"]
+    answered = sum(row["after"] for row in answers)
+    fixed = {"via": via.name, "requests": requests, "answered": answered}
+    found = found.assign(order=range(1, len(found) + 1), **fixed)
+    columns = ["order", *fixed, "node", "place", "hop", "what", "counted", "way", "task"]
+    return found[[*columns, "before", "after", "rise"]]
+
+
+def _counters(
+    lab: Lab, via: Node, sandbox: Place, tasks: list[Task], published: int, target: int
+) -> list[dict[str, Any]]:
+    """Read the counters of rules and of IPVS, always in the same order."""
+    save = ["iptables-save", "-c"]
+    stats = ["ipvsadm", "-ln", "--stats", "--exact"]
+    asked: list[tuple[Place, list[str]]] = [(via.place, save), (sandbox, save), (sandbox, stats)]
+    node, box, balanced, *ends = lab.run_all([*asked, *((task.sandbox, save) for task in tasks)])
+
+    def read(
+        capture: Capture, hop: str, counted: str, way: str, task: Task | None = None, **wanted: Any
+    ) -> dict[str, Any]:
+        rule = _rule(capture, **wanted) or {}
+        return _row(capture, hop, rule.get("rule"), counted, way, task, rule.get("packets"))
+
+    bridge: dict[str, Any] = {"target": "MASQUERADE", "out_interface": "docker_gwbridge"}
+    marking: dict[str, Any] = {"table": "mangle", "target": "MARK", "dport": published}
+    rows = [
+        read(node, "DNAT", CONNECTIONS, THERE, chain="DOCKER-INGRESS", target="DNAT", dport=published),
+        read(node, "MASQUERADE", CONNECTIONS, THERE, table="nat", chain="POSTROUTING", **bridge),
+        read(box, "MARK", PACKETS, THERE, chain="PREROUTING", **marking),
+        read(box, "SNAT", CONNECTIONS, THERE, table="nat", chain="POSTROUTING", target="SNAT"),
+    ]
+    mark = _mark_of(_rule(box, chain="PREROUTING", **marking))
+    figures = balanced.check().table
+    figures = figures[figures["fwmark"] == (-1 if mark is None else mark)]
+    for task, saved in zip(tasks, ends, strict=True):
+        address = task.addresses["ingress"]
+        mine = figures[figures["destination"] == address]
+        what = f"FWM {mark} -> {address}:0" if len(mine) else None
+        for name, counted, way in (
+            ("connections", CONNECTIONS, THERE),
+            ("in_packets", PACKETS, THERE),
+            ("out_packets", PACKETS, BACK),
+        ):
+            count = mine[name].iloc[0] if len(mine) else None
+            rows.append(_row(balanced, "IPVS", what, counted, way, task, count))
+        inward: dict[str, Any] = {"destination": address, "target": "ACCEPT", "dport": target}
+        outward: dict[str, Any] = {"source": address, "target": "ACCEPT", "sport": target}
+        rows += [
+            read(saved, "REDIRECT", CONNECTIONS, THERE, task, target="REDIRECT", dport=published),
+            read(saved, "INPUT", PACKETS, THERE, task, chain="INPUT", **inward),
+            read(saved, "OUTPUT", PACKETS, BACK, task, chain="OUTPUT", **outward),
+        ]
+    return rows
+
+
+def _crossing(recorded: Capture, tasks: list[Task], published: int) -> list[dict[str, Any]]:
+    """Count the frames of the published port in a recording of VXLAN; raises SwarmError for a gap."""
+    lost = _LOST.search(recorded.stderr)
+    if lost and int(lost[1]):
+        raise SwarmError(
+            f"tcpdump on {recorded.place} lost {lost[1]} packets, so its count is worth nothing",
+            hint="run the cell again, with fewer requests",
+        )
+    frames = recorded.table
+    rows = []
+    for task in tasks:
+        for way, end in ((THERE, "destination"), (BACK, "source")):
+            mine = frames[f"inner_{end}"].eq(task.addresses["ingress"])
+            mine &= frames[f"inner_{end}_port"].eq(published)
+            count = int(mine.sum())
+            rows.append(_row(recorded, "VXLAN", recorded.command, PACKETS, way, task, count))
+    return rows
+
+
+def _answers(asked: Capture, tasks: list[Task]) -> list[dict[str, Any]]:
+    """Count who answered."""
+    by = list(parsers.whoami(asked.text)["container"])
+    rows = []
+    for task in tasks:
+        count = by.count(task.container[:12])
+        row = _row(asked, "answers", asked.command, CONNECTIONS, BACK, task, count)
+        rows.append({**row, "node": task.node.name, "place": task.name})
+    return rows
+
+
+def _row(
+    capture: Capture, hop: str, what: str | None, counted: str, way: str, task: Task | None, count: Any
+) -> dict[str, Any]:
+    return {
+        "node": capture.node,
+        "place": capture.place,
+        "hop": hop,
+        "what": what,
+        "counted": counted,
+        "way": way,
+        "task": task.name if task else None,
+        "after": count,
+    }
+
+
+def _rule(saved: Capture, **wanted: Any) -> dict[str, Any] | None:
+    """Return the first rule of an iptables-save with these values; None where there is none."""
+    rules = saved.check().table
+    for column, value in wanted.items():
+        rules = rules[rules[column].eq(value)]
+    return None if rules.empty else {str(key): value for key, value in rules.iloc[0].items()}
+
+
+def _mark_of(rule: dict[str, Any] | None) -> int | None:
+    """Read the number out of `--set-xmark 0x100/0xffffffff`."""
+    return int(rule["target_options"].split()[-1].partition("/")[0], 16) if rule else None
+
+
+def _ports(lab: Lab, service: str) -> tuple[int, int]:
+    """Return the port that a service publishes through the routing mesh, and the one behind it."""
+    ports = lab.manager.docker.api.inspect_service(service)["Endpoint"].get("Ports") or ()
+    for port in ports:
+        if port["PublishMode"] == "ingress":
+            return port["PublishedPort"], port["TargetPort"]
+    raise UsageError(f"{service} publishes no port", hint="lab.service(…, publish='5000:3000')")
