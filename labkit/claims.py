@@ -36,7 +36,7 @@ _SOLUTION = re.compile(r"<!-- BEGIN SOLUTION -->.*?<!-- END SOLUTION -->", re.S)
 _CODE = re.compile(r"`[^`]*`")
 _QUOTED = re.compile(r"\*\"[^\"]*\"\*|\"[^\"]*\"")
 _REFERENCE = re.compile(
-    r"\b(?:A\d+|labs? \d+(?:,? (?:and )?\d+)*|(?:Round|Step|Fault|Look) \d+)\b", re.I
+    r"\b(?:A\d+|labs? \d+(?:,? (?:and )?\d+)*|(?:Round|Step|Fault|Look) \d+|IPv[46])\b", re.I
 )
 _SENTENCE = re.compile(r"(?<=[.!?:])\s+")
 _FACTUAL = re.compile(r"\d|\bbecause\b", re.I)

@@ -18,16 +18,14 @@ from labkit.experiments.ingress import (
 )
 from labkit.experiments.names import lookups, owners
 from labkit.experiments.neighbours import frames, link_of, neighbour, neighbours, resolve
-from labkit.experiments.summary import evidence, stations, techniques, without
-from labkit.experiments.swarms import members, membership, namespaces, networks, sockets, views
 from labkit.experiments.path import balancers, clients, hops, translations
+from labkit.experiments.swarms import members, membership, namespaces, networks, sockets, views
 
 __all__ = [
     "addresses",
     "balancers",
     "clients",
     "drops",
-    "evidence",
     "frames",
     "hops",
     "interfaces",
@@ -46,9 +44,6 @@ __all__ = [
     "resolve",
     "rule_counters",
     "sockets",
-    "stations",
-    "techniques",
-    "views",
-    "without",
     "translations",
+    "views",
 ]

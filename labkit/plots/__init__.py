@@ -8,9 +8,8 @@ from __future__ import annotations
 from labkit.plots.ingress import drops, plumbing, ports, reach
 from labkit.plots.names import lookups, names
 from labkit.plots.neighbours import frames, neighbour, neighbours
-from labkit.plots.summary import techniques, without
-from labkit.plots.swarms import membership, namespaces, sockets, views
 from labkit.plots.path import hops, translations
+from labkit.plots.swarms import membership, namespaces, sockets, views
 
 __all__ = [
     "drops",
@@ -26,8 +25,6 @@ __all__ = [
     "ports",
     "reach",
     "sockets",
-    "techniques",
-    "views",
-    "without",
     "translations",
+    "views",
 ]
