@@ -203,9 +203,9 @@ def _run(
 
 def _describe(cell: NotebookNode, index: int, kind: str, message: str) -> str:
     """Say in one line which cell stopped the lab, and how."""
-    last = (message.strip().splitlines() or [""])[-1]
     code = next((line for line in cell.source.splitlines() if line.strip()), "")
-    return f"cell {index + 1} (`{code.strip()}`) ended in {kind}: {last}"
+    # A table in the message is what an assertion compared, so all of it counts.
+    return f"cell {index + 1} (`{code.strip()}`) ended in {kind}: {' '.join(message.split())}"
 
 
 def _printed(cell: NotebookNode) -> str:

@@ -289,7 +289,7 @@ def node_key(docker: str) -> str:
         *wanted.packages,
         *listed(node / "packages"),
         *listed(app / "packages"),
-        *(node / name for name in ("entrypoint", "seed", "agent.py", "daemon.json")),
+        *(node / name for name in ("entrypoint", "seed", "agent.py", "containerd.toml", "daemon.json")),
         app / "server.py",
     )
 
@@ -305,6 +305,7 @@ def node_tar(docker: str, progress: Progress) -> Path:
     hooks = [
         " && ".join(f'mkdir -p "$1/{path}"' for path in into.split()),
         f"tar-in '{app}' /usr/share/labkit/node-test",
+        f"upload '{folder / 'containerd.toml'}' /etc/docker/containerd.toml",
         f"upload '{folder / 'daemon.json'}' /etc/docker/daemon.json",
         f"upload '{folder / 'agent.py'}' /usr/local/lib/labkit/agent.py",
         f"upload '{folder / 'entrypoint'}' /usr/local/bin/labkit-node",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 from labkit import parsers
@@ -11,6 +12,8 @@ from labkit.experiments.asking import SIDE_BY_SIDE, TIMEOUT_S, curl, probe
 from labkit.experiments.neighbours import link_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from labkit.probes import Capture
@@ -21,6 +24,9 @@ CONNECTIONS, PACKETS = "connections", "packets"
 THERE, BACK = "to the task", "to the client"
 
 _LOOKS = 12  # at most so many readings of the counters, until two agree
+# IPVS adds up its figures only every two seconds (Linux, net/netfilter/ipvs/ip_vs_est.c): readings
+# that lie closer together agree on what is not true any more.
+_SUMMED_UP_S = 2.5
 _LOST = re.compile(r"(\d+) packets dropped by kernel")
 
 
@@ -160,8 +166,8 @@ def hops(
     """Read every hop's counter, make requests to a node's published port, read again: a row a counter.
 
     Each request has a connection of its own and is made on the node itself, to 127.0.0.1. tcpdump
-    counts on the wire at that node meanwhile. The second reading is the first that another one, made
-    after it, agrees with.
+    counts on the wire at that node meanwhile. Both readings are made when the counters have come to
+    rest: IPVS shows a packet up to two seconds late.
 
     order       int    from 1, in the order in which a request comes by
     via         str    the node whose port was asked
@@ -192,14 +198,10 @@ def hops(
     def look() -> list[dict[str, Any]]:
         return _counters(lab, via, sandbox, tasks, published, target)
 
-    before = look()
+    before = _at_rest(look)
     with via.place.watch(recording) as wire:
         asked = via.run(asking, timeout=60.0 + timeout_s * requests)
-        after = look()
-        for _ in range(_LOOKS):
-            last, after = after, look()
-            if last == after:
-                break
+        after = _at_rest(look)
     answers = _answers(asked, tasks)
     recorded = answers + _crossing(wire.result(), tasks, published)
     rows = [{**row, "before": old["after"]} for old, row in zip(before, after, strict=True)]
@@ -214,6 +216,18 @@ def hops(
     found = found.assign(order=range(1, len(found) + 1), **fixed)
     columns = ["order", *fixed, "node", "place", "hop", "what", "counted", "way", "task"]
     return found[[*columns, "before", "after", "rise"]]
+
+
+def _at_rest(look: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Read until two readings agree that lie apart by more than IPVS is late."""
+    now = look()
+    for _ in range(_LOOKS):
+        last = now
+        time.sleep(_SUMMED_UP_S)
+        now = look()
+        if now == last:
+            break
+    return now
 
 
 def _counters(

@@ -78,7 +78,13 @@ def test_lab_03_runs_to_its_end_in_a_browser(jupyter: tuple[str, Path], tmp_path
 
 
 def run_all(page: Page) -> None:
-    """Click Run All until cells wait or run: while it still connects, JupyterLab drops the wish."""
+    """Click Run All until cells wait or run: while it still connects, JupyterLab drops the wish.
+
+    Or it asks which kernel, and waits for the answer.
+    """
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=120_000)
+    which = page.locator(".jp-Dialog .jp-mod-accept")
+    page.add_locator_handler(which, which.click)
     for _ in range(20):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()

@@ -123,7 +123,7 @@ def test_an_error_elsewhere_stops_the_lab_and_keeps_what_ran(tmp_path: Path) -> 
     result = run(source, tmp_path / "work")
     assert result.error is not None
     assert result.error.startswith("cell 5 (`raise ValueError(")
-    assert result.error.endswith("ended in ValueError: last line")
+    assert result.error.endswith("ended in ValueError: first line last line")
     assert statuses(result) == {"early": "pass", "late": "could not run"}
     assert result.error in result.checks[1].message
     executed = nbformat.read(result.notebook_path, as_version=4)
