@@ -46,9 +46,6 @@ _READY_SECONDS = 300.0
 _COMMAND_SECONDS = 120.0  # how long one command on a node may take
 _MADE_BY = "labkit.made-by"  # the label that holds the command line of a service or network
 _SLOW_HEARTBEAT = 30_000_000_000  # ns
-# A node's containerd has fifteen seconds to start. Nine at once on two emulated processors need more.
-_STARTING_PER_PROCESSOR = 2
-_NODE_TRIES = 3
 _PAUSE = 0.2  # between two looks at something that has to become true
 # The kernel hands packets to tcpdump in blocks, up to a second late; those still in a block are lost
 # when it is interrupted.
@@ -883,19 +880,21 @@ def _start_nodes(lab: str, engine: engines.Engine, described: topology.Topology)
         labels={**described.network_labels},
         check_duplicate=True,
     )
-    for batch in _batches(described.nodes, _STARTING_PER_PROCESSOR * client.info()["NCPU"]):
-        with _side_by_side(len(batch)) as pool:
-            standing = [pool.submit(_stand_up, lab, engine, described, n, network) for n in batch]
-            for future in standing:
-                future.result()
-    started = _lab(lab, engine)
+    with _side_by_side(len(described.nodes)) as pool:
+        for future in [
+            pool.submit(_start_node, client, described, n, network) for n in described.nodes
+        ]:
+            future.result()
+        started = _lab(lab, engine)
+        if missing := {node.name for node in described.nodes} - set(started.nodes):
+            raise SwarmError(
+                f"{', '.join(sorted(missing))} started and ended again",
+                hint="labkit up --keep leaves the nodes for a look",
+            )
+        for future in [pool.submit(_wait_for_node, node) for node in started.nodes.values()]:
+            future.result()
     _preflight(started.manager)
     return started
-
-
-def _batches(nodes: Sequence[topology.Node], size: int) -> Iterator[Sequence[topology.Node]]:
-    for begin in range(0, len(nodes), size):
-        yield nodes[begin : begin + size]
 
 
 @contextlib.contextmanager
@@ -910,31 +909,9 @@ def _side_by_side(workers: int) -> Iterator[ThreadPoolExecutor]:
     pool.shutdown()
 
 
-def _stand_up(
-    lab: str, engine: engines.Engine, described: topology.Topology, node: topology.Node, network: str
-) -> None:
-    """Start a node's container and wait for its daemon; one whose daemon gives up is started anew.
-
-    On a busy emulated machine containerd can miss the fifteen seconds that dockerd gives it.
-    """
-    client = engine.client
-    for left in reversed(range(_NODE_TRIES)):
-        made = _start_node(client, described, node, network)
-        found = _lab(lab, engine).nodes.get(node.name)
-        try:
-            if found:
-                _wait_for_node(found)
-                return
-            raise SwarmError(f"{node.name} started and ended at once")
-        except SwarmError:
-            if not left or client.api.inspect_container(made)["State"]["Running"]:
-                raise
-            client.api.remove_container(made, v=True, force=True)
-
-
 def _start_node(
     client: DockerClient, described: topology.Topology, node: topology.Node, network: str
-) -> str:
+) -> None:
     from docker.errors import APIError
 
     try:
@@ -955,7 +932,6 @@ def _start_node(
             networking_config={"EndpointsConfig": {network: {}}},
         )
         api.start(made["Id"])
-        return str(made["Id"])
     except APIError as problem:
         told = str(problem.explanation or problem)
         if "privileged" in told.lower():
