@@ -1,7 +1,7 @@
 """Resets a lab again and again, each proved by a request to a service that is made after it.
 
 bench/resets.py [TIMES] writes bench/results/resets-<date>.json: how long each reset took, and how long
-from there to the answer, which came through the routing mesh on the last node.
+from there to the answers, which came through the routing mesh on every node.
 """
 
 from __future__ import annotations
@@ -20,18 +20,12 @@ LAB = "resets"
 
 
 def prove(lab: swarm.Lab) -> None:
-    """Make a service and ask it; raises where it was there before or does not answer."""
+    """Make a service and ask it at every node; raises where it was there before or does not answer."""
     left = lab.manager.docker.api.services()
     if left:
         raise SystemExit(f"after the reset there still is {left[0]['Spec']['Name']}")
     lab.service("proof", publish="8080:3000")
-    asker = list(lab.nodes.values())[-1]
-
-    def look() -> tuple[bool, str]:
-        capture = asker.run("curl -sS -m 10 http://127.0.0.1:8080/whoami")
-        return capture.ok and "container" in capture.stdout, capture.stderr
-
-    swarm.wait_for("the service to answer through the routing mesh", look)
+    lab.wait_for_port(8080)
 
 
 def main() -> None:
