@@ -279,10 +279,15 @@ def plot(record: dict[str, Any], target: Path) -> None:
     for axis, of, label, style, form in series:
         values = [row[of] for row in rows]
         axis.plot(nodes, values, style, label=label)
-        axis.annotate(form(values[-1]), (nodes[-1], values[-1]), (-4, 6), textcoords="offset points")
-    axes[0].set(xlabel="nodes", ylabel="labkit up, seconds", ylim=(0, None), xticks=nodes)
-    axes[0].legend()
-    axes[1].set(xlabel="nodes", ylabel="memory, MB", ylim=(0, None), xticks=nodes)
+        for at, value in zip(nodes, values, strict=True):
+            above = {"textcoords": "offset points", "ha": "center"}
+            axis.annotate(form(value), (at, value), (0, 7), **above)
+        axis.margins(x=0.1, y=0.15)
+    axes[0].set(xlabel="nodes", ylabel="labkit up, seconds", xticks=nodes)
+    axes[0].set_ylim(bottom=0)
+    axes[0].legend(loc="upper left")
+    axes[1].set(xlabel="nodes", ylabel="memory, MB", xticks=nodes)
+    axes[1].set_ylim(bottom=0)
     axes[1].set_title(f"{slope(rows, 'memory_mb'):.0f} MB for each more node", fontsize="medium")
     figure.savefig(target, dpi=110)
     plt.close(figure)
