@@ -8,30 +8,50 @@ a.run("ip neigh")                        # a Capture; .table is a DataFrame
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from labkit.swarm import Lab
     from labkit.variants import Variant
 
 __version__ = "0.1.0"
 
 
-def attach(lab: str | None = None) -> Lab:
+def attach(lab: str | None = None, *, replay: bool | str | Path = False) -> Lab:
     """Return the running lab, or start one with a progress bar.
 
-    Without a name it is the one that LABKIT_LAB names, else "default".
+    Without a name it is the one that LABKIT_LAB names, else "default". With `replay` no swarm is
+    needed: the answers are recorded ones, of an evidence file or (True) of the recording that the kit
+    came with.
     """
     from labkit import swarm
 
-    return swarm.attach(lab)
+    return swarm.attach(lab, replay=replay)
 
 
 def variant(learner: str | None = None) -> Variant:
     """Return the names, ports, subnets and replica counts that are a learner's own.
 
-    Without an id it is the one that LABKIT_LEARNER names, else the login name.
+    Without an id it is the one that LABKIT_LEARNER names, else the login name; on a replay it is the
+    recorded learner's.
     """
-    from labkit import variants
+    from labkit import replay, variants
 
-    return variants.of(learner)
+    return variants.of(learner or replay.learner())
+
+
+def score(notebook: str | Path | None = None) -> pd.DataFrame:
+    """Return a table of the checks' outcomes in this notebook so far, with their points."""
+    from labkit import tally
+
+    return tally.score(Path(notebook) if notebook else None)
+
+
+def submit_check(notebook: str | Path | None = None) -> None:
+    """Say whether a notebook can be graded as it stands, a sentence each; without a name, this one."""
+    from labkit import submission
+
+    submission.show(Path(notebook) if notebook else None)

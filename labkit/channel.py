@@ -3,6 +3,9 @@
 Both listen on unix sockets inside the node's container and nowhere else. How such a socket is reached
 is the engine's matter (`Reach`): through a kept-open `docker exec`, or through the embedded machine's
 relay.
+
+All that a lab asks of its swarm goes through a node's `Link`, so that is where it can be recorded
+(`labkit.recording`) and where answers can come from a record instead (`labkit.replay`).
 """
 
 from __future__ import annotations
@@ -14,17 +17,23 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from labkit.errors import SwarmError
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from requests import PreparedRequest, Response
 
 Reach = Callable[[str], socket.socket]
 """Connects to a unix socket inside one node, by its path; waits where it is not there yet."""
+
+Through = Callable[["PreparedRequest", Callable[[], "Response"]], "Response"]
+"""Carries one request to a daemon's API: given the request and what would send it."""
 
 DAEMON = "/run/docker.sock"
 AGENT = "/run/labkit-agent.sock"
@@ -132,8 +141,11 @@ def _pump(remote: socket.socket, local: socket.socket, framed: bool, keep: objec
         del keep
 
 
-def daemon(reach: Reach, *, timeout: float = 120.0) -> DockerClient:
-    """Return a docker client of the node's own daemon, once that answers."""
+def daemon(reach: Reach, *, timeout: float = 120.0, through: Through | None = None) -> DockerClient:
+    """Return a docker client of the node's own daemon, once that answers.
+
+    With `through`, every request of the client is handed to that.
+    """
     import docker
     from docker.transport.basehttpadapter import BaseHTTPAdapter
     from urllib3.connection import HTTPConnection
@@ -158,6 +170,12 @@ def daemon(reach: Reach, *, timeout: float = 120.0) -> DockerClient:
         def request_url(self, request: Any, *_: object) -> str:
             return str(request.path_url)
 
+        def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
+            plain = super().send
+            if through is None:
+                return plain(request, *args, **kwargs)
+            return through(request, lambda: plain(request, *args, **kwargs))
+
         def close(self) -> None:
             self._pool.close()
 
@@ -166,6 +184,95 @@ def daemon(reach: Reach, *, timeout: float = 120.0) -> DockerClient:
     node.api.trust_env = False
     node.api.mount("http://node:1", Adapter())
     return node
+
+
+class Command(NamedTuple):
+    """A command for a node's agent; see agent.py for what its words mean there."""
+
+    argv: tuple[str, ...]
+    place: str
+    """What a person calls the spot; the agent needs only the next two."""
+    netns: str | None = None
+    pid: int | None = None
+    timeout: float | None = None
+    ready: str | None = None
+
+
+class Runs(Protocol):
+    """What runs commands on one node: `Agent`, one that keeps a record, one that reads a record."""
+
+    def submit(self, command: Command) -> tuple[int, Future[dict[str, Any]]]:
+        """Start a command; returns its number and the future of its answer."""
+        ...
+
+    def wait_ready(self, number: int, timeout: float) -> None:
+        """Wait until a command that was given `ready` has said so."""
+        ...
+
+    def stop(self, number: int) -> None:
+        """Interrupt a command that still runs."""
+        ...
+
+    def close(self) -> None:
+        """End the stream."""
+        ...
+
+
+class Link(Protocol):
+    """Everything that is between a lab and one of its nodes, time included."""
+
+    @property
+    def agent(self) -> Runs:
+        """What runs commands on the node."""
+        ...
+
+    @property
+    def docker(self) -> DockerClient:
+        """A docker client of the node's own daemon."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Let the node work for so long."""
+        ...
+
+    def now(self) -> float:
+        """Seconds on a clock that only goes forward."""
+        ...
+
+    def close(self) -> None:
+        """Close what is kept open to the node."""
+        ...
+
+
+class Live:
+    """The link to a node that runs."""
+
+    def __init__(self, node: str, reach: Reach) -> None:
+        self.node, self.reach = node, reach
+
+    @cached_property
+    def agent(self) -> Agent:
+        """The kept-open agent, opened when it is first asked for."""
+        return Agent(self.node, self.reach)
+
+    @cached_property
+    def docker(self) -> DockerClient:
+        """A docker client of the node's own daemon."""
+        return daemon(self.reach)
+
+    def pause(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def now(self) -> float:
+        """The monotonic clock of this machine."""
+        return time.monotonic()
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("agent", "docker"):
+            if name in self.__dict__:
+                getattr(self, name).close()
 
 
 class Agent:
@@ -182,15 +289,7 @@ class Agent:
         thread = threading.Thread(target=self._read, name=f"labkit agent {node}", daemon=True)
         thread.start()
 
-    def submit(
-        self,
-        argv: Sequence[str],
-        *,
-        netns: str | None = None,
-        pid: int | None = None,
-        timeout: float | None = None,
-        ready: str | None = None,
-    ) -> tuple[int, Future[dict[str, Any]]]:
+    def submit(self, command: Command) -> tuple[int, Future[dict[str, Any]]]:
         """Start a command; returns its number and the future of its answer (see agent.py).
 
         With `ready`, `wait_ready` tells when stderr holds that text.
@@ -198,23 +297,18 @@ class Agent:
         number = next(self._numbers)
         answer: Future[dict[str, Any]] = Future()
         self._answers[number] = answer
-        if ready:
+        if command.ready:
             self._ready[number] = Future()
-        self._send(
-            {
-                "id": number,
-                "argv": list(argv),
-                "netns": netns,
-                "pid": pid,
-                "timeout": timeout,
-                "ready": ready,
-            }
-        )
+        words = {name: value for name, value in command._asdict().items() if name != "place"}
+        self._send({"id": number, **words})
         return number, answer
 
     def wait_ready(self, number: int, timeout: float) -> None:
         """Wait until a command that was given `ready` has said so."""
-        self._ready[number].result(timeout)
+        try:
+            self._ready[number].result(timeout)
+        finally:
+            del self._ready[number]
 
     def stop(self, number: int) -> None:
         """Interrupt a command that still runs."""
@@ -231,12 +325,7 @@ class Agent:
             with self._sending:
                 self._socket.sendall(line)
         except OSError as problem:
-            raise self._lost() from problem
-
-    def _lost(self) -> SwarmError:
-        return SwarmError(
-            f"the stream to {self._name} has ended", hint="`labkit status` tells what still runs"
-        )
+            raise lost(self._name) from problem
 
     def _read(self) -> None:
         try:
@@ -246,14 +335,25 @@ class Agent:
                     if message.get("ready"):
                         self._ready[message["id"]].set_result(None)
                     else:
-                        ready = self._ready.pop(message["id"], None)
+                        # Left there for who asks later: it may end before anybody waits.
+                        ready = self._ready.get(message["id"])
                         if ready and not ready.done():
-                            ready.set_exception(SwarmError(f"it ended first: {message['stderr']}"))
+                            ready.set_exception(ended_first(message["stderr"]))
                         self._answers.pop(message["id"]).set_result(message)
         except (OSError, ValueError):
             pass
         left: list[Future[Any]] = [*self._answers.values(), *self._ready.values()]
         for future in left:
             if not future.done():
-                future.set_exception(self._lost())
+                future.set_exception(lost(self._name))
         self._answers.clear()
+
+
+def lost(node: str) -> SwarmError:
+    """The stream to a node has ended."""
+    return SwarmError(f"the stream to {node} has ended", hint="`labkit status` tells what still runs")
+
+
+def ended_first(stderr: str) -> SwarmError:
+    """A command ended before it was ready."""
+    return SwarmError(f"it ended first: {stderr}")

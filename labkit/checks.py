@@ -19,12 +19,15 @@ from collections.abc import Collection, Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+from labkit import tally
 from labkit.errors import CheckFailed, CouldNotRun, Unanswered
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from labkit.probes import Capture
+
+tally.listen()  # for `labkit.score()`: every check cell loads this module before it ends
 
 # The exit codes by which each tool says "I asked, and nothing answered". Any other code but 0 says
 # something about the tool or the name, and proves nothing about the network.
@@ -300,7 +303,9 @@ def _same(value: object, other: object) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Turn numpy's and pandas' scalars, arrays and columns into Python's own."""
+    """Turn numpy's and pandas' scalars, arrays and columns, and lists of them, into Python's own."""
+    if type(value) is list:
+        return [_plain(item) for item in value]
     return value.tolist() if hasattr(value, "tolist") else value
 
 

@@ -20,6 +20,7 @@ import typer
 from labkit.errors import LabkitError, UsageError, redact
 
 if TYPE_CHECKING:
+    from labkit.progress import Progress
     from labkit.swarm import Started
 
 app = typer.Typer(
@@ -37,6 +38,8 @@ checkpoint_app = typer.Typer(
     help="Moments of a lab to come back to (embedded machine only).", no_args_is_help=True
 )
 app.add_typer(checkpoint_app, name="checkpoint")
+fault_app = typer.Typer(help="Break one thing on purpose, find it, mend it.", no_args_is_help=True)
+app.add_typer(fault_app, name="fault")
 
 Lab = Annotated[str, typer.Option("--lab", envvar="LABKIT_LAB", help="The lab's name.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -258,15 +261,71 @@ def run(
     docker: Annotated[str | None, typer.Option(help="Docker version of the nodes.")] = None,
     engine: EngineKind = "auto",
     lab: Lab = "default",
+    evidence: Annotated[
+        Path | None, typer.Option(help="Also keep each lab's evidence in this directory, packed.")
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="No swarm: answers from the evidence in this directory.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Execute the labs with their solutions on the live swarm; all of them where none is named."""
-    from labkit import paths, release, runner, swarm
+    from labkit import evidence as kept
+    from labkit import paths, release, runner
     from labkit import report as reports
     from labkit.progress import Bars
 
+    if replay and (evidence or docker):
+        raise UsageError(
+            "a replay leaves no evidence, and its Docker version is the recorded one",
+            hint="labkit run --replay labs/evidence, without --evidence and --docker",
+        )
     sources = release.find_labs(paths.REPOSITORY / "labs" / "source", labs or ())
     bars = Bars()
+    if replay:
+        facts = _facts_of_evidence(replay, sources)
+    else:
+        facts = _facts_of_swarm(lab, docker, engine, bars)
+    directory = report or paths.REPOSITORY / "report"
+    directory.mkdir(parents=True, exist_ok=True)
+    with bars.stage(f"{len(sources)} labs") as step:
+
+        def show(name: str, done: int, cells: int) -> None:
+            step.note(f"{name}: cell {done} of {cells}")
+
+        results = runner.run_labs(
+            sources,
+            workdir=directory / "notebooks",
+            env={"LABKIT_LAB": lab},
+            timeout=300,
+            replay=replay,
+            on_progress=show,
+        )
+    if evidence:
+        evidence.mkdir(parents=True, exist_ok=True)
+        for item in results:
+            file = kept.beside(item.notebook_path)
+            if file.is_file():  # a lab that stopped early may have asked nothing
+                kept.pack(file, evidence / f"{file.name}.gz")
+    page = reports.write_report(results, directory, facts=facts)
+    told = runner.to_json(results)
+    if as_json:
+        _print_json(told)
+    else:
+        for item in results:
+            for check in item.checks:
+                print(f"{check.status:<13} {item.id} {check.id}: {check.message.strip()}")
+            if item.error:
+                print(f"{'STOPPED':<13} {item.id}: {item.error}")
+        print(f"{told['passed']} passed, {told['failed']} failed; report: {page}")
+    if told["failed"] or any(item.error for item in results):
+        raise typer.Exit(1)
+
+
+def _facts_of_swarm(lab: str, docker: str | None, engine: str, bars: Progress) -> dict[str, str]:
+    """Find the lab, or start it; returns what heads the report."""
+    from labkit import swarm
+
     running = swarm.find(lab)
     if running is None:
         running = swarm.up(lab, docker=docker or swarm.DEFAULT_DOCKER, engine=engine, progress=bars).lab
@@ -283,33 +342,28 @@ def run(
         "Processors": str(os.cpu_count()),
     }
     running.close()
-    directory = report or paths.REPOSITORY / "report"
-    directory.mkdir(parents=True, exist_ok=True)
-    with bars.stage(f"{len(sources)} labs") as step:
+    return facts
 
-        def show(name: str, done: int, cells: int) -> None:
-            step.note(f"{name}: cell {done} of {cells}")
 
-        results = runner.run_labs(
-            sources,
-            workdir=directory / "notebooks",
-            env={"LABKIT_LAB": lab},
-            timeout=300,
-            on_progress=show,
-        )
-    page = reports.write_report(results, directory, facts=facts)
-    told = runner.to_json(results)
-    if as_json:
-        _print_json(told)
-    else:
-        for item in results:
-            for check in item.checks:
-                print(f"{check.status:<13} {item.id} {check.id}: {check.message.strip()}")
-            if item.error:
-                print(f"{'STOPPED':<13} {item.id}: {item.error}")
-        print(f"{told['passed']} passed, {told['failed']} failed; report: {page}")
-    if told["failed"] or any(item.error for item in results):
-        raise typer.Exit(1)
+def _facts_of_evidence(directory: Path, sources: list[Path]) -> dict[str, str]:
+    """Read what the labs were recorded on; returns what heads the report."""
+    from labkit import evidence
+
+    told: dict[str, set[str]] = {}
+    for source in sources:
+        lines = evidence.read(evidence.of_lab(directory, source.stem)).lines
+        for line in lines:
+            if line.kind == "lab":
+                row = line.row
+                engine = " ".join(filter(None, [row["engine"], row["accel"]]))
+                told.setdefault("Docker version of the nodes", set()).add(row["docker"])
+                told.setdefault("Engine", set()).add(
+                    f"replay: no swarm was running; recorded on {engine}"
+                )
+                told.setdefault("Recorded", set()).add(row["started"][:10])
+                told.setdefault("Learner", set()).add(row["learner"])
+                told.setdefault("Nodes", set()).add(str(len(row["nodes"])))
+    return {name: ", ".join(sorted(values)) for name, values in told.items()}
 
 
 @app.command()
@@ -352,6 +406,84 @@ def claims(as_json: Json = False) -> None:
         marks = [{True: "✓", False: "✗", None: "?"}[claim.seen.get(version)] for version in versions]
         table.add_row(claim.lab[:2], claim.statement, claim.source, claim.verdict, *marks)
     Console().print(table)
+
+
+@app.command()
+def grade(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="DIR/STUDENT/NOTEBOOK.ipynb, or nbgrader's course.")
+    ],
+    out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("grades.csv"),
+    course: Annotated[
+        Path | None, typer.Option(help="nbgrader's course folder; else DIR, or one named like OUT.")
+    ] = None,
+    db: Annotated[str, typer.Option(help="Another gradebook: a SQLAlchemy URL.")] = "",
+    source: Annotated[Path | None, typer.Option(help="The labs' sources, if not the kit's.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds a cell may take.", min=1)] = 30,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="Run strangers' code without a cage, with all your rights.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Mark submissions: each is run again on its own evidence, shut in, and needs no swarm."""
+    from labkit import cage, grading, paths
+    from labkit import release as releases
+    from labkit.progress import Bars
+
+    if unsafe:
+        print("labkit: --unsafe: submissions run with all your rights", file=sys.stderr)
+    rows = grading.grade(
+        directory,
+        sources=releases.find_labs(source or paths.REPOSITORY / "labs" / "source"),
+        out=out,
+        course=course,
+        database=db,
+        limits=cage.Limits(cell_seconds=timeout, notebook_seconds=10 * timeout),
+        caged=not unsafe,
+        progress=Bars(),
+    )
+    if as_json:
+        _print_json(rows)
+    else:
+        _show_marks(rows, out, course or grading.course_of(directory, out))
+
+
+def _show_marks(rows: list[dict[str, Any]], out: Path, course: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("learner", "lab", "points", "of", "by hand", "status")
+    for row in rows:
+        told = f"{row['status']}: {row['problem']}" if row["problem"] else row["status"]
+        marks = [f"{row['points']:g}", f"{row['max']:g}", str(row["to_mark_by_hand"] or "")]
+        table.add_row(escape(row["student"]), row["lab"], *marks, escape(told))
+    console = Console()
+    console.print(table)
+    for row in rows:
+        for found in row["findings"]:
+            about = f" {found['question']}" if found["question"] else ""
+            told = escape(f"{row['student']} {row['lab'][:2]}{about}: {found['sentence']}")
+            console.print(told, highlight=False, soft_wrap=True)
+    print(f"submissions: {len(rows)}; marks: {out}; pages for the learners: labkit feedback {course}")
+    if by_hand := sum(row["to_mark_by_hand"] for row in rows):
+        print(f"answers to read: {by_hand}; jupyter lab in {course}, menu Nbgrader, Formgrader")
+
+
+@app.command()
+def feedback(
+    course: Annotated[Path, typer.Argument(metavar="COURSE", help="What `labkit grade` names.")],
+    db: Annotated[str, typer.Option(help="Another gradebook: a SQLAlchemy URL.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Write each learner's pages: what was asked, answered and found, and the points."""
+    from labkit import feedback as pages
+
+    written = pages.write(course, db)
+    if as_json:
+        _print_json([str(path) for path in written])
+    else:
+        print(f"pages in {course / 'feedback'}: {len(written)}")
 
 
 @app.command()
@@ -476,6 +608,112 @@ def checkpoint_remove(name: Moment, lab: Lab = "default") -> None:
     from labkit.engines import checkpoints
 
     checkpoints.remove(lab, name)
+
+
+@fault_app.command("list")
+def fault_list(lab: Lab = "default", as_json: Json = False) -> None:
+    """List the faults that can be injected, and whether one is."""
+    from labkit import faults, swarm
+
+    found = swarm.find(lab)
+    now = faults.injected(found) if found else None
+    if found:
+        found.close()
+    told = {"fault": None if now.secret else now.fault, "secret": now.secret} if now else None
+    if as_json:
+        rows = [
+            {"id": f.id, "title": f.title, "symptom": f.symptom, "check": f.check}
+            for f in faults.FAULTS.values()
+        ]
+        _print_json({"faults": rows, "injected": told})
+        return
+    for fault in faults.FAULTS.values():
+        print(f"{fault.id:<22} {fault.title}")
+    if now:
+        print(f"\ninjected: {'a secret one' if now.secret else now.fault}; labkit fault heal mends it")
+    else:
+        print("\ninjected: none")
+
+
+@fault_app.command("inject")
+def fault_inject(
+    fault: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="As labkit fault list names it.")
+    ] = None,
+    secret: Annotated[
+        bool, typer.Option("--secret", help="Do not say which; without an ID any one is taken.")
+    ] = False,
+    lab: Lab = "default",
+    as_json: Json = False,
+) -> None:
+    """Break one thing and wait until it shows; the services to try it on are made if need be."""
+    from labkit import faults, swarm
+    from labkit.progress import Bars
+
+    if fault is None and not secret:
+        raise UsageError("which fault?", hint="labkit fault list, or: labkit fault inject --secret")
+    wanted = None if fault is None else faults.of(fault)
+    found = swarm.get(lab)
+    began = time.monotonic()
+    try:
+        with Bars().stage("a secret fault" if secret or wanted is None else wanted.title):
+            if wanted is None:
+                faults.inject_any(found)
+            else:
+                faults.inject(found, wanted.id, secret=secret)
+    finally:
+        found.close()
+    shown = None if secret else wanted
+    if as_json:
+        seconds = round(time.monotonic() - began, 2)
+        _print_json({"fault": shown.id if shown else None, "secret": secret, "seconds": seconds})
+    else:
+        print(f"injected: {f'{shown.id}. {shown.symptom}' if shown else 'you find out what'}")
+        print("what is red: labkit fault check; mend it by hand, or: labkit fault heal")
+
+
+@fault_app.command("check")
+def fault_check(lab: Lab = "default", as_json: Json = False) -> None:
+    """Ask every check of the services that faults are tried on; exit code 1 where one is red."""
+    from labkit import faults, swarm
+
+    found = swarm.get(lab)
+    try:
+        seen = faults.examine(found)
+    finally:
+        found.close()
+    if as_json:
+        columns = ["check", "question", "node", "place", "ok", "expected", "found"]
+        _print_json(seen[columns].to_dict("records"))
+    else:
+        for row in seen.itertuples():
+            wrong = "" if row.ok else f": expected {row.expected}, found {row.found}"
+            print(f"{'ok ' if row.ok else 'NO '} {row.check:<14} {row.question}{wrong}")
+    if not seen["ok"].all():
+        raise typer.Exit(1)
+
+
+@fault_app.command("heal")
+def fault_heal(lab: Lab = "default", as_json: Json = False) -> None:
+    """Undo what is injected, and wait until every check is green again."""
+    from labkit import faults, swarm
+    from labkit.progress import Bars
+
+    found = swarm.get(lab)
+    began = time.monotonic()
+    try:
+        with Bars().stage("mending"):
+            healed = faults.injected(found)
+            green = faults.heal(found) is not None
+    finally:
+        found.close()
+    name = None if healed is None or healed.secret else healed.fault
+    if as_json:
+        seconds = round(time.monotonic() - began, 2)
+        _print_json({"healed": healed is not None, "fault": name, "green": green, "seconds": seconds})
+        return
+    what = "nothing was injected" if healed is None else f"healed: {name or 'the secret fault'}"
+    print(f"{what}; {'every check is green' if green else 'there are no checks to ask'}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from labkit import engines, paths
+from labkit import cage, engines, paths
 from labkit.engines import accel, bootstrap, docker, machine
 from labkit.errors import LabkitError
 
@@ -17,16 +17,19 @@ _SPACE = 4_000_000_000
 
 def examine() -> dict[str, Any]:
     """Return {"engine", "why", "accel", "checks": [{"name", "ok", "detail", "remedy"}]}."""
-    kind, why = engines.choose("auto")
+    kind, reason = engines.choose("auto")
     checks = [_docker_engine(), _debian_packages(), _user_namespace(), _space(), _memory()]
     verdict = _accelerator()
     checks.append(_check("accelerator", verdict.accel == "kvm", verdict.reason, verdict.remedy))
     built = machine.directory().exists()
     detail = str(machine.directory()) if built else "not built yet; `labkit up` builds it, once"
     checks.append(_check("embedded machine", built, detail, "labkit vm build"))
+    why_not = cage.refusal()
+    remedy = "sudo apt-get install bubblewrap; see docs/troubleshooting.md"
+    checks.append(_check("cage for grading", not why_not, why_not or "bubblewrap works", remedy))
     return {
         "engine": kind,
-        "why": why,
+        "why": reason,
         "accel": verdict.accel if kind == "vm" else None,
         "checks": checks,
     }
@@ -85,4 +88,7 @@ def _memory() -> dict[str, Any]:
 def _accelerator() -> accel.Verdict:
     if not machine.directory().exists():
         return accel.Verdict("tcg", "KVM is tried when the machine has been built", "labkit vm build")
-    return accel.decide(machine.directory())
+    try:
+        return accel.decide(machine.directory())
+    except LabkitError as problem:  # QEMU is gone, say: the other rows tell what is missing
+        return accel.Verdict("tcg", problem.args[0], problem.hint)

@@ -9,6 +9,7 @@
     ├── SwarmError       3      the swarm could not be had
     │   └── WaitTimeout         a state that did not come: wanted, last seen, last log lines
     ├── CommandFailed    1      a command on a node ended with a non-zero exit code
+    ├── NotInEvidence    1      a replay was asked for what its evidence has no answer to
     └── CheckFailed      1      a check's outcome other than pass
         ├── Unanswered          the answer cell is still empty
         └── CouldNotRun         the evidence that the check needs is not there
@@ -113,6 +114,14 @@ class CommandFailed(LabkitError):
     def __init__(self, place: str, argv: Sequence[str], code: int, stderr: str) -> None:
         super().__init__(f"on {place}: `{' '.join(argv)}` ended with code {code}\n{stderr.strip()}")
         self.code = code
+
+
+class NotInEvidence(LabkitError):
+    """A replay was asked for what its evidence has no answer to: what, from which cell, and why not."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Show the sentences alone: the way through the library to them tells a learner nothing."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class CheckFailed(LabkitError):

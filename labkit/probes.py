@@ -1,7 +1,7 @@
 """A command that was run somewhere in the lab, and everything that came back: the `Capture`.
 
 Who runs commands is the swarm; this module only says what a run looks like afterwards: to a
-person (like a terminal), to a program (a table), and on disk (JSON, the labs' evidence).
+person (like a terminal), to a program (a table), and on disk (JSON).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import html
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from labkit import parsers
@@ -19,6 +19,9 @@ from labkit.errors import CommandFailed, UsageError, redact
 
 if TYPE_CHECKING:
     import pandas as pd
+
+RECORDED = "[recorded "
+"""What everything that is shown of a recorded capture begins with."""
 
 _QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""")
 _SHELL_WORD = re.compile(r"[|&;]+|\d?[<>].*|&>.*|.*;")
@@ -33,6 +36,7 @@ _JSON_TYPES: dict[str, type | tuple[type, ...]] = {
     "seconds": (int, float),
     "docker": str,
     "timed_out": bool,
+    "recorded": bool,
 }
 
 
@@ -41,7 +45,8 @@ class Capture:
     """One run of a command: what was asked, where, and all that came back.
 
     ``place`` is what a person calls the spot (`hello-a.1`, `node2/ingress_sbox`), ``node`` the
-    node it is on, ``docker`` the Docker version there. ``started`` is in UTC.
+    node it is on, ``docker`` the Docker version there. ``started`` is in UTC. One that is ``recorded``
+    comes from evidence and not from a swarm, and says so wherever it is shown.
     """
 
     argv: tuple[str, ...]
@@ -54,6 +59,7 @@ class Capture:
     seconds: float
     docker: str
     timed_out: bool = False
+    recorded: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.started.tzinfo is None:
@@ -99,20 +105,26 @@ class Capture:
         return found
 
     def __str__(self) -> str:
-        return f"{self._prompt()}\n{self._output()}".rstrip("\n")
+        label = f"{self._label()}\n" if self.recorded else ""
+        return f"{label}{self._prompt()}\n{self._output()}".rstrip("\n")
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        label = f"<i>{html.escape(self._label())}</i>\n" if self.recorded else ""
         # Inherited colours and no background of its own, to suit light and dark themes alike.
         return (
             '<pre style="border: 1px solid; border-radius: 4px; padding: 0.5em 0.8em;'
             ' color: inherit; background: transparent; overflow-x: auto; white-space: pre">'
-            f"<b>{html.escape(self._prompt())}</b>\n{html.escape(self._output())}</pre>"
+            f"{label}<b>{html.escape(self._prompt())}</b>\n{html.escape(self._output())}</pre>"
         )
 
     def _prompt(self) -> str:
         return redact(f"{self.place} $ {self.command}")
+
+    def _label(self) -> str:
+        when = self.started.astimezone(UTC)
+        return f"{RECORDED}{when:%Y-%m-%d %H:%M} UTC on Docker {self.docker}, not live]"
 
     def _output(self) -> str:
         parts = [part.rstrip("\n") for part in (self.stdout, self.stderr) if part.strip("\n")]

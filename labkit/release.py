@@ -21,6 +21,7 @@ that its commands work on what `read_source` and `build` return.
 
 from __future__ import annotations
 
+import ast
 import re
 import symtable
 from collections.abc import Iterable
@@ -41,9 +42,10 @@ _PLAIN_TAGS = {*_GUARD_TAGS, "raises-exception"}
 _CLAIM_TAG = re.compile(r"claim:([a-z0-9][a-z0-9-]*)")
 CLAIM_NOTE = re.compile(r"\s*<!-- claim: ([a-z0-9 -]+?) -->")
 _MARKER = re.compile(r"\b(BEGIN|END) (SOLUTION|HIDDEN TESTS)\b")
+_ALMOST = re.compile(r"\b(BEGIN|END)[\s_-]*(SOLUTION|HIDDEN[\s_-]*TEST)", re.IGNORECASE)
 _REGION_OF = {"SOLUTION": "answer", "HIDDEN TESTS": "check"}
 _HEADING = re.compile(r"^# +(.+?) *$", re.MULTILINE)
-_TEXT_STUB = "*Write your answer here.*"
+TEXT_STUB = "*Write your answer here.*"
 
 
 class MarkupError(UsageError):
@@ -142,6 +144,9 @@ def read_source(path: Path) -> NotebookNode:
             if f"check-{name}" not in ids:
                 problem = f"answer:{name} has no check; mark one with check:{name} and points"
                 raise ids[grade_id].error_in_head(f"answer:{name}", problem)
+            if ids[f"check-{name}"].head < ids[grade_id].head:
+                problem = f"check:{name} stands above answer:{name}, which it judges"
+                raise ids[f"check-{name}"].error_in_head(f"check:{name}", problem)
 
     # Also drops what jupytext would keep for pairing, which would bring the answers back.
     notebook.metadata = {
@@ -156,32 +161,41 @@ def read_source(path: Path) -> NotebookNode:
 def build(path: Path) -> str:
     """Build a lab's release, the text of its .ipynb; the same source gives the same bytes."""
     import nbformat
-    from nbgrader.preprocessors import (
-        CheckCellMetadata,
-        ClearHiddenTests,
-        ClearOutput,
-        ClearSolutions,
-        ComputeChecksums,
-        LockCells,
-    )
+    from nbgrader.preprocessors import CheckCellMetadata, ClearHiddenTests, ComputeChecksums
 
+    notebook = gradable(path)
+    for step in (ClearHiddenTests, ComputeChecksums, CheckCellMetadata):
+        step().preprocess(notebook, {})
+    return str(nbformat.writes(notebook)) + "\n"  # type: ignore[no-untyped-call]
+
+
+def gradable(path: Path) -> NotebookNode:
+    """Read a lab's source as its marks are given by: the release, and the hidden tests in it."""
+    from nbgrader.preprocessors import ClearOutput, ClearSolutions, ComputeChecksums, LockCells
+
+    notebook = nbgrader_source(path)
+    for index, cell in enumerate(notebook.cells):
+        if cell.metadata.get("nbgrader", {}).get("solution"):
+            stub = _stub(solution(cell)) if cell.cell_type == "code" else ""
+            clear = ClearSolutions(code_stub={"python": stub}, text_stub=TEXT_STUB)
+            clear.preprocess_cell(cell, {"language": "python"}, index)
+    # nbgrader's own order, of `generate_assignment`.
+    for step in (LockCells, ClearOutput, ComputeChecksums):
+        step().preprocess(notebook, {})
+    return notebook
+
+
+def nbgrader_source(path: Path) -> NotebookNode:
+    """Read a lab's source as nbgrader wants it: with its solutions, without what is the kit's alone."""
     notebook = read_source(path)
     notebook.cells = [c for c in notebook.cells if not _GUARD_TAGS & set(c.metadata["tags"])]
-    for index, cell in enumerate(notebook.cells):
+    for cell in notebook.cells:
         cell.metadata.pop("labkit", None)
         if cell.cell_type == "markdown":
             cell.source = CLAIM_NOTE.sub("", cell.source)
-        if cell.metadata.get("nbgrader", {}).get("solution"):
-            stub = _stub(solution(cell)) if cell.cell_type == "code" else ""
-            clear = ClearSolutions(code_stub={"python": stub}, text_stub=_TEXT_STUB)
-            clear.preprocess_cell(cell, {"language": "python"}, index)
-    # nbgrader's own order, of `generate_assignment`.
-    for step in (LockCells, ClearOutput, ClearHiddenTests, ComputeChecksums, CheckCellMetadata):
-        step().preprocess(notebook, {})
-    for cell in notebook.cells:
         if not cell.metadata["tags"]:
             del cell.metadata["tags"]
-    return str(nbformat.writes(notebook)) + "\n"  # type: ignore[no-untyped-call]
+    return notebook
 
 
 def release(source_dir: Path, release_dir: Path) -> list[Path]:
@@ -213,6 +227,32 @@ def check_id(cell: NotebookNode) -> str | None:
     meta = cell.metadata.get("nbgrader", {})
     is_check = meta.get("grade") and not meta.get("solution")
     return str(meta["grade_id"]).removeprefix("check-") if is_check else None
+
+
+def docstring(source: str) -> str:
+    """Return what a check cell says that it asks for, empty where it says nothing."""
+    try:
+        return " ".join((ast.get_docstring(ast.parse(source)) or "").split())
+    except SyntaxError:
+        return ""
+
+
+def without_hidden_tests(source: str) -> str:
+    """Return a check cell's text as the learner sees it."""
+    lines, hidden = [], False
+    for line in source.splitlines():
+        marker = _MARKER.search(line)
+        if marker and marker[2] == "HIDDEN TESTS":
+            hidden = marker[1] == "BEGIN"
+        elif not hidden:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def hidden_lines(source: str) -> list[str]:
+    """Return the lines of a check cell that a learner does not see, without their markers."""
+    texts = [r.text for r in _regions(source) if r.kind == "HIDDEN TESTS"]
+    return [line.strip() for text in texts for line in text.splitlines() if line.strip()]
 
 
 def claims_of(cell: NotebookNode) -> list[str]:
@@ -264,6 +304,8 @@ def _mark(cell: NotebookNode, place: _Place) -> str:
         if match and match[1]:
             roles.append((match[1], match[2]))
         elif match:
+            if points:
+                raise place.error_in_head(tag, "the points are given twice")
             points = float(match[3])
     guard = _GUARD_TAGS & set(tags)
     if guard and guard != _GUARD_TAGS:
@@ -313,6 +355,10 @@ def _check_regions(cell: NotebookNode, place: _Place) -> None:
     for offset, line in enumerate(cell.source.splitlines()):
         marker = _MARKER.search(line)
         if marker is None:
+            if almost := _ALMOST.search(line):
+                right = "HIDDEN TESTS" if "HIDDEN" in almost[2].upper() else "SOLUTION"
+                problem = f"{line.strip()!r} is no marker; write {almost[1].upper()} {right}"
+                raise place.error_in_body(offset, problem)
             continue
         edge, kind = marker.groups()
         if role != _REGION_OF[kind]:

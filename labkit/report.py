@@ -39,13 +39,13 @@ def write_report(results: Sequence[LabResult], directory: Path, *, facts: Mappin
     labs = []
     for result in results:
         notebook = nbformat.read(result.notebook_path, as_version=4)  # type: ignore[no-untyped-call]
-        page = _render("lab.html.j2", lab=result, body=_to_html(notebook, result), facts=facts)
-        _replace(directory / f"{result.id}.html", page)
+        page = render("lab.html.j2", lab=result, body=_to_html(notebook, result), facts=facts)
+        replace(directory / f"{result.id}.html", page)
         plots, tables = _exhibits(notebook)
         passed = sum(check.status == "pass" for check in result.checks)
         labs.append({"result": result, "passed": passed, "plots": plots, "tables": tables})
     statuses = [check.status for result in results for check in result.checks]
-    index = _render(
+    index = render(
         "report.html.j2",
         labs=labs,
         facts=facts,
@@ -55,11 +55,12 @@ def write_report(results: Sequence[LabResult], directory: Path, *, facts: Mappin
     )
     # The index comes last: it never links to a page that is not there.
     path = directory / "index.html"
-    _replace(path, index)
+    replace(path, index)
     return path
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """Fill a template of the kit; every value is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from pygments.formatters import HtmlFormatter
 
@@ -102,7 +103,7 @@ def _exhibits(notebook: NotebookNode) -> tuple[list[_Exhibit], list[_Exhibit]]:
     return plots, tables
 
 
-def _replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit import evidence
 from labkit.release import check_id, claims_of, read_source, title
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 OnProgress = Callable[[str, int, int], None]
 
 STATUSES = ("pass", "fail", "unanswered", "could not run")
-_STATUS_OF = {"CheckFailed": "fail", "Unanswered": "unanswered", "CouldNotRun": "could not run"}
+STATUS_OF = {"CheckFailed": "fail", "Unanswered": "unanswered", "CouldNotRun": "could not run"}
 
 
 @dataclass(frozen=True)
@@ -60,20 +61,28 @@ def run_labs(
     workdir: Path,
     env: Mapping[str, str],
     timeout: float,
+    replay: Path | None = None,
     on_progress: OnProgress | None = None,
 ) -> list[LabResult]:
     """Execute labs, sources or built notebooks, one after the other, as Run All would.
 
     The kernel runs in ``workdir``, with ``env`` added to this process's environment, and every cell
-    has ``timeout`` seconds. Each executed notebook, whole or not, is kept as ``workdir``/ID.ipynb.
+    has ``timeout`` seconds. Each executed notebook, whole or not, is kept as ``workdir``/ID.ipynb, its
+    evidence beside it. With ``replay``, a directory of evidence, that answers instead of a swarm.
     ``on_progress`` is told the lab, the number of cells done and the number of cells.
     """
     notebooks = {path.stem: _read(path) for path in sources}  # refuse bad markup before a long run
+    kept = {lab: evidence.of_lab(replay.resolve(), lab) for lab in notebooks} if replay else {}
     workdir.mkdir(parents=True, exist_ok=True)
-    return [
-        _run(lab, notebook, workdir, {**os.environ, **env}, timeout, on_progress)
-        for lab, notebook in notebooks.items()
-    ]
+    results = []
+    for lab, notebook in notebooks.items():
+        written = evidence.beside(workdir.resolve() / f"{lab}.ipynb")
+        written.unlink(missing_ok=True)
+        named = "LABKIT_REPLAY" if replay else "LABKIT_EVIDENCE"
+        own = {named: str(kept.get(lab, written))}
+        around = {k: v for k, v in os.environ.items() if k not in ("LABKIT_REPLAY", "LABKIT_EVIDENCE")}
+        results.append(_run(lab, notebook, workdir, {**around, **own, **env}, timeout, on_progress))
+    return results
 
 
 def to_json(results: Sequence[LabResult]) -> dict[str, Any]:
@@ -185,8 +194,8 @@ def _run(
             continue
         if index in errors:
             kind, message = errors[index]
-            status = _STATUS_OF.get(kind, "could not run")
-            if kind not in _STATUS_OF:
+            status = STATUS_OF.get(kind, "could not run")
+            if kind not in STATUS_OF:
                 message = f"The check ended in {kind}: {message}"
         elif index < done:
             status, message = "pass", _printed(cell)

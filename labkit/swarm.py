@@ -7,6 +7,7 @@ only the daemons inside the lab's own nodes: the engine that carries them is nev
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import re
@@ -21,7 +22,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from labkit import channel, engines, paths, topology
+from labkit import (
+    __version__,
+    channel,
+    engines,
+    evidence,
+    paths,
+    recording,
+    topology,
+    variants,
+)
+from labkit import replay as replays
 from labkit.engines import bootstrap, checkpoints, states, vm
 from labkit.errors import (
     EngineError,
@@ -45,7 +56,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _READY_SECONDS = 300.0
 _COMMAND_SECONDS = 120.0  # how long one command on a node may take
 _MADE_BY = "labkit.made-by"  # the label that holds the command line of a service or network
-_SLOW_HEARTBEAT = 30_000_000_000  # ns
 _PAUSE = 0.2  # between two looks at something that has to become true
 # The kernel hands packets to tcpdump in blocks, up to a second late; those still in a block are lost
 # when it is interrupted.
@@ -59,12 +69,14 @@ def wait_for(
     seconds: float | None = None,
     log: Callable[[], Sequence[str]] = tuple,
     hint: str = "",
+    every_s: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
     """Look until it is true; raises WaitTimeout with the last state seen and the last log lines.
 
-    `look` returns whether it is true, and a word on the state.
+    `look` returns whether it is true, and a word on the state. With `every_s` there is always that
+    pause between two looks. What waits for a lab takes `Lab.wait_for`, which has the lab's own clock.
     """
     seconds = _READY_SECONDS if seconds is None else seconds
     began = clock()
@@ -76,7 +88,7 @@ def wait_for(
         if clock() - began > seconds:
             raise WaitTimeout(wanted, seconds=seconds, last=last, log=log(), hint=hint)
         # Looking costs the nodes time, under emulation much: they get twice that for themselves.
-        pause(max(_PAUSE, 2 * (clock() - looked)))
+        pause(every_s or max(_PAUSE, 2 * (clock() - looked)))
 
 
 @dataclass(frozen=True)
@@ -90,30 +102,42 @@ class Place:
 
     def start(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Running:
         """Start a command and return at once; `.result()` waits for its Capture."""
-        argv = argv_of(command)
-        number, answer = self.node.agent.submit(argv, netns=self.netns, pid=self.pid, timeout=timeout)
-        return Running(self, argv, number, answer)
+        return self._submit(command, timeout=timeout)
 
     def run(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Capture:
         """Run a command to its end. It is a list or one line of words; there is no shell."""
         return self.start(command, timeout=timeout).result()
 
     @contextlib.contextmanager
-    def watch(self, command: str | Sequence[str], *, ready: str = "listening on") -> Iterator[Running]:
+    def watch(
+        self,
+        command: str | Sequence[str],
+        *,
+        ready: str = "listening on",
+        linger_s: float = _LAST_PACKETS,
+    ) -> Iterator[Running]:
         """Run a command, tcpdump say, while the body runs; it is interrupted at the end.
 
-        The body begins when the command's stderr holds `ready`.
+        The body begins when the command's stderr holds `ready`; the command goes on for `linger_s`
+        after it.
         """
-        argv = argv_of(command)
-        number, answer = self.node.agent.submit(argv, netns=self.netns, pid=self.pid, ready=ready)
-        running = Running(self, argv, number, answer)
-        self.node.agent.wait_ready(number, _COMMAND_SECONDS)
+        running = self._submit(command, ready=ready)
+        self.node.agent.wait_ready(running.number, _COMMAND_SECONDS)
         try:
             yield running
-            time.sleep(_LAST_PACKETS)
+            self.node.link.pause(linger_s)
         finally:
-            self.node.agent.stop(number)
+            self.node.agent.stop(running.number)
             running.result()
+
+    def _submit(
+        self, command: str | Sequence[str], *, timeout: float | None = None, ready: str | None = None
+    ) -> Running:
+        argv = argv_of(command)
+        number, answer = self.node.agent.submit(
+            channel.Command(argv, self.label, self.netns, self.pid, timeout, ready)
+        )
+        return Running(self, argv, number, answer)
 
 
 @dataclass(frozen=True)
@@ -139,6 +163,7 @@ class Running:
             seconds=told["seconds"],
             docker=self.place.node.docker_version,
             timed_out=told["timed_out"],
+            recorded=told.get("recorded", False),
         )
 
 
@@ -150,18 +175,18 @@ class Node:
     address: str
     container: str
     docker_version: str
-    reach: channel.Reach = field(repr=False)
+    link: channel.Link = field(repr=False)
     log: Callable[[], list[str]] = field(repr=False)
 
-    @cached_property
-    def agent(self) -> channel.Agent:
-        """The kept-open agent that runs commands on the node."""
-        return channel.Agent(self.name, self.reach)
+    @property
+    def agent(self) -> channel.Runs:
+        """What runs commands on the node."""
+        return self.link.agent
 
-    @cached_property
+    @property
     def docker(self) -> DockerClient:
         """A docker client of the node's own daemon."""
-        return channel.daemon(self.reach)
+        return self.link.docker
 
     @cached_property
     def place(self) -> Place:
@@ -222,9 +247,7 @@ class Node:
 
     def close(self) -> None:
         """Close what is kept open to this node."""
-        for name in ("agent", "docker"):
-            if name in self.__dict__:
-                getattr(self, name).close()
+        self.link.close()
 
 
 @dataclass(frozen=True)
@@ -262,11 +285,49 @@ class Lab:
     engine: engines.Engine
     docker: str
     nodes: dict[str, Node]
+    learner: str | None = None
+    """Whose evidence the answers come from, on the replay engine."""
 
     @property
     def manager(self) -> Node:
         """The first manager: the node that service commands are typed on."""
         return next(iter(self.nodes.values()))
+
+    @property
+    def heartbeat_s(self) -> int:
+        """Seconds from one word of a node to its manager to the next, as `labkit up` sets it.
+
+        A node that misses three is taken for lost and its tasks are made anew elsewhere. In emulation a
+        busy node can be late by more than Swarm's own five seconds.
+        """
+        return 30 if self.engine.accel == "tcg" else 5
+
+    def wait_for(
+        self,
+        wanted: str,
+        look: Callable[[], tuple[bool, str]],
+        *,
+        seconds: float | None = None,
+        log: Callable[[], Sequence[str]] = tuple,
+        hint: str = "",
+        every_s: float = 0.0,
+    ) -> None:
+        """Look at the lab until it is true, as `swarm.wait_for`; a replay has nothing to wait for."""
+        link = self.manager.link
+        wait_for(
+            wanted,
+            look,
+            seconds=seconds,
+            log=log,
+            hint=hint,
+            every_s=every_s,
+            clock=link.now,
+            pause=link.pause,
+        )
+
+    def pause(self, seconds: float) -> None:
+        """Let the swarm work for so long; a replay has nothing to wait for."""
+        self.manager.link.pause(seconds)
 
     def node(self, name: str) -> Node:
         """Return a node by name; raises UnknownNameError."""
@@ -344,7 +405,7 @@ class Lab:
             removed = self.manager.run(["docker", "network", "rm", name])
             return removed.ok, removed.stderr.strip()
 
-        wait_for(f"the network {name} to be removed", look, seconds=60)
+        self.wait_for(f"the network {name} to be removed", look, seconds=60)
 
     def service(
         self,
@@ -356,11 +417,13 @@ class Lab:
         networks: Iterable[str] = (),
         options: Sequence[str] = (),
         command: Sequence[str] = (),
+        wait: bool = True,
     ) -> Capture:
         """Create a service with the docker CLI on the manager and wait until its tasks run.
 
-        A service that was made by the same command line is kept, so that a cell may run twice; one of
-        the same name that was made otherwise is replaced.
+        Without `wait` they start meanwhile, side by side with those of the next service. A service that
+        was made by the same command line is kept, so that a cell may run twice; one of the same name
+        that was made otherwise is replaced.
         """
         argv = ["docker", "service", "create", "--name", name, "--replicas", str(replicas)]
         if publish:
@@ -380,7 +443,8 @@ class Lab:
             # Every node has the image, and asking a registry would only end in its time-out.
             label = ["--label", f"{_MADE_BY}={made_by}", "--detach", "--no-resolve-image"]
             capture = self.manager.run([*argv, *label, image, *command]).check()
-        self.wait_for_tasks(name, replicas)
+        if wait:
+            self.wait_for_tasks(name, replicas)
         return capture
 
     def update_service(self, name: str, *options: str) -> Capture:
@@ -394,7 +458,7 @@ class Lab:
             return state == "completed", f"{state} {status.get('Message', '')}".strip()
 
         hint = f"labkit exec {self.manager.name} -- docker service ps --no-trunc {name}"
-        wait_for(f"the update of {name} to complete", look, hint=hint)
+        self.wait_for(f"the update of {name} to complete", look, hint=hint)
         return capture
 
     def wait_for_tasks(self, service: str, replicas: int) -> list[Task]:
@@ -402,33 +466,35 @@ class Lab:
         tasks: list[Task] = []
 
         def look() -> tuple[bool, str]:
-            tasks[:] = self.tasks(service)
+            # One request a look: while tasks start, every processor is busy with that.
             rows = self.manager.docker.api.tasks(filters={"service": service})
             states = sorted(f"{r['Status']['State']} {r['Status'].get('Err', '')}" for r in rows)
+            if sum(state.startswith("running") for state in states) >= replicas:
+                tasks[:] = self.tasks(service)
             return len(tasks) == replicas, f"{len(tasks)} running; all tasks: {', '.join(states)}"
 
-        wait_for(
+        self.wait_for(
             f"{replicas} running tasks of {service}",
             look,
             hint=f"labkit exec {self.manager.name} -- docker service ps --no-trunc {service}",
         )
         return tasks
 
-    def remove_service(self, name: str) -> None:
-        """Remove a service and wait until its containers are gone."""
-        self.manager.run(["docker", "service", "rm", name])
+    def remove_service(self, *names: str) -> None:
+        """Remove services and wait until their containers are gone."""
+        self.manager.run(["docker", "service", "rm", *names])
+        label = "com.docker.swarm.service.name"
 
         def look() -> tuple[bool, str]:
             left = [
-                node.name
+                f"{box['Labels'][label]} on {node.name}"
                 for node in self.nodes.values()
-                if node.docker.api.containers(
-                    all=True, filters={"label": f"com.docker.swarm.service.name={name}"}
-                )
+                for box in node.docker.api.containers(all=True, filters={"label": label})
+                if box["Labels"][label] in names
             ]
-            return not left, f"containers on {', '.join(left)}"
+            return not left, f"containers of {', '.join(left)}"
 
-        wait_for(f"the containers of {name} to go", look)
+        self.wait_for(f"the containers of {', '.join(names)} to go", look)
 
     def keep_only(self, *services: str) -> list[str]:
         """Remove every other service, so that no earlier lab holds a port; returns their names.
@@ -438,9 +504,30 @@ class Lab:
         found = [row["Spec"]["Name"] for row in self.manager.docker.api.services()]
         gone = sorted(name for name in found if name not in services)
         if gone:
-            with _side_by_side(len(gone)) as pool:
-                list(pool.map(self.remove_service, gone))
+            self.remove_service(*gone)
         return gone
+
+    def wait_for_nodes(self) -> None:
+        """Wait until the manager calls every node ready, and every engine knows all the others."""
+
+        def look() -> tuple[bool, str]:
+            ready, states = _all_ready(self)
+            if not ready:
+                return False, states
+            peers = {
+                node.name: len(node.docker.api.inspect_network("ingress").get("Peers") or ())
+                for node in self.nodes.values()
+            }
+            told = ", ".join(f"{name} knows {count}" for name, count in peers.items())
+            return set(peers.values()) == {len(self.nodes)}, told
+
+        self.wait_for(
+            "every node to be ready in the manager's eyes, and known to the others",
+            look,
+            seconds=120,
+            log=self.manager.log,
+            hint="labkit status tells what the manager says; labkit reset gives a fresh swarm",
+        )
 
     def wait_for_answers(self, service: str, *, port: int = 3000) -> list[Task]:
         """Wait until every task of a service can be asked at every address it has; returns the tasks.
@@ -456,8 +543,8 @@ class Lab:
             asked: dict[tuple[str, str], list[str]] = {}
             for task in tasks:
                 for network, address in task.addresses.items():
-                    nodes = self.nodes if network == "ingress" else {t.node.name for t in tasks}
-                    for node in nodes:
+                    theirs = dict.fromkeys(t.node.name for t in tasks)
+                    for node in self.nodes if network == "ingress" else theirs:
                         asked.setdefault((node, network), []).append(address)
             # One curl asks many: under emulation its start costs more than the asking.
             curl = ["curl", "-sS", "--fail-early", "-m", "5"]
@@ -473,7 +560,7 @@ class Lab:
             silent = [f"{c.place}: {c.stderr.strip()}" for c in self.run_all(commands) if not c.ok]
             return bool(tasks) and not silent, "; ".join(silent) or "no task runs"
 
-        wait_for(
+        self.wait_for(
             f"the tasks of {service} to answer at port {port}",
             look,
             seconds=120,
@@ -492,7 +579,7 @@ class Lab:
             ]
             return not silent, "; ".join(silent)
 
-        wait_for(f"port {port} to answer on every node", look, seconds=120)
+        self.wait_for(f"port {port} to answer on every node", look, seconds=120)
 
     def clean(self) -> list[str]:
         """Remove every service and every network that labs made; returns their names."""
@@ -568,6 +655,12 @@ def _node_rows(lab: Lab) -> list[dict[str, Any]]:
     return result
 
 
+def _all_ready(lab: Lab) -> tuple[bool, str]:
+    rows = _node_rows(lab)
+    states = ", ".join(f"{row['name']} {row['state']}" for row in rows)
+    return all(row["state"] == "ready" for row in rows), states
+
+
 def check_name(lab: str) -> None:
     """Refuse a lab name that cannot be part of a container's; raises UsageError."""
     if not _NAME.fullmatch(lab):
@@ -609,13 +702,100 @@ def get(lab: str) -> Lab:
     return found
 
 
-def attach(lab: str | None = None) -> Lab:
-    """Return a running lab, or start it with a progress bar."""
+def attach(lab: str | None = None, *, replay: bool | str | Path = False) -> Lab:
+    """Return a running lab, or start it with a progress bar; its answers are kept as evidence.
+
+    With `replay` there is no swarm: the answers come from evidence, of a file or (True) from the
+    recording of this notebook's lab that the kit came with. LABKIT_REPLAY, a file or a directory of
+    such recordings, goes before that. Raises UsageError for evidence that cannot be read.
+    """
+    named = replays.asked()
+    if named is None and replay:
+        named = evidence.of_kit() if replay is True else Path(replay)
+    if named:
+        return _replayed(named)
+    replays.end()
     wanted = lab or default_lab()
-    found = find(wanted)
-    if found:
-        return found
-    return up(wanted, progress=Bars()).lab
+    try:
+        found = find(wanted) or up(wanted, progress=Bars()).lab
+    except EngineError as problem:
+        hint = f"{problem.hint}; without any swarm, with recorded answers: labkit.attach(replay=True)"
+        raise EngineError(problem.args[0], hint=hint.removeprefix("; ")) from problem
+    file = evidence.target()
+    return _recorded(found, file) if file else found
+
+
+def _recorded(lab: Lab, file: Path) -> Lab:
+    """Keep evidence of all that is asked of a lab from now on."""
+    try:
+        writer = evidence.writer(file, variants.of().learner)
+    except OSError as problem:
+        print(f"No evidence is kept: {file}: {problem.strerror}. The lab itself works.")
+        return lab
+    nodes = {}
+    for node in lab.nodes.values():
+        assert isinstance(node.link, channel.Live)
+        link = recording.Recorded(node.name, node.docker_version, node.link, writer)
+        nodes[node.name] = dataclasses.replace(node, link=link)
+    kept = dataclasses.replace(lab, nodes=nodes)
+    pen = recording.Pen(writer, kept.manager.name, kept.manager.full_version)
+    pen.begins("lab")(
+        {
+            "lab": kept.name,
+            "engine": kept.engine.kind,
+            "accel": kept.engine.accel,
+            "labkit": __version__,
+            "nodes": [
+                {
+                    "name": node.name,
+                    "address": node.address,
+                    "container": node.container,
+                    "docker": node.docker_version,
+                }
+                for node in nodes.values()
+            ],
+        }
+    )
+    return kept
+
+
+def _replayed(file: Path) -> Lab:
+    """Return the lab that a file of evidence tells of, and say that it is not there."""
+    replay = replays.begin(file)
+    line = replay.take("lab", {})
+    replay.done(line)
+    row = line.row
+    nodes = {
+        told["name"]: Node(
+            name=told["name"],
+            address=told["address"],
+            container=told["container"],
+            docker_version=told["docker"],
+            link=replays.Replayed(told["name"], replay),
+            log=list,
+        )
+        for told in row["nodes"]
+    }
+    engine = engines.Engine(
+        kind="replay",
+        accel=row["accel"],
+        client=replays.Replayed("the machine", replay).docker,
+        environment={},
+        label=row["lab"],
+        open_socket=lambda *_: replays.nowhere(file.name),
+    )
+    print(
+        f"Replay of {file.name}: no swarm is running. Every answer was recorded on "
+        f"{datetime.fromtimestamp(line.started, UTC):%Y-%m-%d %H:%M} UTC, "
+        f"of {replay.evidence.learner}'s swarm with Docker {row['docker']}."
+    )
+    return Lab(
+        row["lab"],
+        engine,
+        nodes[row["nodes"][0]["name"]].docker_version,
+        nodes,
+        replay.evidence.learner,
+    )
 
 
 def _lab(name: str, engine: engines.Engine) -> Lab:
@@ -632,7 +812,7 @@ def _lab(name: str, engine: engines.Engine) -> Lab:
             address=network["IPAddress"],
             container=container,
             docker_version=config["Labels"]["labkit.docker"],
-            reach=engine.reach(container, row.attrs["State"]["Pid"]),
+            link=channel.Live(config["Hostname"], engine.reach(container, row.attrs["State"]["Pid"])),
             log=functools.partial(_log_of, row),
         )
     docker = next(iter(nodes.values())).docker_version if nodes else ""
@@ -995,12 +1175,10 @@ def _preflight(node: Node) -> None:
 def _form(lab: Lab, managers: int) -> None:
     """Make the nodes one swarm: the first begins it, the others join side by side."""
     first, *others = lab.nodes.values()
-    # A node that misses three heartbeats is taken for lost and its tasks are made anew elsewhere. In
-    # emulation a busy node can be late by more than Swarm's own five seconds.
     first.docker.swarm.init(
         advertise_addr=first.address,
         listen_addr="0.0.0.0:2377",
-        dispatcher_heartbeat_period=_SLOW_HEARTBEAT if lab.engine.accel == "tcg" else None,
+        dispatcher_heartbeat_period=lab.heartbeat_s * 1_000_000_000,
     )
     # Managers agree on each new one, so they come one after the other; workers need not wait.
     for node in others[: managers - 1]:
@@ -1027,31 +1205,26 @@ def _join(first: Node, node: Node, role: str) -> None:
 def _wait_for_members(lab: Lab) -> None:
     """Wait until the manager sees every node ready, and every node has the routing mesh."""
 
-    def look() -> tuple[bool, str]:
-        rows = _node_rows(lab)
-        states = ", ".join(f"{row['name']} {row['state']}" for row in rows)
-        return all(row["state"] == "ready" for row in rows), states
-
-    wait_for(
+    lab.wait_for(
         "every node to be ready in the manager's eyes",
-        look,
+        lambda: _all_ready(lab),
         seconds=120,
         log=lab.manager.log,
         hint="labkit up --keep leaves the nodes for a look",
     )
     with _side_by_side(len(lab.nodes)) as pool:
-        for future in [pool.submit(_wait_for_ingress, node) for node in lab.nodes.values()]:
+        for future in [pool.submit(_wait_for_ingress, lab, node) for node in lab.nodes.values()]:
             future.result()
 
 
-def _wait_for_ingress(node: Node) -> None:
+def _wait_for_ingress(lab: Lab, node: Node) -> None:
     """Wait until a node has the namespace through which published ports are reached."""
 
     def look() -> tuple[bool, str]:
         names = node.run(["ls", "/run/docker/netns"]).text.split()
         return "ingress_sbox" in names, f"namespaces: {', '.join(names) or 'none'}"
 
-    wait_for(f"the routing mesh on {node.name}", look, seconds=120, log=node.log)
+    lab.wait_for(f"the routing mesh on {node.name}", look, seconds=120, log=node.log)
 
 
 def down(lab: str) -> bool:

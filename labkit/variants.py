@@ -10,6 +10,7 @@ import getpass
 import hashlib
 import os
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from labkit.errors import UsageError
@@ -19,6 +20,9 @@ _WORDS = (
     "larch", "maple", "north", "olive", "pearl", "quartz", "river", "slate", "tulip", "umber", "violet",
     "willow", "zephyr",
 )  # fmt: skip
+_NAMED = re.compile(rf"(hello|net)-(?:{'|'.join(_WORDS)})")
+_PORT = re.compile(r"(5[1-9]\d\d):\d+")
+_SUBNET = re.compile(r"10\.1\d\d\.\d{1,3}\.0/24")
 _LEARNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -60,3 +64,17 @@ def of(learner: str | None = None) -> Variant:
         replicas=replicas,
         requests=replicas * (8 + seed[6] % 5),
     )
+
+
+def seen_in(argv: Sequence[str], you: Variant) -> Iterator[tuple[str, str, str]]:
+    """Find what in a docker command is of another learner's variant: what, its value, the own one."""
+    if argv[:1] != ["docker"]:
+        return
+    for word in argv:
+        if (named := _NAMED.fullmatch(word)) and word not in (you.service, you.network):
+            own = you.service if named[1] == "hello" else you.network
+            yield "name", word, own
+        elif (port := _PORT.fullmatch(word)) and int(port[1]) != you.port:
+            yield "port", port[1], str(you.port)
+        elif _SUBNET.fullmatch(word) and word != you.subnet:
+            yield "subnet", word, you.subnet

@@ -19,8 +19,21 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what stands on the swarm, by the folder that it is in."""
     for item in items:
-        if item.path.parent.name in ("live", "browser"):
+        if item.path.parent.name == "live":
             item.add_marker(pytest.mark.live)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The machine, built beside the tests that need none; `up` waits for it, or makes it."""
+    if not any(item.get_closest_marker("live") for item in request.session.items):
+        yield
+        return
+    command = [str(Path(sys.executable).with_name("labkit")), "vm", "build"]
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as building:
+        yield
+        building.terminate()  # where it has not ended, nothing asked for it
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,13 @@
 """Hand in one learner's answers on another learner's swarm: in every lab some check must fail.
 
-copied_answers.py [LAB…] runs on the lab that LABKIT_LAB names. Each lab runs twice, first as one
-learner, whose answers are read off, then as another, with those in the place of the solutions.
+copied_answers.py FIRST SECOND [LAB…], two directories of evidence that two learners left behind
+(labkit run --evidence). Each lab is replayed twice: first as the one, whose answers are read off, then
+as the other, with those in the place of the solutions.
 """
 
 from __future__ import annotations
 
 import ast
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -16,11 +16,10 @@ import nbformat
 
 from labkit import paths, release, runner
 
-FIRST, SECOND = "ada", "grace"
 _MARK = "copied-answer "
 
 
-def answers(path: Path, workdir: Path) -> dict[str, dict[str, object]]:
+def answers(path: Path, recorded: Path, workdir: Path) -> dict[str, dict[str, object]]:
     """Run a lab with its solutions; returns the values of every answer cell, by grade id."""
     notebook = release.read_source(path)
     cells = [c for c in notebook.cells if is_answer(c)]
@@ -29,7 +28,7 @@ def answers(path: Path, workdir: Path) -> dict[str, dict[str, object]]:
         values = f"{{n: globals()[n] for n in {names}}}.items()"
         plain = f"{{n: v.item() if hasattr(v, 'item') else v for n, v in {values}}}"
         cell.source += f"\nprint({_MARK!r} + repr({plain}))"
-    run(notebook, path.stem, workdir, FIRST)
+    run(notebook, path.stem, recorded, workdir)
     done = nbformat.read(workdir / f"{path.stem}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     told = {}
     for cell in done.cells:
@@ -47,25 +46,24 @@ def is_answer(cell: nbformat.NotebookNode) -> bool:
 
 
 def targets(node: ast.stmt) -> list[ast.Name]:
-    """The names that a statement assigns."""
+    """The names that a statement assigns for a check to read; a solution's own helpers begin with _."""
     found = node.targets if isinstance(node, ast.Assign) else []
-    return [target for target in found if isinstance(target, ast.Name)]
+    return [t for t in found if isinstance(t, ast.Name) and not t.id.startswith("_")]
 
 
-def run(notebook: nbformat.NotebookNode, lab: str, workdir: Path, learner: str) -> runner.LabResult:
-    """Run a notebook as a learner."""
+def run(notebook: nbformat.NotebookNode, lab: str, recorded: Path, workdir: Path) -> runner.LabResult:
+    """Replay a notebook."""
     source = workdir / "built" / f"{lab}.ipynb"
     source.parent.mkdir(exist_ok=True)
     nbformat.write(notebook, source)  # type: ignore[no-untyped-call]
-    env = {"LABKIT_LEARNER": learner}
-    (result,) = runner.run_labs([source], workdir=workdir, env=env, timeout=300)
+    (result,) = runner.run_labs([source], workdir=workdir, env={}, timeout=300, replay=recorded)
     return result
 
 
-def copied(path: Path) -> list[str]:
+def copied(path: Path, first: Path, second: Path) -> list[str]:
     """Return the checks that the second learner fails with the first one's answers."""
     with tempfile.TemporaryDirectory() as directory:
-        told = answers(path, Path(directory))
+        told = answers(path, first, Path(directory))
         notebook = release.read_source(path)
         # The guards of the source are about the swarm, not about the answers.
         notebook.cells = [c for c in notebook.cells if "remove-cell" not in c.metadata.get("tags", ())]
@@ -73,20 +71,20 @@ def copied(path: Path) -> list[str]:
             if is_answer(cell):
                 given = told[cell.metadata["nbgrader"]["grade_id"]]
                 cell.source = "\n".join(f"{name} = {value!r}" for name, value in given.items())
-        result = run(notebook, path.stem, Path(directory), SECOND)
+        result = run(notebook, path.stem, second, Path(directory))
     return [check.id for check in result.checks if check.status == "fail"]
 
 
 def main() -> int:
     """Run the labs; returns the number of those that took copied answers."""
+    first, second, *labs = sys.argv[1:]
     taken = 0
-    for path in release.find_labs(paths.REPOSITORY / "labs" / "source", sys.argv[1:]):
-        failed = copied(path)
+    for path in release.find_labs(paths.REPOSITORY / "labs" / "source", labs):
+        failed = copied(path, Path(first), Path(second))
         taken += not failed
         print(f"{path.stem}: {', '.join(failed) or 'NO CHECK'} failed", flush=True)
     return taken
 
 
 if __name__ == "__main__":
-    assert "LABKIT_LAB" in os.environ, "LABKIT_LAB names the lab to run on"
     sys.exit(main())

@@ -3,6 +3,8 @@
 docker   the engine that this machine has
 vm       a private engine in a virtual machine that labkit builds: no Docker, no root
 auto     docker if one answers and can run Swarm, else vm
+
+A lab whose answers come from evidence says that its engine is `replay`; that one starts nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from labkit import channel
 from labkit.engines import docker, images, vm
-from labkit.errors import EngineError, UnknownNameError
+from labkit.errors import EngineError, UnknownNameError, UsageError
 from labkit.progress import Progress
 
 if TYPE_CHECKING:
@@ -68,6 +70,11 @@ def _of_docker(lab: str, client: DockerClient) -> Engine:
 
 def choose(kind: str) -> tuple[str, str]:
     """Return the engine that a wish comes to ("docker" or "vm"), and why."""
+    if kind == "replay":
+        raise UsageError(
+            "a replay has no engine that could be started: its answers come from evidence",
+            hint="labkit run --replay labs/evidence, or in a notebook: labkit.attach(replay=True)",
+        )
     if kind not in KINDS:
         raise UnknownNameError("engine", kind, KINDS)
     if kind != "auto":

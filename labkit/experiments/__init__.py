@@ -7,6 +7,7 @@ of the same name in `labkit.plots` draws the table.
 
 from __future__ import annotations
 
+from labkit.experiments.balance import Pause, callers, idle, scaling, spread
 from labkit.experiments.ingress import (
     addresses,
     drops,
@@ -19,31 +20,50 @@ from labkit.experiments.ingress import (
 from labkit.experiments.names import lookups, owners
 from labkit.experiments.neighbours import frames, link_of, neighbour, neighbours, resolve
 from labkit.experiments.path import balancers, clients, hops, translations
+from labkit.experiments.summary import evidence, stations, techniques, without
 from labkit.experiments.swarms import members, membership, namespaces, networks, sockets, views
+from labkit.experiments.timeline import moments, timeline
+from labkit.experiments.underlay import crossings, encryption, overheard, speeds, wire_sizes
 
 __all__ = [
+    "Pause",
     "addresses",
     "balancers",
+    "callers",
     "clients",
+    "crossings",
     "drops",
+    "encryption",
+    "evidence",
     "frames",
     "hops",
+    "idle",
     "interfaces",
     "link_of",
     "lookups",
     "members",
     "membership",
+    "moments",
     "namespaces",
     "neighbour",
     "neighbours",
     "networks",
+    "overheard",
     "owners",
     "plumbing",
     "ports",
     "reach",
     "resolve",
     "rule_counters",
+    "scaling",
     "sockets",
+    "speeds",
+    "spread",
+    "stations",
+    "techniques",
+    "timeline",
     "translations",
     "views",
+    "wire_sizes",
+    "without",
 ]

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from labkit import swarm
 
 if TYPE_CHECKING:
     from labkit.probes import Capture
-    from labkit.swarm import Place, Task
+    from labkit.swarm import Lab, Place, Task
 
 TASK_PORT = 3000  # where the app listens in its container
 TIMEOUT_S = 5.0  # long beside an answer, also under emulation
 SIDE_BY_SIDE = 6  # probes at a time: more than that, and an emulated node is late with its answers
+
+T = TypeVar("T")
+
+_LOOKS = 12  # at most so many readings of counters, until two agree
+# IPVS adds up its figures only every two seconds (Linux, net/netfilter/ipvs/ip_vs_est.c): readings that
+# lie closer together agree on what is not true any more.
+_SUMMED_UP_S = 2.5
+
+
+def at_rest(lab: Lab, look: Callable[[], T]) -> T:
+    """Read counters until two readings agree that lie apart by more than IPVS is late."""
+    now = look()
+    for _ in range(_LOOKS):
+        last = now
+        lab.pause(_SUMMED_UP_S)
+        now = look()
+        if now == last:
+            break
+    return now
 
 
 def place_of(source: Task | Place) -> Place:

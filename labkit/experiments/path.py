@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 from labkit import parsers
 from labkit.errors import SwarmError, UsageError
-from labkit.experiments.asking import SIDE_BY_SIDE, TIMEOUT_S, curl, probe
+from labkit.experiments.asking import SIDE_BY_SIDE, TIMEOUT_S, at_rest, curl, probe
 from labkit.experiments.neighbours import link_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pandas as pd
 
     from labkit.probes import Capture
@@ -23,10 +20,6 @@ HOPS = ("DNAT", "MASQUERADE", "MARK", "IPVS", "SNAT", "VXLAN", "REDIRECT", "INPU
 CONNECTIONS, PACKETS = "connections", "packets"
 THERE, BACK = "to the task", "to the client"
 
-_LOOKS = 12  # at most so many readings of the counters, until two agree
-# IPVS adds up its figures only every two seconds (Linux, net/netfilter/ipvs/ip_vs_est.c): readings
-# that lie closer together agree on what is not true any more.
-_SUMMED_UP_S = 2.5
 _LOST = re.compile(r"(\d+) packets dropped by kernel")
 
 
@@ -198,10 +191,10 @@ def hops(
     def look() -> list[dict[str, Any]]:
         return _counters(lab, via, sandbox, tasks, published, target)
 
-    before = _at_rest(look)
+    before = at_rest(lab, look)
     with via.place.watch(recording) as wire:
         asked = via.run(asking, timeout=60.0 + timeout_s * requests)
-        after = _at_rest(look)
+        after = at_rest(lab, look)
     answers = _answers(asked, tasks)
     recorded = answers + _crossing(wire.result(), tasks, published)
     rows = [{**row, "before": old["after"]} for old, row in zip(before, after, strict=True)]
@@ -216,18 +209,6 @@ def hops(
     found = found.assign(order=range(1, len(found) + 1), **fixed)
     columns = ["order", *fixed, "node", "place", "hop", "what", "counted", "way", "task"]
     return found[[*columns, "before", "after", "rise"]]
-
-
-def _at_rest(look: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Read until two readings agree that lie apart by more than IPVS is late."""
-    now = look()
-    for _ in range(_LOOKS):
-        last = now
-        time.sleep(_SUMMED_UP_S)
-        now = look()
-        if now == last:
-            break
-    return now
 
 
 def _counters(

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from labkit import swarm
 from labkit.experiments.asking import TIMEOUT_S, curl
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ def namespaces(lab: Lab, *, step: str) -> pd.DataFrame:
                 rows.append({**row, "kind": kind, "network": network})
         return not unsettled, "; ".join(unsettled)
 
-    swarm.wait_for("the nodes' namespaces to fit their containers", look, seconds=60)
+    lab.wait_for("the nodes' namespaces to fit their containers", look, seconds=60)
     columns = ["step", "node", "name", "inode", "kind", "network"]
     return pd.DataFrame(rows, columns=columns).astype({"network": "str"})
 
@@ -260,7 +259,7 @@ def membership(lab: Lab, node: Node, *, service: str, port: int) -> pd.DataFrame
     try:
         argv = ["docker", "node", "update", "--availability", "drain", node.name]
         drain = lab.manager.run(argv).check()
-        swarm.wait_for(f"the tasks of {node.name} to go", look_empty, seconds=120)
+        lab.wait_for(f"the tasks of {node.name} to go", look_empty, seconds=120)
         rows += look("drained", drain.command, rest)
         rows += look("out of the swarm", lab.take_out(node).command, rest)
     finally:

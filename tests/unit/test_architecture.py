@@ -15,16 +15,24 @@ from labkit import paths
 
 # Left to right: a module may import from its left, never from its right.
 ORDER = [
-    ("errors", "paths", "progress", "variants"),
+    ("errors", "paths", "progress", "variants", "cells", "caged"),
     ("channel",),
     ("engines",),
+    ("cage",),
     ("topology", "diagnosis"),
     ("probes", "parsers"),
+    ("evidence",),
+    ("recording",),
+    ("replay",),
     ("swarm",),
     ("experiments",),
-    ("plots", "checks"),
-    ("release", "runner"),
-    ("report", "bench", "claims"),
+    ("faults",),
+    ("tally",),
+    ("plots", "checks", "panel"),
+    ("release",),
+    ("runner", "submission", "handed_in"),
+    ("report", "bench", "claims", "gradebook", "execution"),
+    ("grading", "feedback"),
     ("cli",),
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -59,6 +67,21 @@ def test_nothing_on_the_right_is_imported_on_the_left() -> None:
             continue
         wrong += [f"{parts[0]} imports {o}" for o in imports(path) if RANK[o] > RANK[parts[0]]]
     assert not wrong
+
+
+def test_what_waits_for_a_lab_waits_on_the_labs_clock() -> None:
+    """A replay has nothing to wait for, so no experiment may sleep by itself."""
+    root = paths.REPOSITORY / "labkit"
+    files = [root / "swarm.py", *(root / "experiments").glob("*.py"), *(root / "faults").glob("*.py")]
+    on_nodes = "watcher.py"  # its text runs on a node
+    wrong = [
+        f"{path.name}, line {node.lineno}"
+        for path in files
+        if path.name != on_nodes
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("time.sleep", "sleep")
+    ]
+    assert not wrong, "use lab.pause, lab.wait_for, or place.node.link.pause"
 
 
 def test_conda_and_pip_want_the_same() -> None:

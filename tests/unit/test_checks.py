@@ -75,6 +75,8 @@ def test_wrong_answer_tells_place_said_and_measured() -> None:
     with pytest.raises(CheckFailed) as caught:
         checks.equals(3, np.int64(2), name="the number of hops", node="node-1")
     assert str(caught.value) == "The number of hops on node-1: you said 3, measured 2."
+    with pytest.raises(CheckFailed, match=r"you said \[3\], measured \[2\]"):
+        checks.equals([3], [np.int64(2)], name="the hops")
 
 
 @pytest.mark.parametrize("measured", [None, math.nan, np.nan, pd.NA, pd.NaT])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from labkit import claims, paths
 from labkit.errors import UsageError
 
 LABS = paths.REPOSITORY / "labs"
+MATRIX = paths.REPOSITORY / "tests" / "matrix.json"
 
 LAB = """# Try a thing
 
@@ -43,6 +45,18 @@ def labs(tmp_path: Path, *, prose: str = "", tag: str = ", claim:sky-is-blue", r
 
 def test_the_ledger_and_the_labs_fit() -> None:
     assert claims.problems(LABS) == []
+
+
+def test_every_claim_was_seen_on_every_version() -> None:
+    rows = claims.ledger(LABS, MATRIX)
+    assert len(rows) >= 60
+    everywhere = {version: True for version in ("20.10", "26.1", "28.5")}
+    assert {claim.id: claim.seen for claim in rows if claim.seen != everywhere} == {}
+
+
+def test_every_sentence_of_the_article_is_in_the_ledger() -> None:
+    sources = " ".join(claim.source for claim in claims.ledger(LABS, MATRIX))
+    assert set(re.findall(r"\bA\d+\b", sources)) >= {f"A{n}" for n in range(1, 22)}
 
 
 def test_a_claim_has_its_lab_its_cells_and_where_it_was_seen(tmp_path: Path) -> None:

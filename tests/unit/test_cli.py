@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit import paths
+from labkit import diagnosis, paths
+from labkit.engines import bootstrap, machine
 
 BIN = Path(sys.executable).with_name("labkit")
 
@@ -38,6 +39,9 @@ def labkit(*argv: str, home: Path, **more: str) -> subprocess.CompletedProcess[s
         (["exec", "node1", "--", "true"], 2, "no running lab is called 'default'"),
         (["env"], 2, "no running lab"),
         (["run", "99"], 2, "99"),
+        (["run", "03", "--replay", "/no/such/folder"], 2, "holds no evidence of 03_reach_a_container"),
+        (["run", "--replay", "x", "--evidence", "y"], 2, "a replay leaves no evidence"),
+        (["up", "--engine", "replay"], 2, "a replay has no engine that could be started"),
         (["reset"], 2, "no running lab is called 'default'"),
         (["checkpoint", "save", "Before The Fault"], 2, "cannot be a checkpoint's name"),
         (["checkpoint", "save", "before"], 3, "does not run on the embedded machine"),
@@ -45,6 +49,13 @@ def labkit(*argv: str, home: Path, **more: str) -> subprocess.CompletedProcess[s
         (["vm", "export", "class.tar.zst"], 3, "no saved state of 3 nodes with Docker 26.1"),
         (["vm", "import", "/no/such/file"], 2, "/no/such/file is not a file"),
         (["vm", "build", "--docker", "1.12"], 2, "there are: 20.10, 26.1, 28.5"),
+        (["fault", "inject"], 2, "which fault?"),
+        (["fault", "inject", "nat-flush"], 2, "no fault is called 'nat-flush'; there are: "),
+        (["fault", "heal"], 2, "no running lab is called 'default'"),
+        (["grade", "/no/such/folder"], 2, "/no/such/folder cannot be read"),
+        (["grade", "/usr", "--unsafe"], 2, "/usr holds no submission"),
+        (["grade", "/usr", "--timeout", "0"], 2, "'--timeout'"),
+        (["feedback", "/usr"], 2, "/usr holds no marks"),
         (["fly"], 2, "fly"),
     ],
 )
@@ -82,6 +93,18 @@ def test_doctor_says_which_engine_and_why(tmp_path: Path) -> None:
     for check in told["checks"]:
         assert set(check) == {"name", "ok", "detail", "remedy"}
         assert check["ok"] or check["remedy"] or check["name"] == "accelerator"
+
+
+def test_doctor_examines_a_machine_whose_qemu_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "SEARCH_PATH", "/nowhere")
+    monkeypatch.setattr(machine, "directory", lambda: tmp_path)
+    checks = {check["name"]: check for check in diagnosis.examine()["checks"]}
+    assert "qemu" in checks["accelerator"]["detail"]
+    assert "apt-get install" in checks["accelerator"]["remedy"]
+    assert not checks["Debian packages"]["ok"]
+    assert "cage for grading" in checks
 
 
 def test_what_is_missing_comes_with_the_command_that_installs_it() -> None:

@@ -233,6 +233,12 @@ ANSWER = "```{code-cell}\n:tags: [answer:a]\n### BEGIN SOLUTION\na = 1\n### END 
         (ANSWER + CHECK.replace(", points:1", ""), 9, "a check needs points"),
         (ANSWER + CHECK.replace("points:1", "points:0"), 9, "a check needs points"),
         (ANSWER, 3, "answer:a has no check"),
+        (CHECK + ANSWER, 3, "check:a stands above answer:a"),
+        (ANSWER + CHECK.replace("points:1", "points:1, points:2"), 9, "given twice"),
+        (ANSWER.replace("BEGIN", "begin") + CHECK, 4, "is no marker; write BEGIN SOLUTION"),
+        (ANSWER.replace("END SOLUTION", "END_SOLUTION") + CHECK, 6, "write END SOLUTION"),
+        (ANSWER + CHECK.replace("\n1\n", "\n# Begin hidden test\n"), 10, "write BEGIN HIDDEN TESTS"),
+        ("Do not write BEGINSOLUTION.\n", 2, "is no marker"),
         (ANSWER.replace("answer:a", "answer:a, points:1") + CHECK, 3, "points belong to a check"),
         ('+++ {"tags": ["answer:a"]}\nWhy?\n', 2, "an answer in Markdown needs points"),
         ('+++ {"tags": ["check:a", "points:1"]}\nWhy?\n', 2, "not a code cell"),
@@ -281,3 +287,24 @@ def test_find_labs(tmp_path: Path) -> None:
     assert found("10_break_and_fix", "1", "10") == ["01_build_a_swarm", "10_break_and_fix"]
     with pytest.raises(UnknownNameError, match=r"'reach'.*01_build_a_swarm"):
         found("03", "reach")
+
+
+def test_nbgraders_source_has_solutions_and_tests_but_nothing_of_the_kits_own(source: Path) -> None:
+    notebook = release.nbgrader_source(source)
+    MetadataValidator().validate_nb(notebook)
+    text = nbformat.writes(notebook)
+    assert "fire" in text
+    assert "secret" in text
+    assert "guards" not in text
+    assert "labkit" not in text
+
+
+def test_what_marks_are_given_by_has_hidden_tests_and_no_solution(source: Path) -> None:
+    text = nbformat.writes(release.gradable(source))
+    assert "secret" in text
+    assert "fire" not in text
+    check = cell(release.gradable(source), "03-check-cause").source
+    seen = cell(built(source), "03-check-cause").source
+    assert release.without_hidden_tests(check) == seen
+    assert release.hidden_lines(check) == ["assert seen == 42  # secret"]
+    assert release.docstring(check) == "The cause is what the counter says."

@@ -1,0 +1,97 @@
+"""Controls for what is worth moving: a few values, a button, and the plot of what the swarm then did.
+
+A panel does nothing that a plain call does not: it calls the function it was given, with the values it
+shows, and draws the table that comes back. Nothing is asked of the swarm before the button is pressed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import LabkitError, UsageError
+
+if TYPE_CHECKING:
+    import ipywidgets
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+def explore(
+    run: Callable[..., pd.DataFrame],
+    draw: Callable[[pd.DataFrame], Axes],
+    **controls: range | Sequence[Any] | bool,
+) -> ipywidgets.VBox:
+    """Build a panel with a control for each keyword of `run`, and a button that runs and draws it.
+
+    A range is a slider from its first to its last number, another sequence is a list to choose from,
+    and a bool is a box to tick; each begins with its first value. The plain call that does the same as
+    the button is shown above the plot. Raises UsageError for what cannot be a control.
+    """
+    import ipywidgets
+
+    boxes = {name: _control(name, values) for name, values in controls.items()}
+    button = ipywidgets.Button(
+        description="Run",
+        icon="play",
+        button_style="primary",
+        tooltip="Ask the swarm with these values",
+    )
+    output = ipywidgets.Output()
+
+    def pressed(_: object) -> None:
+        button.disabled, button.description = True, "Running …"
+        try:
+            output.clear_output(wait=True)
+            with output:
+                _show(run, draw, {name: box.value for name, box in boxes.items()})
+        finally:
+            button.disabled, button.description = False, "Run"
+
+    button.on_click(pressed)
+    return ipywidgets.VBox([*boxes.values(), button, output])
+
+
+def _control(name: str, values: range | Sequence[Any] | bool) -> Any:
+    """Return the widget that one control's values call for, with a label that a screen reader reads."""
+    import ipywidgets
+
+    label = name.replace("_", " ")
+    looks: dict[str, Any] = {
+        "description": label,
+        "tooltip": label,
+        "style": {"description_width": "10em"},
+        "layout": {"width": "32em"},
+    }
+    if isinstance(values, bool):
+        return ipywidgets.Checkbox(value=values, indent=True, **looks)
+    if isinstance(values, range) and values and values.step > 0:
+        return ipywidgets.IntSlider(
+            value=values[0], min=values[0], max=values[-1], step=values.step, **looks
+        )
+    if isinstance(values, Sequence) and not isinstance(values, str | range) and values:
+        return ipywidgets.Dropdown(options=list(values), value=values[0], **looks)
+    raise UsageError(
+        f"{name!r} cannot be a control: found {values!r}",
+        hint="give a range that rises, a list of values, or True or False",
+    )
+
+
+def _show(
+    run: Callable[..., pd.DataFrame],
+    draw: Callable[[pd.DataFrame], Axes],
+    values: dict[str, Any],
+) -> None:
+    """Run with these values and show the plain call and the plot, or what went wrong."""
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    told = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    print(f"{getattr(draw, '__name__', 'draw')}({getattr(run, '__name__', 'run')}({told}))")
+    try:
+        figure = draw(run(**values)).figure
+    except LabkitError as problem:
+        print(f"{type(problem).__name__}: {problem}")
+        return
+    display(figure)  # type: ignore[no-untyped-call]
+    plt.close(figure.get_figure(root=True))  # else the notebook would show it once more, elsewhere

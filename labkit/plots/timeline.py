@@ -1,0 +1,104 @@
+"""The order of what follows from one change (lab 08)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from labkit.plots.canvas import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    new_axes,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+# The word that is shown on a lane from its event on: colour, hatch.
+_BARS = {
+    "in": (GREEN, ""),
+    "weight 1": (BLUE, ""),
+    "weight 0": (SKY, "////"),
+    "started": (ORANGE, ""),
+    "ready": (GREY, ""),
+    "down": ("white", "xxxx"),
+}
+_MARKS = {
+    "SIGTERM": ("v", "black"),
+    "SIGKILL": ("X", VERMILLION),
+    "healthy": ("P", GREEN),
+}
+_HEADS = {"DNS": "in the DNS answer", "IPVS": "in IPVS", "container": "container"}
+
+
+def timeline(df: pd.DataFrame, *, title: str = "What follows from one command") -> Axes:
+    """Draw `experiments.timeline`: lanes of each task that something happened to, requests below."""
+    begin, end = float(df["time_s"].min()), float(df["time_s"].max())
+    lanes = list(_lanes(df))
+    kinds = [("request", "new connections"), ("kept", "kept connections")]
+    axes = new_axes(1.7 + 0.3 * (len(lanes) + 2 * len(kinds)), title)
+    for y, (_, rows) in enumerate(lanes):
+        _draw_lane(axes, y, rows, begin, end)
+    heads = [head for head, _ in lanes]
+    for source, head in kinds:
+        mine = df[df["source"] == source]
+        good, bad = mine[mine["what"] == "answered"], mine[mine["what"] != "answered"]
+        y = len(heads)
+        axes.plot(good["time_s"], [y] * len(good), "|", color=GREEN, markersize=9)
+        axes.plot(bad["time_s"], [y + 1] * len(bad), "x", color=VERMILLION, markersize=7, mew=2)
+        counts = " and ".join(f"{n} {what}" for what, n in bad["what"].value_counts().items())
+        axes.text(end, y + 1, f"  {counts or 'none'}", va="center", fontsize=8)
+        heads += [f"{head}: answered", "no answer"]
+    axes.axhline(len(lanes) - 0.5, color=GREY, linewidth=0.8)
+    axes.axvline(0, color=PURPLE, linestyle="--")
+    axes.text(0, -0.6, " the command", color=PURPLE, fontsize=9, va="bottom")
+    axes.set_yticks(range(len(heads)), heads)
+    axes.set_ylim(len(heads) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0, labelsize=9)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_xlabel("seconds since the command")
+    return axes
+
+
+def _lanes(df: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Nodes that went down, and three lanes for each task that something happened to."""
+    states = df[df["source"] == "node"]
+    for node in states[states["what"] == "down"]["node"].unique():
+        yield f"{node}, as the manager says", states[states["node"] == node]
+    events = df[df["source"].isin(list(_HEADS))]
+    events = events[~events["task"].str.startswith("virtual", na=False)]
+    for task in sorted(events[events["time_s"] > 0]["task"].dropna().unique()):
+        mine = events[events["task"] == task]
+        node = mine["node"].dropna().iloc[0]
+        for source, head in _HEADS.items():
+            whose = f"{task} on {node}:  " if source == "DNS" else ""
+            yield f"{whose}{head}", mine[mine["source"] == source]
+
+
+def _draw_lane(axes: Axes, y: int, rows: pd.DataFrame, begin: float, end: float) -> None:
+    """Draw from when to when each word was shown, and the marks between."""
+    told = list(zip(rows["time_s"].astype(float), rows["what"].astype(str), strict=True))
+    bars = [(time, what) for time, what in told if what in {*_BARS, "out", "ended"}]
+    if set(rows["source"]) <= {"container"} and (not bars or bars[0][1] != "started"):
+        bars.insert(0, (begin, "started"))  # it ran before the command
+    for (left, what), (right, _) in zip(bars, [*bars[1:], (end, "")], strict=True):
+        if what not in _BARS:
+            continue
+        colour, hatch = _BARS[what]
+        bar = axes.barh(y, right - left, 0.66, left=left, color=colour, hatch=hatch)
+        bar[0].set(edgecolor=GREY, linewidth=0.5)
+        if right - left > (end - begin) * 0.1:
+            label = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+            word = "runs" if what == "started" else what
+            axes.text((left + right) / 2, y, word, ha="center", va="center", fontsize=8, bbox=label)
+    for time, what in told:
+        if what in _MARKS:
+            marker, colour = _MARKS[what]
+            axes.plot(time, y, marker, color=colour, markeredgecolor="white", markersize=10)
+            axes.annotate(what, (time, y), (6, 0), textcoords="offset points", va="center", fontsize=8)

@@ -1,0 +1,178 @@
+"""The cage: what is in it and what is not; and that grading refuses to do without."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import psutil
+import pytest
+
+from labkit import cage, caged, execution, grading, paths
+from labkit.cage import CageError, Limits
+from tests.grading import course
+
+LIMITS = Limits(cell_seconds=10, notebook_seconds=60)
+
+
+def test_the_inside(tmp_path: Path) -> None:
+    (tmp_path / "given.txt").write_text("for the learner")
+    kernel = execution.Kernel(tmp_path, {"LABKIT_LEARNER": "ada", "HOME": "/root"}, LIMITS, caged=True)
+    with kernel.running():
+        for code in (
+            "import os, labkit; assert open('given.txt').read() == 'for the learner'",
+            "open('mine.txt', 'w').write('x'); open('/tmp/mine.txt', 'w').write('x')",
+            "assert os.getcwd() == os.environ['HOME'] == '/home/learner'",
+            "assert os.environ['LABKIT_LEARNER'] == 'ada' == labkit.variant().learner",
+            "assert [p for p in os.listdir('/proc') if p.isdigit()].__len__() <= 3",
+            "assert sorted(os.listdir('/home')) == ['learner']",
+            f"assert os.listdir({str(paths.REPOSITORY)!r}) and not os.path.exists("
+            f"{str(paths.REPOSITORY / 'labs')!r})",
+            "import socket; assert [name for _, name in socket.if_nameindex()] == ['lo']",
+            "import pandas, matplotlib.pyplot as plt; plt.plot([1]); plt.savefig('plot.png')",
+        ):
+            ran = kernel.run(code)
+            assert ran.ok, (code, ran.message)
+        for code, kind in (
+            ("open('given.txt', 'w')", "OSError"),
+            (f"open({str(paths.REPOSITORY / 'labkit' / 'x.py')!r}, 'w')", "OSError"),
+            ("open('/usr/x', 'w')", "OSError"),
+            ("open('big', 'wb').write(bytes(10**8))", "OSError"),
+            ("import resource; resource.setrlimit(resource.RLIMIT_AS, (-1, -1))", "ValueError"),
+            ("os.setuid(0)", "OSError"),
+            ("input()", "StdinNotImplementedError"),
+        ):
+            assert kernel.run(code).kind == kind, code
+        # A namespace of its own would give back rights that the cage takes.
+        assert kernel.run(
+            "import subprocess; subprocess.run(['unshare', '-r', 'true'], check=True)"
+        ).kind
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["given.txt"]
+    assert any("given.txt" in told for told in kernel.attempts) is False
+    assert "tried to change /usr/x, outside its folder" in kernel.attempts
+
+
+def test_too_many_files_end_it(tmp_path: Path) -> None:
+    kernel = execution.Kernel(tmp_path, {}, LIMITS, caged=True)
+    code = "for n in range(10**7): open(f'{n}', 'w').close()"
+    with kernel.running(), pytest.raises(execution.KernelLost, match="more than 2000 files"):
+        kernel.run(code)
+
+
+def test_output_is_kept_up_to_a_size(tmp_path: Path) -> None:
+    kernel = execution.Kernel(tmp_path, {}, LIMITS, caged=True)
+    with kernel.running():
+        ran = kernel.run("print('x' * 1000)\nprint('y' * 3_000_000)\n1/0")
+        assert ran.kind == "ZeroDivisionError"
+        assert ran.dropped >= 2_900_000
+        assert sum(len(o.get("text", "")) for o in ran.outputs) <= execution.KEPT_OF_CELL
+        assert ran.outputs[-1].ename == "ZeroDivisionError"
+        ran = kernel.run("from IPython.display import clear_output; clear_output()\n1/0")
+        assert ran.kind == "ZeroDivisionError"
+
+
+def test_it_ends_with_a_grader_that_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from labkit import cage, execution\n"
+        "k = execution.Kernel(Path(sys.argv[1]), {}, cage.Limits(), caged=True)\n"
+        "with k.running(): print('up', flush=True); sys.stdin.read()\n"
+    )
+    grader = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(paths.REPOSITORY)},
+    )
+    assert grader.stdout
+    assert grader.stdout.readline() == b"up\n"
+    inside = psutil.Process(grader.pid).children(recursive=True)
+    assert len(inside) >= 3
+    grader.send_signal(signal.SIGKILL)
+    grader.communicate()
+    _, alive = psutil.wait_procs(inside, timeout=10)
+    assert alive == []
+
+
+def test_without_bubblewrap_grading_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = course.sources(tmp_path)
+    monkeypatch.setattr(cage.shutil, "which", lambda _: None)  # type: ignore[attr-defined]
+    with pytest.raises(CageError, match="not installed") as caught:
+        grading.grade(tmp_path / "in", sources=sources, out=tmp_path / "grades.csv")
+    assert "apt-get install bubblewrap" in caught.value.hint
+    assert caught.value.exit_code == 3
+    assert not (tmp_path / "grades").exists()
+
+
+def test_a_bubblewrap_that_does_not_work_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    directory = Path(tempfile.mkdtemp())  # where nobody may go, as pytest's own directories are not
+    fake = directory / "bwrap"
+    fake.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
+    fake.chmod(0o755)
+    directory.chmod(0o755)
+    monkeypatch.setattr(cage, "_PATH", f"{directory}:{cage._PATH}")
+    try:
+        assert "No permissions to create new namespace" in cage.refusal()
+    finally:
+        shutil.rmtree(directory)
+
+
+def test_unsafe_runs_with_all_rights_and_the_same_marks(tmp_path: Path) -> None:
+    sources = course.sources(tmp_path)
+    folder = tmp_path / "in" / "ada"
+    folder.mkdir(parents=True)
+    made = course.Course(sources[0])
+    notebook = made.with_code("open('/etc/hostname').read()")
+    (folder / f"{course.LAB}.ipynb").write_text(json.dumps(notebook))
+    (row,) = grading.grade(
+        tmp_path / "in", sources=sources, out=tmp_path / "grades.csv", limits=LIMITS, caged=False
+    )
+    assert (row["points"], row["status"], row["findings"]) == (6, "graded", [])
+
+
+def test_any_program_of_jupyter_can_ask_for_it() -> None:
+    project = tomllib.loads((paths.REPOSITORY / "pyproject.toml").read_text())["project"]
+    group = "jupyter_client.kernel_provisioners"
+    value = project["entry-points"][group]["labkit-cage"]
+    assert EntryPoint("labkit-cage", value, group).load() is cage.CageProvisioner
+
+
+def test_the_witness_tells_of_the_learners_code_alone() -> None:
+    told: list[str] = []
+    witness = caged.Witness(told.append, ["/opt/python"], "/home/learner")
+
+    def hear(filename: str, event: str, *args: object) -> list[str]:
+        told.clear()
+        witness._told.clear()
+        scope: dict[str, object] = {"witness": witness, "event": event, "args": args}
+        exec(compile("witness(event, args)", filename, "exec"), scope)
+        return list(told)
+
+    cell = "/tmp/ipykernel_7/1.py"
+    assert hear(cell, "open", "/etc/passwd", "r", 0) == [
+        "tried to read /etc/passwd, outside its folder"
+    ]
+    assert hear(cell, "open", "/home/learner/x", "w", os.O_WRONLY) == []
+    assert hear(cell, "open", "/usr/lib/x", "r", 0) == []
+    assert hear(cell, "shutil.rmtree", "/home/learner", None) == [
+        "tried to change /home/learner, outside its folder"
+    ]
+    assert hear(cell, "os.kill", 1, 9) == ["tried to send signal 9 to process 1"]
+    assert hear(cell, "subprocess.Popen", "ls", ["ls", "-l"], None, None) == [
+        "started a program: ls -l"
+    ]
+    assert hear(cell, "socket.connect", None, ("10.0.0.1", 80)) == [
+        "tried to use the network: connect ('10.0.0.1', 80)"
+    ]
+    assert hear(cell, "open", object(), "r", 0) == []  # and nothing is raised
+    assert hear(str(Path(caged.__file__).parent / "swarm.py"), "open", "/etc/passwd", "r", 0) == []
+    assert hear("<frozen importlib._bootstrap>", "open", "/etc/passwd", "r", 0) == []
