@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import threading
 import time
-from asyncio import InvalidStateError
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,7 +127,6 @@ def _run(
     import nbformat
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
-    from jupyter_core.utils import run_sync
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
@@ -161,30 +161,29 @@ def _run(
     cpu = 0.0
     started = time.monotonic()
     path = workdir / f"{lab}.ipynb"
+    running = ExitStack()
     try:
+        with _signals_wait():
+            running.enter_context(client.setup_kernel(cwd=str(workdir), env=env, cleanup_kc=True))
         # Cell by cell and not by `client.execute`, whose signal handlers swallow Ctrl-C.
-        with client.setup_kernel(cwd=str(workdir), env=env, cleanup_kc=True):
-            try:
-                for done, cell in enumerate(cells):
-                    if on_progress:
-                        on_progress(lab, done, len(cells))
-                    client.execute_cell(cell, done)
-                done = len(cells)
-                client.set_widgets_metadata()
-                if on_progress:
-                    on_progress(lab, done, len(cells))
-            except CellExecutionError:
-                error = _describe(cells[done], done, *errors[done])
-            except DeadKernelError:
-                error = _describe(cells[done], done, "DeadKernelError", "the kernel died")
-            finally:
-                cpu = _cpu_seconds(kernel)
+        for done, cell in enumerate(cells):
+            if on_progress:
+                on_progress(lab, done, len(cells))
+            client.execute_cell(cell, done)
+        done = len(cells)
+        client.set_widgets_metadata()
+        if on_progress:
+            on_progress(lab, done, len(cells))
+    except CellExecutionError:
+        error = _describe(cells[done], done, *errors[done])
+    except DeadKernelError:
+        error = _describe(cells[done], done, "DeadKernelError", "the kernel died")
     finally:
-        if kernel.has_kernel:  # interrupted while it was starting up
-            # The manager stops the kernel, then trips over its own half-finished start.
-            with suppress(InvalidStateError):
-                run_sync(kernel.shutdown_kernel)(now=True)
-        nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+        with _signals_wait():
+            if kernel.has_kernel:
+                cpu = _cpu_seconds(kernel)
+            running.close()
+            nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
     seconds = time.monotonic() - started
 
     checks = []
@@ -208,6 +207,28 @@ def _run(
         claims |= {claim: claims.get(claim, True) and proved for claim in claims_of(cell)}
     waited = max(0.0, seconds - cpu)
     return LabResult(lab, title(notebook), seconds, waited, tuple(checks), error, path, claims)
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let Ctrl-C and a polite kill take effect only after the block, if they come in it.
+
+    A kernel half started or half stopped has sockets that nothing closes, on which Python then waits
+    for ever at its own end.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda number, _: came.append(number)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _describe(cell: NotebookNode, index: int, kind: str, message: str) -> str:
