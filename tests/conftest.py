@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from labkit import swarm
 from labkit.progress import Bars
+from tests import BIN
 
 LAB = "live-tests"
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -29,7 +28,7 @@ def machine(request: pytest.FixtureRequest) -> Iterator[None]:
     if not any(item.get_closest_marker("live") for item in request.session.items):
         yield
         return
-    command = [str(Path(sys.executable).with_name("labkit")), "vm", "build"]
+    command = [BIN, "vm", "build"]
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as building:
         yield
@@ -70,7 +69,7 @@ def labkit() -> Command:
     """The command, run as a person would; --lab is the live tests' own unless given."""
 
     def run(*argv: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("labkit")), *argv]
+        command = [BIN, *argv]
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
     return run

@@ -29,10 +29,11 @@ _BARS = {
     "ready": (GREY, ""),
     "down": ("white", "xxxx"),
 }
+# Marker, colour, and the side of the word: SIGKILL may follow SIGTERM at once.
 _MARKS = {
-    "SIGTERM": ("v", "black"),
-    "SIGKILL": ("X", VERMILLION),
-    "healthy": ("P", GREEN),
+    "SIGTERM": ("v", "black", "right"),
+    "SIGKILL": ("X", VERMILLION, "left"),
+    "healthy": ("P", GREEN, "left"),
 }
 _HEADS = {"DNS": "in the DNS answer", "IPVS": "in IPVS", "container": "container"}
 
@@ -99,6 +100,9 @@ def _draw_lane(axes: Axes, y: int, rows: pd.DataFrame, begin: float, end: float)
             axes.text((left + right) / 2, y, word, ha="center", va="center", fontsize=8, bbox=label)
     for time, what in told:
         if what in _MARKS:
-            marker, colour = _MARKS[what]
+            marker, colour, align = _MARKS[what]
+            beside = (-6 if align == "right" else 6, 0)
             axes.plot(time, y, marker, color=colour, markeredgecolor="white", markersize=10)
-            axes.annotate(what, (time, y), (6, 0), textcoords="offset points", va="center", fontsize=8)
+            axes.annotate(
+                what, (time, y), beside, textcoords="offset points", ha=align, va="center", fontsize=8
+            )

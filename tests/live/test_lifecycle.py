@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,9 +16,8 @@ from labkit import paths, swarm
 from labkit.engines import vm
 from labkit.engines.docker import refuse_unfit
 from labkit.errors import EngineError
+from tests import BIN
 from tests.conftest import LAB, Command
-
-BIN = Path(sys.executable).with_name("labkit")
 
 
 def machines_at(lab: str) -> list[psutil.Process]:

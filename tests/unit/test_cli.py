@@ -12,8 +12,7 @@ import pytest
 
 from labkit import diagnosis, paths
 from labkit.engines import bootstrap, machine
-
-BIN = Path(sys.executable).with_name("labkit")
+from tests import BIN
 
 
 def labkit(*argv: str, home: Path, **more: str) -> subprocess.CompletedProcess[str]:
