@@ -20,12 +20,12 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import nbformat
@@ -127,8 +127,11 @@ def grade(
     for job in jobs:
         if job not in todo and not book.has(job.submission):
             _enter(book, job)
-    with progress.stage(f"{len(todo)} of {len(jobs)} submissions") as step:
-        for done, job in enumerate(_marked(todo), 1):
+    with (
+        progress.stage(f"{len(todo)} of {len(jobs)} submissions") as step,
+        closing(_marked(todo)) as marked,
+    ):
+        for done, job in enumerate(marked, 1):
             _enter(book, job)
             step.fraction(done / len(todo))
             step.note(f"{job.submission.student} {job.submission.lab}")
@@ -145,7 +148,7 @@ def course_of(directory: Path, out: Path) -> Path:
 # --- the batch ---------------------------------------------------------------------------------------
 
 
-def _marked(jobs: Sequence[_Job]) -> Iterator[_Job]:
+def _marked(jobs: Sequence[_Job]) -> Generator[_Job]:
     """Mark submissions in processes of their own, as many as there are processors and memory for."""
     if not jobs:
         return
@@ -161,12 +164,14 @@ def _marked(jobs: Sequence[_Job]) -> Iterator[_Job]:
             _give_up(job, "it was not handed in", status="missing", key=job.key)
             yield job
     running: dict[ForkServerProcess, tuple[_Job, float]] = {}
+    scratch = tempfile.TemporaryDirectory(prefix="labkit-")
+    Path(scratch.name).chmod(0o711)  # where root grades, a cage passes through as nobody
     try:
         while waiting or running:
             while waiting and len(running) < most:
                 job = waiting.pop()
                 job.record.unlink(missing_ok=True)
-                process = context.Process(target=_mark, args=(job,), daemon=True)
+                process = context.Process(target=_mark, args=(job, scratch.name), daemon=True)
                 process.start()
                 running[process] = (job, time.monotonic() + job.limits.notebook_seconds + _LATE_S)
             multiprocessing.connection.wait([p.sentinel for p in running], timeout=1)
@@ -186,11 +191,18 @@ def _marked(jobs: Sequence[_Job]) -> Iterator[_Job]:
         for process in running:
             process.kill()
             process.join()
+        scratch.cleanup()
 
 
-def _mark(job: _Job) -> None:
-    """Mark one submission and write what was found; runs in a process of its own."""
+def _mark(job: _Job, scratch: str) -> None:
+    """Mark one submission and write what was found; runs in a process of its own.
+
+    A process that is killed puts nothing away, so what it and its libraries lay down for a while is in
+    ``scratch``, which is the batch's.
+    """
     import resource
+
+    tempfile.tempdir = scratch
 
     resource.setrlimit(resource.RLIMIT_AS, (_WORKER_MEMORY, _WORKER_MEMORY))
     began = time.monotonic()
@@ -258,7 +270,7 @@ def _run(
 ) -> str:
     """Run the notebook; returns what stopped it before its end, empty where nothing did."""
     submission = job.submission
-    with TemporaryDirectory(prefix="labkit-") as directory:
+    with tempfile.TemporaryDirectory(prefix="labkit-") as directory:
         folder = Path(directory)
         environment = {"LABKIT_LEARNER": submission.student, "NBGRADER_EXECUTION": "autograde"}
         path = submission.evidence

@@ -9,7 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -79,7 +82,16 @@ def test_output_is_kept_up_to_a_size(tmp_path: Path) -> None:
         assert ran.kind == "ZeroDivisionError"
 
 
-def test_it_ends_with_a_grader_that_is_killed(tmp_path: Path) -> None:
+@pytest.fixture
+def laid_down() -> Iterator[Path]:
+    """For temporary files: pytest's own directories are where nobody may go."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o711)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def test_it_ends_with_a_grader_that_is_killed(tmp_path: Path, laid_down: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from labkit import cage, execution\n"
         "k = execution.Kernel(Path(sys.argv[1]), {}, cage.Limits(), caged=True)\n"
@@ -89,7 +101,7 @@ def test_it_ends_with_a_grader_that_is_killed(tmp_path: Path) -> None:
         [sys.executable, "-c", program, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(paths.REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(paths.REPOSITORY), "TMPDIR": str(laid_down)},
     )
     assert grader.stdout
     assert grader.stdout.readline() == b"up\n"
@@ -99,6 +111,48 @@ def test_it_ends_with_a_grader_that_is_killed(tmp_path: Path) -> None:
     grader.communicate()
     _, alive = psutil.wait_procs(inside, timeout=10)
     assert alive == []
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path, laid_down: Path) -> None:
+    made = course.Course(course.sources(tmp_path)[0])
+    for student in ("ada", "ben", "cem"):
+        folder = tmp_path / "in" / student
+        folder.mkdir(parents=True)
+        (folder / f"{course.LAB}.ipynb").write_text(json.dumps(made.with_code("while True: pass")))
+    program = (
+        "import signal, sys; from pathlib import Path; from labkit import grading\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); base = Path(sys.argv[1])\n"
+        "sources = sorted((base / 'labs').glob('*.md'))\n"
+        "grading.grade(base / 'in', sources=sources, out=base / 'grades.csv')\n"
+    )
+    grader = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(paths.REPOSITORY), "TMPDIR": str(laid_down)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        started: list[psutil.Process] = []
+        while not any(map(is_cage, started)) and time.monotonic() < deadline:
+            started = psutil.Process(grader.pid).children(recursive=True)
+            time.sleep(0.1)
+        assert any(map(is_cage, started))
+        assert any(laid_down.iterdir())
+        os.killpg(grader.pid, signal.SIGINT)  # as a terminal does: to all of them
+        _, stderr = grader.communicate(timeout=30)
+        assert b"KeyboardInterrupt" in stderr
+        _, alive = psutil.wait_procs(started, timeout=10)
+        assert alive == []
+        assert list(laid_down.iterdir()) == [], stderr.decode()
+    finally:
+        grader.kill()
+
+
+def is_cage(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.name() == "bwrap"
+    return False
 
 
 def test_without_bubblewrap_grading_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,18 +166,13 @@ def test_without_bubblewrap_grading_refuses(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_bubblewrap_that_does_not_work_is_named(
-    monkeypatch: pytest.MonkeyPatch,
+    laid_down: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    directory = Path(tempfile.mkdtemp())  # where nobody may go, as pytest's own directories are not
-    fake = directory / "bwrap"
+    fake = laid_down / "bwrap"
     fake.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     fake.chmod(0o755)
-    directory.chmod(0o755)
-    monkeypatch.setattr(cage, "_PATH", f"{directory}:{cage._PATH}")
-    try:
-        assert "No permissions to create new namespace" in cage.refusal()
-    finally:
-        shutil.rmtree(directory)
+    monkeypatch.setattr(cage, "_PATH", f"{laid_down}:{cage._PATH}")
+    assert "No permissions to create new namespace" in cage.refusal()
 
 
 def test_unsafe_runs_with_all_rights_and_the_same_marks(tmp_path: Path) -> None:
