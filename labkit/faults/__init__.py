@@ -64,7 +64,7 @@ __all__ = [
 ]
 
 _RECORD = "labkit-fault"
-_SHOWN_SECONDS = 90.0
+_SHOWN_SECONDS = 120.0
 
 # Lab 10: which faults a learner may be given, case by case.
 CASES = (
@@ -155,10 +155,11 @@ def injected(lab: Lab) -> Injected | None:
 
 
 def inject(lab: Lab, name: str, *, secret: bool = False) -> Case:
-    """Break one thing, and wait until its evidence is there; stages the bench where it does not stand.
+    """Break one thing, and wait until its evidence is there, its checks are red, and no others are.
 
-    What undoes it is written into the swarm before anything is changed. Raises UnknownNameError,
-    UsageError where a fault is in already, WaitTimeout where nothing comes of it.
+    Stages the bench where it does not stand. What undoes it is written into the swarm before anything
+    is changed. Raises UnknownNameError, UsageError where a fault is in already, WaitTimeout where
+    nothing comes of it.
     """
     fault = of(name)
     if now := injected(lab):
@@ -239,7 +240,14 @@ def _remember(lab: Lab, fault: Fault, secret: bool, steps: list[Step]) -> None:
 def _wait_for_evidence(bench: Bench, fault: Fault, secret: bool) -> None:
     def look() -> tuple[bool, str]:
         seen = fault.evidence(bench)
-        return fault.shows(seen), "not told" if secret else "\n".join(map(str, seen))
+        if not fault.shows(seen):
+            return False, "not told" if secret else "\n".join(map(str, seen))
+        # Not all follows at once: the evidence may be there before the last check is red.
+        checks = examine(bench.lab)
+        red = set(checks[~checks["ok"]]["check"])
+        return red - {*fault.either} == {
+            *fault.red
+        }, "not told" if secret else f"red: {', '.join(sorted(red))}"
 
     bench.lab.wait_for(
         "the evidence of a secret fault" if secret else f"the evidence of {fault.id}",

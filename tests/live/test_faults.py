@@ -13,6 +13,7 @@ import pytest
 
 from labkit import faults, swarm, variants
 from labkit.errors import UsageError
+from labkit.faults.bench import wait_until_green
 from tests.conftest import LAB, Command
 
 ROUNDS = range(int(os.environ.get("LABKIT_FAULT_ROUNDS", "1")))
@@ -42,21 +43,11 @@ def red(lab: swarm.Lab) -> set[str]:
     return set(seen[~seen["ok"]]["check"])
 
 
-def wait_for_red(lab: swarm.Lab, checks: set[str]) -> None:
-    """Wait until these checks are red and no others: the nodes' views may still differ for a moment."""
-
-    def look() -> tuple[bool, str]:
-        now = red(lab)
-        return now == checks, f"red: {', '.join(sorted(now))}"
-
-    lab.wait_for(f"these checks to be red and no others: {', '.join(sorted(checks))}", look, seconds=60)
-
-
 @pytest.mark.parametrize("fault", faults.FAULTS.values(), ids=list(faults.FAULTS))
 @pytest.mark.parametrize("trial", ROUNDS)
 def test_fault(bench: swarm.Lab, trial: int, fault: faults.Fault) -> None:
-    assert faults.inject(bench, fault.id).is_called(fault.id)  # ends when the evidence is there
-    wait_for_red(bench, set(fault.red))
+    assert faults.inject(bench, fault.id).is_called(fault.id)  # ends when this very fault is seen
+    assert red(bench) - {*fault.either} == {*fault.red}
     faults.heal(bench)  # ends when every check is green
     assert not fault.shows(fault.evidence(faults.find(bench)))
     assert faults.injected(bench) is None
@@ -87,7 +78,7 @@ def test_what_was_mended_by_hand_is_healed_without_harm(bench: swarm.Lab) -> Non
     node = bench.node("node3")
     (rule,) = [x for x in node.run("iptables -S INPUT").lines if faults.COMMENT in x]
     node.run(f"iptables -D {rule.removeprefix('-A ')}").check()
-    wait_for_red(bench, set())
+    wait_until_green(bench)
     healed = faults.heal(bench)
     assert healed is not None
     assert healed["ok"].all()

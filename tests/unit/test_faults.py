@@ -13,7 +13,7 @@ def test_each_fault_has_a_check_and_a_pattern_of_its_own() -> None:
     assert len(every) >= 12
     assert len({fault.check for fault in every}) == len(every)
     assert len({frozenset(fault.red) for fault in every}) == len(every)
-    assert {check for fault in every for check in fault.red} <= set(faults.CHECKS)
+    assert {check for fault in every for check in (*fault.red, *fault.either)} <= set(faults.CHECKS)
     table = faults.signatures()
     assert table["red"].sum() == sum(len(fault.red) for fault in every)
 
