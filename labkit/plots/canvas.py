@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 GREEN, VERMILLION, BLUE, ORANGE = "#009E73", "#D55E00", "#0072B2", "#E69F00"
 SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#6E6E6E"
+MINT, PEACH = "#D9F0E8", "#FBE3D3"  # pale green and vermillion, behind black words
 
 WIDTH = 9.0  # inches: a notebook's cell, without scaling
 
@@ -75,7 +76,7 @@ def matrix(
             if good:
                 box["facecolor"] = GREEN
             else:
-                box |= {"facecolor": "#FBE3D3", "edgecolor": VERMILLION, "hatch": "///", "linewidth": 1}
+                box |= {"facecolor": PEACH, "edgecolor": VERMILLION, "hatch": "///", "linewidth": 1}
             axes.add_patch(Rectangle((left + 0.03, y + 0.06), 0.94, 0.88, **box))
             axes.text(
                 left + 0.5,
@@ -86,7 +87,7 @@ def matrix(
                 fontsize=10,
                 fontweight="bold",
                 color="white" if good else "black",
-                bbox=None if good else {"facecolor": "#FBE3D3", "edgecolor": "none", "pad": 1.5},
+                bbox=None if good else {"facecolor": PEACH, "edgecolor": "none", "pad": 1.5},
             )
     axes.set_xlim(-0.05, at[-1] + 1.05)
     axes.set_ylim(len(rows), 0)

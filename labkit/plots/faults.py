@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from labkit.plots.canvas import GREEN, GREY, VERMILLION, new_axes
+from labkit.plots.canvas import GREEN, GREY, MINT, PEACH, VERMILLION, new_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,9 +21,9 @@ def examine(df: pd.DataFrame, *, title: str = "") -> Axes:
     axes = new_axes(1.0 + 0.34 * len(names), title)
     for row in df.itertuples():
         x, y = looks.index(row.look), names.index(row.check)
-        box: dict[str, Any] = {"facecolor": "#D9F0E8", "edgecolor": GREEN, "linewidth": 1}
+        box: dict[str, Any] = {"facecolor": MINT, "edgecolor": GREEN, "linewidth": 1}
         if not row.ok:
-            box = {"facecolor": "#FBE3D3", "edgecolor": VERMILLION, "linewidth": 1, "hatch": "///"}
+            box = {"facecolor": PEACH, "edgecolor": VERMILLION, "linewidth": 1, "hatch": "///"}
         axes.add_patch(Rectangle((x + 0.02, y + 0.07), 0.96, 0.86, **box))
         axes.text(
             x + 0.5,
@@ -33,7 +33,7 @@ def examine(df: pd.DataFrame, *, title: str = "") -> Axes:
             va="center",
             fontsize=9,
             fontweight="normal" if row.ok else "bold",
-            bbox=None if row.ok else {"facecolor": "#FBE3D3", "edgecolor": "none", "pad": 1.2},
+            bbox=None if row.ok else {"facecolor": PEACH, "edgecolor": "none", "pad": 1.2},
         )
     axes.set_xlim(0, len(looks))
     axes.set_ylim(len(names), 0)

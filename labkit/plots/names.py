@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from labkit.plots.canvas import BLUE, GREEN, GREY, VERMILLION, WIDTH, last_number, new_axes
+from labkit.plots.canvas import BLUE, GREEN, GREY, MINT, PEACH, VERMILLION, WIDTH, last_number, new_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,9 +80,9 @@ def names(df: pd.DataFrame, *, title: str = "") -> Axes:
         whose = cell["owner"].dropna().drop_duplicates().sort_values()
         good = bool(cell["answer"].notna().any())
         word = ", ".join(whose) or ("an address" if good else "no address")
-        box: dict[str, Any] = {"facecolor": "#D9F0E8", "edgecolor": GREEN, "linewidth": 1}
+        box: dict[str, Any] = {"facecolor": MINT, "edgecolor": GREEN, "linewidth": 1}
         if not good:
-            box = {"facecolor": "#FBE3D3", "edgecolor": VERMILLION, "linewidth": 1}
+            box = {"facecolor": PEACH, "edgecolor": VERMILLION, "linewidth": 1}
         axes.add_patch(Rectangle((x + 0.03, y + 0.08), 0.94, 0.84, **box))
         mark = "✓" if good else "✗"
         axes.text(x + 0.5, y + 0.5, f"{mark} {word}", ha="center", va="center", fontsize=10)

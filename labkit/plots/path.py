@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from labkit.plots.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILLION, WIDTH, new_axes
+from labkit.plots.canvas import BLUE, GREEN, GREY, ORANGE, PEACH, PURPLE, VERMILLION, WIDTH, new_axes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,7 +126,7 @@ def translations(df: pd.DataFrame, *, title: str = "") -> Axes:
             for column, down in parts:
                 differs = bool(new) and row[column] != row[f"new_{column}"]
                 text = f"{'' if down < 0.5 else 'port '}{row[new + column]}"
-                box: dict[str, Any] = {"facecolor": "#FBE3D3", "edgecolor": VERMILLION, "pad": 2.5}
+                box: dict[str, Any] = {"facecolor": PEACH, "edgecolor": VERMILLION, "pad": 2.5}
                 axes.text(
                     x + 0.5,
                     y + down,
