@@ -245,9 +245,8 @@ def _wait_for_evidence(bench: Bench, fault: Fault, secret: bool) -> None:
         # Not all follows at once: the evidence may be there before the last check is red.
         checks = examine(bench.lab)
         red = set(checks[~checks["ok"]]["check"])
-        return red - {*fault.either} == {
-            *fault.red
-        }, "not told" if secret else f"red: {', '.join(sorted(red))}"
+        told = "not told" if secret else f"red: {', '.join(sorted(red))}"
+        return red - {*fault.either} == {*fault.red}, told
 
     bench.lab.wait_for(
         "the evidence of a secret fault" if secret else f"the evidence of {fault.id}",
