@@ -49,13 +49,21 @@ def examine(df: pd.DataFrame, *, title: str = "") -> Axes:
 
 
 def signatures(df: pd.DataFrame, *, title: str = "Which checks each fault turns red") -> Axes:
-    """Draw `faults.signatures`: a row a fault, a column a check, a cross where it is red."""
+    """Draw `faults.signatures`: a row a fault, a column a check, a cross where it turns red."""
     faults, names = list(dict.fromkeys(df["fault"])), list(dict.fromkeys(df["check"]))
-    axes = new_axes(1.8 + 0.34 * len(faults), title)
-    for row in df.itertuples():
-        x, y = names.index(row.check), faults.index(row.fault)
-        marker, colour, size = ("X", VERMILLION, 10) if row.red else (".", GREY, 3)
-        axes.plot(x, y, marker=marker, color=colour, markersize=size, linestyle="none")
+    axes = new_axes(2.1 + 0.34 * len(faults), title)
+    cross: dict[str, Any] = {"marker": "X", "color": VERMILLION, "markersize": 10}
+    kinds: dict[str, dict[str, Any]] = {
+        "turns red": cross,
+        "may turn red": {**cross, "markerfacecolor": "none"},
+        "stays green": {"marker": ".", "color": GREY, "markersize": 3},
+    }
+    word = df["red"].map({True: "turns red", False: "stays green"}).mask(df["either"], "may turn red")
+    for kind, look in kinds.items():
+        rows = df[word == kind]
+        x, y = rows["check"].map(names.index), rows["fault"].map(faults.index)
+        axes.plot(x, y, linestyle="none", label=kind, **look)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=len(kinds), frameon=False)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_ylim(len(faults) - 0.5, -0.5)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="left", fontfamily="monospace")

@@ -16,6 +16,11 @@ def test_each_fault_has_a_check_and_a_pattern_of_its_own() -> None:
     assert {check for fault in every for check in (*fault.red, *fault.either)} <= set(faults.CHECKS)
     table = faults.signatures()
     assert table["red"].sum() == sum(len(fault.red) for fault in every)
+    assert table["either"].sum() == sum(len(fault.either) for fault in every)
+    assert not (table["red"] & table["either"]).any()
+    # Lab 10 asks why: who does not get a short answer does not get a long one.
+    far, far_large = ({fault.id for fault in every if name in fault.red} for name in ("far", "far-large"))
+    assert far < far_large
 
 
 def test_cases_are_faults_and_differ_between_learners() -> None:
