@@ -19,8 +19,9 @@ def test_each_fault_has_a_check_and_a_pattern_of_its_own() -> None:
     assert table["either"].sum() == sum(len(fault.either) for fault in every)
     assert not (table["red"] & table["either"]).any()
     # Lab 10 asks why: who does not get a short answer does not get a long one.
-    far, far_large = ({fault.id for fault in every if name in fault.red} for name in ("far", "far-large"))
-    assert far < far_large
+    assert {fault.id for fault in every if "far" in fault.red} < {
+        fault.id for fault in every if "far-large" in fault.red
+    }
 
 
 def test_cases_are_faults_and_differ_between_learners() -> None:
