@@ -66,6 +66,8 @@ def test_run_all_of_an_untouched_lab_comes_to_its_end(
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
         page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
         page.goto(url.replace("/lab?", f"/lab/tree/{name}?"), timeout=120_000)
         page.get_by_role("tab", name=name).wait_for(timeout=120_000)
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
@@ -80,6 +82,11 @@ def test_run_all_of_an_untouched_lab_comes_to_its_end(
         page.screenshot(path=tmp_path / "page.png")
         browser.close()
     assert finished(notebook)
+    # The page calls nobody but its own server, and does not send that one for news of JupyterLab.
+    own = url.partition("/lab?")[0]
+    assert any(address.startswith(own) for address in asked)
+    assert not [address for address in asked if not address.startswith((own, "data:", "blob:"))]
+    assert not [address for address in asked if "announcements" in address]
     for cell in nbformat.read(notebook, as_version=4).cells:
         errors = [o for o in cell.get("outputs", []) if o.output_type == "error"]
         # Nobody has answered yet, and the checks say so; nothing else may fail.
