@@ -75,7 +75,7 @@ def test_run_all_of_an_untouched_lab_comes_to_its_end(
         notebook = folder / name
         deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
-            page.wait_for_timeout(3000)
+            page.wait_for_timeout(1000)
             page.keyboard.press("Control+s")
             if finished(notebook):
                 break
