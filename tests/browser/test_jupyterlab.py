@@ -21,9 +21,9 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-from labkit import paths
+from labkit import paths, release
 
-NOTEBOOKS = sorted(path.name for path in (paths.REPOSITORY / "labs" / "release").glob("*.ipynb"))
+NOTEBOOKS = [f"{p.stem}.ipynb" for p in release.find_labs(paths.REPOSITORY / "labs" / "source")]
 # Chromium's own calls home must not leave this machine; root has no browser sandbox.
 FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 FLAGS += ["--disable-component-update", "--no-first-run", "--disable-gpu"]
