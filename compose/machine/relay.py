@@ -9,6 +9,8 @@ certificate. A connection begins with one JSON object on a line:
     {"clock": 1795370000.0}                     set the clock; answers {"clock": what it is then}
 """
 
+from __future__ import annotations
+
 import asyncio
 import json
 import re
@@ -24,16 +26,19 @@ SO_TIMESTAMP = 29  # Linux's number; Python has no name for it
 PAUSE = 0.1  # seconds between two looks for a socket
 
 
-async def carry(reader, writer):
+async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Carry bytes one way until they end."""
     while data := await reader.read(CHUNK):
         writer.write(data)
         await writer.drain()
 
 
-async def reach(path):
+async def reach(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to a unix socket of a process, waiting while there is the process and not the socket."""
-    process = Path(re.match(r"/proc/\d+", path)[0])
+    named = re.match(r"/proc/\d+", path)
+    if not named:
+        raise ValueError(f"{path!r} is not in a process's root")
+    process = Path(named[0])
     while True:
         try:
             return await asyncio.open_unix_connection(path)
@@ -43,9 +48,9 @@ async def reach(path):
             await asyncio.sleep(PAUSE)
 
 
-async def serve(reader, writer):
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Serve one connection."""
-    there = None
+    there: asyncio.StreamWriter | None = None
     try:
         request = json.loads(await reader.readline())
         if "clock" in request:
@@ -70,7 +75,7 @@ async def serve(reader, writer):
                 end.close()
 
 
-def keep_timestamps_on():
+def keep_timestamps_on() -> socket.socket:
     """Hold a socket that asks for time stamps, as every ping and every tcpdump does.
 
     The kernel writes that wish into its own running code, with the first such socket and with the last.
@@ -82,7 +87,7 @@ def keep_timestamps_on():
     return holder
 
 
-async def main():
+async def main() -> None:
     """Listen until the machine ends."""
     holder = keep_timestamps_on()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=f"{TLS}/ca.pem")

@@ -14,6 +14,8 @@ since the epoch), seconds, timed_out. When a connection closes, what it started 
 killed.
 """
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -24,21 +26,25 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 SOCKET = "/run/labkit-agent.sock"
 SIDE_BY_SIDE = 16
 KILLED_AFTER = 2.0  # seconds between a polite interrupt and a kill
 
 
-def in_place(request):
+def in_place(request: dict[str, Any]) -> list[str]:
     """Return the command as it is run, inside the namespaces that the request names."""
-    argv = request["argv"]
+    argv: list[str] = request["argv"]
     if request.get("netns"):
         return ["nsenter", "--net=" + request["netns"], "--", *argv]
     if request.get("pid"):
         target = str(request["pid"])
         with open(f"/proc/{target}/status") as status:
-            held = int(re.search(r"CapBnd:\s*([0-9a-f]+)", status.read()).group(1), 16)
+            found = re.search(r"CapBnd:\s*([0-9a-f]+)", status.read())
+        if not found:
+            raise ProcessLookupError(f"process {target} names no capabilities")
+        held = int(found[1], 16)
         # nsenter keeps the node's own power; the container's processes have less, and a learner must
         # see what they see.
         kept = ",".join(f"+cap_{n}" for n in range(64) if held >> n & 1)
@@ -47,9 +53,13 @@ def in_place(request):
     return argv
 
 
-def interrupt(process):
+def interrupt(process: subprocess.Popen[bytes]) -> None:
     """Ask a process group to end, then make it."""
-    for number, patience in ((signal.SIGINT, KILLED_AFTER), (signal.SIGKILL, None)):
+    tries: tuple[tuple[signal.Signals, float | None], ...] = (
+        (signal.SIGINT, KILLED_AFTER),
+        (signal.SIGKILL, None),
+    )
+    for number, patience in tries:
         try:
             os.killpg(process.pid, number)
             process.wait(patience)
@@ -63,10 +73,10 @@ def interrupt(process):
 class Client(socketserver.StreamRequestHandler):
     """One connection, and what runs for it."""
 
-    def handle(self):
+    def handle(self) -> None:
         """Serve requests until the connection ends."""
         self.output = threading.Lock()
-        self.running = {}
+        self.running: dict[int, subprocess.Popen[bytes]] = {}
         pool = ThreadPoolExecutor(SIDE_BY_SIDE)
         try:
             for line in self.rfile:
@@ -77,7 +87,7 @@ class Client(socketserver.StreamRequestHandler):
         for process in list(self.running.values()):
             interrupt(process)
 
-    def take(self, request, pool):
+    def take(self, request: dict[str, Any], pool: ThreadPoolExecutor) -> None:
         """Begin what one request asks for."""
         if request.get("stop"):
             process = self.running.get(request["id"])
@@ -89,16 +99,16 @@ class Client(socketserver.StreamRequestHandler):
         else:
             pool.submit(self.run, request)
 
-    def answer(self, message):
+    def answer(self, message: dict[str, Any]) -> None:
         """Write one answer; two of them never mix."""
         with self.output, contextlib.suppress(OSError):  # nobody listens any more
             self.wfile.write(json.dumps(message).encode() + b"\n")
 
-    def run(self, request):
+    def run(self, request: dict[str, Any]) -> None:
         """Run one command to its end and answer."""
         began, clock = time.time(), time.monotonic()
         late = threading.Event()
-        errors = []
+        errors: list[str] = []
         try:
             process = subprocess.Popen(
                 in_place(request),
@@ -107,7 +117,7 @@ class Client(socketserver.StreamRequestHandler):
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
-        except (OSError, AttributeError) as problem:
+        except OSError as problem:
             self.answer(
                 {
                     "id": request["id"],
@@ -121,17 +131,20 @@ class Client(socketserver.StreamRequestHandler):
             )
             return
         self.running[request["id"]] = process
+        assert process.stdout
+        assert process.stderr
+        lines = process.stderr
 
-        def read_errors():
+        def read_errors() -> None:
             waiting = request.get("ready")
-            for raw in process.stderr:
+            for raw in lines:
                 line = raw.decode(errors="replace")
                 errors.append(line)
                 if waiting and waiting in line:
                     self.answer({"id": request["id"], "ready": True})
                     waiting = None
 
-        def too_late():
+        def too_late() -> None:
             late.set()
             interrupt(process)
 
