@@ -13,7 +13,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labkit import bench, swarm
+from labkit import benchmark as bench
+from labkit import swarm
 from labkit.progress import Progress
 
 LAB = "resets"

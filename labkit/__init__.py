@@ -27,9 +27,9 @@ def attach(lab: str | None = None, *, replay: bool | str | Path = False) -> Lab:
     needed: the answers are recorded ones, of an evidence file or (True) of the recording that the kit
     came with.
     """
-    from labkit import swarm
+    from labkit.swarm import attach as attaching
 
-    return swarm.attach(lab, replay=replay)
+    return attaching.attach(lab, replay=replay)
 
 
 def variant(learner: str | None = None) -> Variant:
@@ -38,20 +38,21 @@ def variant(learner: str | None = None) -> Variant:
     Without an id it is the one that LABKIT_LEARNER names, else the login name; on a replay it is the
     recorded learner's.
     """
-    from labkit import replay, variants
+    from labkit import variants
+    from labkit.evidence import replayed as replay
 
     return variants.of(learner or replay.learner())
 
 
 def score(notebook: str | Path | None = None) -> pd.DataFrame:
     """Return a table of the checks' outcomes in this notebook so far, with their points."""
-    from labkit import tally
+    from labkit import outcomes as tally
 
     return tally.score(Path(notebook) if notebook else None)
 
 
 def submit_check(notebook: str | Path | None = None) -> None:
     """Say whether a notebook can be graded as it stands, a sentence each; without a name, this one."""
-    from labkit import submission
+    from labkit.grading import precheck as submission
 
     submission.show(Path(notebook) if notebook else None)

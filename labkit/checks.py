@@ -19,13 +19,13 @@ from collections.abc import Collection, Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from labkit import tally
+from labkit import outcomes as tally
 from labkit.errors import CheckFailed, CouldNotRun, Unanswered
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labkit.probes import Capture
+    from labkit.capture import Capture
 
 tally.listen()  # for `labkit.score()`: every check cell loads this module before it ends
 

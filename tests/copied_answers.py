@@ -14,7 +14,8 @@ from pathlib import Path
 
 import nbformat
 
-from labkit import paths, release, runner
+from labkit import paths
+from labkit.authoring import release, runner
 
 _MARK = "copied-answer "
 

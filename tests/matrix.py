@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.engines import bootstrap
+from labkit.engines import debian as bootstrap
 from labkit.swarm import DEFAULT_DOCKER
 
 BIN = Path(sys.executable).with_name("labkit")

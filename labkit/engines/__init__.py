@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from labkit import channel
-from labkit.engines import docker, images, vm
+from labkit.engines import docker, images
+from labkit.engines.vm import process as vm
 from labkit.errors import EngineError, UnknownNameError, UsageError
 from labkit.progress import Progress
+from labkit.transport import live as channel
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit import paths
-from labkit.engines import bootstrap, machine
+from labkit.engines import debian as bootstrap
+from labkit.engines.vm import image as machine
 from labkit.errors import BuildError
 from labkit.progress import Progress, Step
 

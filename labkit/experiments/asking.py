@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from labkit import swarm
 
 if TYPE_CHECKING:
-    from labkit.probes import Capture
+    from labkit.capture import Capture
     from labkit.swarm import Lab, Place, Task
 
 TASK_PORT = 3000  # where the app listens in its container

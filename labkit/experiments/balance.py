@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from labkit.probes import Capture
+    from labkit.capture import Capture
     from labkit.swarm import Lab, Place, Running, Task
 
 _LOOK_EVERY_S = 0.7  # at IPVS's table, which counts in seconds

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from labkit import probes
+from labkit import capture as probes
 from labkit.experiments.asking import SIDE_BY_SIDE, TASK_PORT, TIMEOUT_S, curl, ping, place_of, probe
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labkit.probes import Capture
+    from labkit.capture import Capture
     from labkit.swarm import Lab, Place, Task
 
 

@@ -13,7 +13,7 @@ from labkit.experiments.names import owners
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labkit.probes import Capture
+    from labkit.capture import Capture
     from labkit.swarm import Lab, Place, Task
 
 

@@ -13,7 +13,7 @@ from labkit.experiments.neighbours import link_of
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labkit.probes import Capture
+    from labkit.capture import Capture
     from labkit.swarm import Lab, Node, Place, Task
 
 HOPS = ("DNAT", "MASQUERADE", "MARK", "IPVS", "SNAT", "VXLAN", "REDIRECT", "INPUT", "OUTPUT", "answers")

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.experiments import watcher
 from labkit.experiments.asking import TASK_PORT
+from labkit.programs import watcher
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import swarm
 from labkit.errors import UnknownNameError, UsageError
-from labkit.faults.bench import (
+from labkit.faults.catalogue import COMMENT, FAULTS, Fault, Step
+from labkit.faults.testbed import (
     CHECKS,
     LABEL,
     SERVICES,
@@ -30,7 +31,6 @@ from labkit.faults.bench import (
     stage,
     wait_until_green,
 )
-from labkit.faults.catalogue import COMMENT, FAULTS, Fault, Step
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,21 +13,11 @@ from typing import TYPE_CHECKING
 
 from labkit.errors import SwarmError
 from labkit.experiments.asking import TASK_PORT, curl, ping
-from labkit.faults.bench import (
-    ASKER,
-    CALLS,
-    DOOR,
-    FRONT,
-    LABEL,
-    PLAIN,
-    PROBE,
-    SECRET,
-    Bench,
-)
+from labkit.faults.testbed import ASKER, CALLS, DOOR, FRONT, LABEL, PLAIN, PROBE, SECRET, Bench
 from labkit.swarm import APP_IMAGE
 
 if TYPE_CHECKING:
-    from labkit.probes import Capture
+    from labkit.capture import Capture
     from labkit.swarm import Lab, Node, Place
 
 COMMENT = "labkit-fault"  # of every iptables rule that is put in

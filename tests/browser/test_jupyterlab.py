@@ -21,7 +21,8 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-from labkit import paths, release
+from labkit import paths
+from labkit.authoring import release
 
 NOTEBOOKS = [f"{p.stem}.ipynb" for p in release.find_labs(paths.REPOSITORY / "labs" / "source")]
 # Chromium's own calls home must not leave this machine; root has no browser sandbox.

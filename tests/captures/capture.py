@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labkit import swarm
+from labkit.capture import Capture, argv_of
 from labkit.parsers import CURL_FORMAT
-from labkit.probes import Capture, argv_of
 from labkit.swarm import Lab, Place, Running, Task
 
 HERE = Path(__file__).parent

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from labkit import grading
-from labkit.cage import Limits
+from labkit.grading import batch as grading
+from labkit.grading.sandbox import Limits
 from tests.grading import course
 
 LIMITS = Limits(cell_seconds=10, notebook_seconds=90)

@@ -11,7 +11,10 @@ from typing import Any
 
 import nbformat
 
-from labkit import cells, evidence, release, variants
+from labkit import variants
+from labkit.authoring import release
+from labkit.evidence import cells
+from labkit.evidence import files as evidence
 
 LAB = "01_count_things"
 SOURCE = """\

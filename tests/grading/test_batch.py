@@ -10,7 +10,8 @@ import nbformat
 import psutil
 import pytest
 
-from labkit import feedback, grading
+from labkit.grading import batch as grading
+from labkit.grading import feedback
 from tests.grading import course
 from tests.grading.conftest import Batch, files
 

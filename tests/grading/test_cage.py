@@ -19,8 +19,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from labkit import cage, caged, execution, grading, paths
-from labkit.cage import CageError, Limits
+from labkit import paths
+from labkit.grading import batch as grading
+from labkit.grading import kernel as execution
+from labkit.grading import sandbox as cage
+from labkit.grading import sandbox_main as caged
+from labkit.grading.sandbox import CageError, Limits
 from tests.grading import course
 
 LIMITS = Limits(cell_seconds=10, notebook_seconds=60)

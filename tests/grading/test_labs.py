@@ -9,8 +9,11 @@ from typing import Any
 import nbformat
 import pytest
 
-from labkit import evidence, grading, paths, release
-from labkit.handed_in import grade_id
+from labkit import paths
+from labkit.authoring import release
+from labkit.evidence import files as evidence
+from labkit.grading import batch as grading
+from labkit.grading.submissions import grade_id
 
 SOURCES = release.find_labs(paths.REPOSITORY / "labs" / "source")
 RECORDED = paths.REPOSITORY / "labs" / "evidence"

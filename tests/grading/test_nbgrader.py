@@ -13,7 +13,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from labkit import grading, paths, release
+from labkit import paths
+from labkit.authoring import release
+from labkit.grading import batch as grading
 from tests.grading import course
 from tests.grading.conftest import LIMITS
 

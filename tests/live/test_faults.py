@@ -13,7 +13,7 @@ import pytest
 
 from labkit import faults, swarm, variants
 from labkit.errors import UsageError
-from labkit.faults.bench import wait_until_green
+from labkit.faults.testbed import wait_until_green
 from tests.conftest import LAB, Command
 
 ROUNDS = range(int(os.environ.get("LABKIT_FAULT_ROUNDS", "1")))

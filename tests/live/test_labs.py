@@ -13,7 +13,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from labkit import paths, release, report, runner, swarm
+from labkit import paths, swarm
+from labkit.authoring import release, report, runner
 from tests.conftest import LAB
 
 LABS = ["03", "09"]  # what a container sees, and what the wire sees

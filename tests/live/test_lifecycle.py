@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from labkit import paths, swarm
-from labkit.engines import vm
 from labkit.engines.docker import refuse_unfit
+from labkit.engines.vm import process as vm
 from labkit.errors import EngineError
 from tests import BIN
 from tests.conftest import LAB, Command

@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 from labkit import paths, swarm
-from labkit.engines import accel, bootstrap, bundle, checkpoints, machine, states, vm
+from labkit.engines import debian as bootstrap
+from labkit.engines.vm import accel, bundle, checkpoints
+from labkit.engines.vm import image as machine
+from labkit.engines.vm import process as vm
+from labkit.engines.vm import snapshots as states
 from labkit.errors import BuildError, UnknownNameError, UsageError
 from labkit.progress import Bars, Progress
 from tests.conftest import Command

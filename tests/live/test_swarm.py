@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from labkit import parsers, swarm
-from labkit.engines import vm
+from labkit.engines.vm import process as vm
 from labkit.errors import SwarmError, UnknownNameError, UsageError
 from tests.conftest import LAB, Command
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from labkit import channel, engines, swarm
+from labkit import engines, swarm
+from labkit.transport import live as channel
 
 Run = Callable[[list[str]], "str | dict[str, Any]"]
 Answer = Callable[[str, str, bytes], tuple[int, str, bytes]]

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
+from labkit.capture import Capture
 from labkit.experiments import balance
 from labkit.plots import balance as drawn
-from labkit.probes import Capture
 
 CONNECTIONS = """\
 IPVS connection entries

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit import claims, paths
+from labkit import paths
+from labkit.authoring import claims
 from labkit.errors import UsageError
 
 LABS = paths.REPOSITORY / "labs"

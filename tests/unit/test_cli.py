@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from labkit import diagnosis, paths
-from labkit.engines import bootstrap, machine
+from labkit import doctor as diagnosis
+from labkit import paths
+from labkit.engines import debian as bootstrap
+from labkit.engines.vm import image as machine
 from tests import BIN
 
 

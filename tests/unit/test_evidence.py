@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from labkit import cells, evidence, variants
+from labkit import variants
 from labkit.errors import UsageError
-from labkit.evidence import Finding, Writer
+from labkit.evidence import cells
+from labkit.evidence import files as evidence
+from labkit.evidence.files import Finding, Writer
 
 SETUP, RUN = "lab = labkit.attach()", "seen = a.run('ip neigh')"
 ADA, BOB = variants.of("ada"), variants.of("bob")

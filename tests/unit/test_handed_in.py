@@ -9,8 +9,9 @@ from typing import Any
 import nbformat
 import pytest
 
-from labkit import handed_in, release
+from labkit.authoring import release
 from labkit.errors import UsageError
+from labkit.grading import submissions as handed_in
 from tests.grading import course
 
 RIGHT = course.RIGHT

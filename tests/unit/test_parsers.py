@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from labkit import parsers
-from labkit.engines import bootstrap
+from labkit.engines import debian as bootstrap
 from labkit.errors import UsageError
 from labkit.parsers import CURL_FORMAT, ParseError, parse
 

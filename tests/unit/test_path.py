@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from labkit.engines import bootstrap
+from labkit.capture import Capture
+from labkit.engines import debian as bootstrap
 from labkit.errors import SwarmError
 from labkit.experiments import path
-from labkit.probes import Capture
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 TASK: Any = SimpleNamespace(

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from labkit import probes
+from labkit import capture as probes
+from labkit.capture import Capture, argv_of
 from labkit.errors import CommandFailed, UsageError
-from labkit.probes import Capture, argv_of
 
 NEIGH = "10.0.1.6 dev eth0 lladdr 02:42:0a:00:01:06 REACHABLE \n"
 TOKEN = "SWMTKN-1-0abc-1def"

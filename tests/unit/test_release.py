@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbgrader.nbgraderformat import MetadataValidator
 
-from labkit import release
+from labkit.authoring import release
 from labkit.errors import UnknownNameError
 
 LAB = """\

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from labkit import paths, release
+from labkit import paths
+from labkit.authoring import release
 
 SOURCES = release.find_labs(paths.REPOSITORY / "labs" / "source")
 RELEASED = paths.REPOSITORY / "labs" / "release"

@@ -18,8 +18,12 @@ import docker.errors
 import pytest
 
 import labkit
-from labkit import cells, evidence, paths, replay, runner, swarm
+from labkit import paths, swarm
+from labkit.authoring import runner
 from labkit.errors import CommandFailed, EngineError, NotInEvidence, SwarmError, UsageError, WaitTimeout
+from labkit.evidence import cells
+from labkit.evidence import files as evidence
+from labkit.evidence import replayed as replay
 from tests.unit.fakes import Toy, as_json
 
 

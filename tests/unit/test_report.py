@@ -11,8 +11,8 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from labkit import report
-from labkit.runner import STATUSES, CheckResult, LabResult
+from labkit.authoring import report
+from labkit.authoring.runner import STATUSES, CheckResult, LabResult
 
 PNG = base64.b64encode(b"\x89PNG pretend").decode()
 TABLE = '<table border="1" class="dataframe"><tr><td>10.0.1.5</td></tr></table>'

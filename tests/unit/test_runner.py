@@ -14,8 +14,8 @@ import nbformat
 import psutil
 import pytest
 
-from labkit import release, runner
-from labkit.runner import CheckResult, LabResult
+from labkit.authoring import release, runner
+from labkit.authoring.runner import CheckResult, LabResult
 
 HEAD = """\
 # Reach a container

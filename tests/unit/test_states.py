@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labkit import paths
-from labkit.engines import states
+from labkit.engines.vm import snapshots as states
 
 
 def sparse(path: Path, parts: dict[int, bytes], size: int) -> Path:

@@ -12,8 +12,12 @@ import nbformat
 import pytest
 
 import labkit
-from labkit import cells, evidence, paths, release, submission
-from labkit.evidence import Writer
+from labkit import paths
+from labkit.authoring import release
+from labkit.evidence import cells
+from labkit.evidence import files as evidence
+from labkit.evidence.files import Writer
+from labkit.grading import precheck as submission
 
 NAME = "03_reach_a_container"
 SOURCE = """\

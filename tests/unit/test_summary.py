@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from labkit.engines import bootstrap
+from labkit.capture import Capture
+from labkit.engines import debian as bootstrap
 from labkit.experiments import summary, swarms
-from labkit.probes import Capture
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 

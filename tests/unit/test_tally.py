@@ -11,7 +11,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.testing.globalipapp import get_ipython
 
-from labkit import tally
+from labkit import outcomes as tally
 from labkit.errors import UsageError
 from tests.grading import course
 

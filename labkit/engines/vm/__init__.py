@@ -1,0 +1,1 @@
+"""The embedded machine: a Docker engine of one's own in a QEMU virtual machine."""

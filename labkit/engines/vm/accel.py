@@ -1,0 +1,95 @@
+"""Decides whether QEMU may use KVM: only where KVM was tried and works.
+
+``/dev/kvm`` can be there and still hang the guest (nested virtualisation that is half configured), so a
+kernel is booted up to the first line of its initramfs, with a deadline. The verdict is remembered until
+the machine is booted again or QEMU changes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+from labkit import paths
+from labkit.engines import debian as bootstrap
+
+_DEADLINE = 10.0  # seconds; a working KVM needs about one
+_MARK = b"labkit: this accelerator works"
+_DEVICE = Path("/dev/kvm")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which accelerator QEMU gets ("kvm" or "tcg", its own emulation), and why."""
+
+    accel: str
+    reason: str
+    remedy: str = ""
+
+    @property
+    def options(self) -> list[str]:
+        """QEMU's options for it.
+
+        Emulated, the CPU is a plain one: with `max`, Debian 13's 6.12 kernel panics under QEMU 7.2's
+        emulation unless cx16 is off, and once in a while even then (measured).
+        """
+        if self.accel == "kvm":
+            return ["-accel", "kvm", "-cpu", "host"]
+        return ["-accel", "tcg,thread=multi", "-cpu", "Westmere,cx16=off"]
+
+
+@cache
+def qemu_version() -> str:
+    """Return QEMU's version line; raises BuildError where QEMU is missing."""
+    argv = [bootstrap.tool("qemu-system-x86_64"), "--version"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def decide(machine: Path) -> Verdict:
+    """Return the verdict for this machine, trying KVM where that was not done since it booted."""
+    if not _DEVICE.exists():
+        return Verdict("tcg", "there is no /dev/kvm, so QEMU emulates", "turn on virtualisation")
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        user = os.environ.get("USER", "$USER")
+        return Verdict(
+            "tcg",
+            "/dev/kvm is not open to this user, so QEMU emulates",
+            f"sudo usermod --append --groups kvm {user}, then log in again",
+        )
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    now = {"boot": boot, "qemu": qemu_version()}
+    memory = paths.cache() / "accel.json"
+    if memory.exists():
+        known = json.loads(memory.read_text())
+        if known["when"] == now:
+            return Verdict(**known["verdict"])
+    verdict = _try_kvm(machine)
+    unfinished = memory.with_name(f"unfinished-accel-{os.getpid()}.json")
+    unfinished.write_text(json.dumps({"when": now, "verdict": asdict(verdict)}))
+    os.replace(unfinished, memory)
+    return verdict
+
+
+def _try_kvm(machine: Path) -> Verdict:
+    argv = [
+        bootstrap.tool("qemu-system-x86_64"),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"),
+        *Verdict("kvm", "").options,
+        *("-m", "256", "-serial", "stdio"),
+        *("-kernel", str(machine / "vmlinuz"), "-initrd", str(machine / "initrd")),
+        *("-append", "console=ttyS0 quiet panic=-1 labkit.probe"),
+    ]
+    try:
+        tried = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_DEADLINE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Verdict("tcg", f"KVM was tried and hung for {_DEADLINE:.0f} s, so QEMU emulates")
+    if _MARK in tried.stdout:
+        return Verdict("kvm", "KVM was tried and works")
+    last = (tried.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
+    return Verdict("tcg", f"KVM was tried and failed ({last}), so QEMU emulates")

@@ -1,0 +1,1 @@
+"""Marking submissions: found, merged with the source, run shut in, scored, given back."""

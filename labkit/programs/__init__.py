@@ -1,0 +1,1 @@
+"""Programs that run on a node or in a task, by `python3 -c`: plain Python and nothing of labkit."""

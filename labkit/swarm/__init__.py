@@ -1,0 +1,45 @@
+"""A real Docker Swarm: its lab, nodes, tasks, the places where commands run, and how it comes and goes.
+
+What a notebook attaches to, with its evidence, is in `labkit.swarm.attach`; nothing here knows of that.
+"""
+
+from __future__ import annotations
+
+from labkit.swarm.lab import APP_IMAGE, Lab, place_of
+from labkit.swarm.lifecycle import (
+    DEFAULT_DOCKER,
+    DEFAULT_NODES,
+    Started,
+    check_name,
+    default_lab,
+    down,
+    find,
+    get,
+    reset,
+    up,
+    wanted,
+)
+from labkit.swarm.places import Node, Place, Running, Task
+from labkit.swarm.waiting import wait_for
+
+__all__ = [
+    "APP_IMAGE",
+    "DEFAULT_DOCKER",
+    "DEFAULT_NODES",
+    "Lab",
+    "Node",
+    "Place",
+    "Running",
+    "Started",
+    "Task",
+    "check_name",
+    "default_lab",
+    "down",
+    "find",
+    "get",
+    "place_of",
+    "reset",
+    "up",
+    "wait_for",
+    "wanted",
+]

@@ -1,0 +1,114 @@
+"""What a notebook attaches to: the running lab with its answers kept as evidence, or a replay."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from pathlib import Path
+
+from labkit import __version__, engines, variants
+from labkit.errors import EngineError
+from labkit.evidence import files as evidence
+from labkit.evidence import recorded as recording
+from labkit.evidence import replayed as replays
+from labkit.progress import Bars
+from labkit.swarm.lab import Lab
+from labkit.swarm.lifecycle import default_lab, find, up
+from labkit.swarm.places import Node
+from labkit.transport import live as channel
+
+
+def attach(lab: str | None = None, *, replay: bool | str | Path = False) -> Lab:
+    """Return a running lab, or start it with a progress bar; its answers are kept as evidence.
+
+    With `replay` there is no swarm: the answers come from evidence, of a file or (True) from the
+    recording of this notebook's lab that the kit came with. LABKIT_REPLAY, a file or a directory of
+    such recordings, goes before that. Raises UsageError for evidence that cannot be read.
+    """
+    named = replays.asked()
+    if named is None and replay:
+        named = evidence.of_kit() if replay is True else Path(replay)
+    if named:
+        return _replayed(named)
+    replays.end()
+    wanted = lab or default_lab()
+    try:
+        found = find(wanted) or up(wanted, progress=Bars()).lab
+    except EngineError as problem:
+        hint = f"{problem.hint}; without any swarm, with recorded answers: labkit.attach(replay=True)"
+        raise EngineError(problem.args[0], hint=hint.removeprefix("; ")) from problem
+    file = evidence.target()
+    return _recorded(found, file) if file else found
+
+
+def _recorded(lab: Lab, file: Path) -> Lab:
+    """Keep evidence of all that is asked of a lab from now on."""
+    try:
+        writer = evidence.writer(file, variants.of().learner)
+    except OSError as problem:
+        print(f"No evidence is kept: {file}: {problem.strerror}. The lab itself works.")
+        return lab
+    nodes = {}
+    for node in lab.nodes.values():
+        assert isinstance(node.link, channel.Live)
+        link = recording.Recorded(node.name, node.docker_version, node.link, writer)
+        nodes[node.name] = dataclasses.replace(node, link=link)
+    kept = dataclasses.replace(lab, nodes=nodes)
+    pen = recording.Pen(writer, kept.manager.name, kept.manager.full_version)
+    pen.begins("lab")(
+        {
+            "lab": kept.name,
+            "engine": kept.engine.kind,
+            "accel": kept.engine.accel,
+            "labkit": __version__,
+            "nodes": [
+                {
+                    "name": node.name,
+                    "address": node.address,
+                    "container": node.container,
+                    "docker": node.docker_version,
+                }
+                for node in nodes.values()
+            ],
+        }
+    )
+    return kept
+
+
+def _replayed(file: Path) -> Lab:
+    """Return the lab that a file of evidence tells of, and say that it is not there."""
+    replay = replays.begin(file)
+    line = replay.take("lab", {})
+    replay.done(line)
+    row = line.row
+    nodes = {
+        told["name"]: Node(
+            name=told["name"],
+            address=told["address"],
+            container=told["container"],
+            docker_version=told["docker"],
+            link=replays.Replayed(told["name"], replay),
+            log=list,
+        )
+        for told in row["nodes"]
+    }
+    engine = engines.Engine(
+        kind="replay",
+        accel=row["accel"],
+        client=replays.Replayed("the machine", replay).docker,
+        environment={},
+        label=row["lab"],
+        open_socket=lambda *_: replays.nowhere(file.name),
+    )
+    print(
+        f"Replay of {file.name}: no swarm is running. Every answer was recorded on "
+        f"{datetime.fromtimestamp(line.started, UTC):%Y-%m-%d %H:%M} UTC, "
+        f"of {replay.evidence.learner}'s swarm with Docker {row['docker']}."
+    )
+    return Lab(
+        row["lab"],
+        engine,
+        nodes[row["nodes"][0]["name"]].docker_version,
+        nodes,
+        replay.evidence.learner,
+    )

@@ -1,0 +1,111 @@
+"""Makes nodes one swarm, and tells who is in it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from labkit.errors import SwarmError
+
+if TYPE_CHECKING:
+    from labkit.swarm.lab import Lab
+    from labkit.swarm.places import Node
+
+
+def node_rows(lab: Lab) -> list[dict[str, Any]]:
+    from docker.errors import APIError
+
+    try:
+        rows = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
+    except APIError as problem:
+        raise SwarmError(
+            f"{lab.manager.name} is not a manager of a swarm: {problem.explanation}",
+            hint=f"labkit down --lab {lab.name}, then labkit up --lab {lab.name}",
+        ) from problem
+    result = []
+    for node in lab.nodes.values():
+        row = rows.get(node.name)
+        result.append(
+            {
+                "name": node.name,
+                "role": row["Spec"]["Role"] if row else "none",
+                "address": node.address,
+                "state": row["Status"]["State"] if row else "not in the swarm",
+            }
+        )
+    return result
+
+
+def all_ready(lab: Lab) -> tuple[bool, str]:
+    rows = node_rows(lab)
+    states = ", ".join(f"{row['name']} {row['state']}" for row in rows)
+    return all(row["state"] == "ready" for row in rows), states
+
+
+def form(lab: Lab, managers: int) -> None:
+    """Make the nodes one swarm: the first begins it, the others join side by side."""
+    first, *others = lab.nodes.values()
+    first.docker.swarm.init(
+        advertise_addr=first.address,
+        listen_addr="0.0.0.0:2377",
+        dispatcher_heartbeat_period=lab.heartbeat_s * 1_000_000_000,
+    )
+    # Managers agree on each new one, so they come one after the other; workers need not wait.
+    for node in others[: managers - 1]:
+        join(first, node, "Manager")
+    workers = others[managers - 1 :]
+    if workers:
+        with side_by_side(len(workers)) as pool:
+            for future in [pool.submit(join, first, node, "Worker") for node in workers]:
+                future.result()
+
+    wait_for_members(lab)
+
+
+def join(first: Node, node: Node, role: str) -> None:
+    """Make a node a member of the swarm that another one manages."""
+    node.docker.swarm.join(
+        remote_addrs=[f"{first.address}:2377"],
+        join_token=first.docker.api.inspect_swarm()["JoinTokens"][role],
+        advertise_addr=node.address,
+        listen_addr="0.0.0.0:2377",
+    )
+
+
+def wait_for_members(lab: Lab) -> None:
+    """Wait until the manager sees every node ready, and every node has the routing mesh."""
+
+    lab.wait_for(
+        "every node to be ready in the manager's eyes",
+        lambda: all_ready(lab),
+        seconds=120,
+        log=lab.manager.log,
+        hint="labkit up --keep leaves the nodes for a look",
+    )
+    with side_by_side(len(lab.nodes)) as pool:
+        for future in [pool.submit(_wait_for_ingress, lab, node) for node in lab.nodes.values()]:
+            future.result()
+
+
+def _wait_for_ingress(lab: Lab, node: Node) -> None:
+    """Wait until a node has the namespace through which published ports are reached."""
+
+    def look() -> tuple[bool, str]:
+        names = node.run(["ls", "/run/docker/netns"]).text.split()
+        return "ingress_sbox" in names, f"namespaces: {', '.join(names) or 'none'}"
+
+    lab.wait_for(f"the routing mesh on {node.name}", look, seconds=120, log=node.log)
+
+
+@contextlib.contextmanager
+def side_by_side(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose waiting work is dropped when something fails, so that the failure is heard."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()

@@ -1,0 +1,210 @@
+"""Where commands run: a node, a network namespace of it, a task and its sandbox."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from labkit.capture import Capture, argv_of
+from labkit.errors import SwarmError, UnknownNameError
+from labkit.transport import live as channel
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+_COMMAND_SECONDS = 120.0  # how long one command on a node may take
+# The kernel hands packets to tcpdump in blocks, up to a second late; those still in a block are lost
+# when it is interrupted.
+_LAST_PACKETS = 1.5
+
+
+@dataclass(frozen=True)
+class Place:
+    """Somewhere that commands run: a node, a network namespace of it, or a task's container."""
+
+    node: Node
+    label: str
+    netns: str | None = None
+    pid: int | None = None
+
+    def start(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Running:
+        """Start a command and return at once; `.result()` waits for its Capture."""
+        return self._submit(command, timeout=timeout)
+
+    def run(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Capture:
+        """Run a command to its end. It is a list or one line of words; there is no shell."""
+        return self.start(command, timeout=timeout).result()
+
+    @contextlib.contextmanager
+    def watch(
+        self,
+        command: str | Sequence[str],
+        *,
+        ready: str = "listening on",
+        linger_s: float = _LAST_PACKETS,
+    ) -> Iterator[Running]:
+        """Run a command, tcpdump say, while the body runs; it is interrupted at the end.
+
+        The body begins when the command's stderr holds `ready`; the command goes on for `linger_s`
+        after it.
+        """
+        running = self._submit(command, ready=ready)
+        self.node.agent.wait_ready(running.number, _COMMAND_SECONDS)
+        try:
+            yield running
+            self.node.link.pause(linger_s)
+        finally:
+            self.node.agent.stop(running.number)
+            running.result()
+
+    def _submit(
+        self, command: str | Sequence[str], *, timeout: float | None = None, ready: str | None = None
+    ) -> Running:
+        argv = argv_of(command)
+        number, answer = self.node.agent.submit(
+            channel.Command(argv, self.label, self.netns, self.pid, timeout, ready)
+        )
+        return Running(self, argv, number, answer)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command under way."""
+
+    place: Place
+    argv: tuple[str, ...]
+    number: int
+    answer: Future[dict[str, Any]]
+
+    def result(self) -> Capture:
+        """Wait for the end and return what was captured."""
+        told = self.answer.result()
+        return Capture(
+            argv=self.argv,
+            place=self.place.label,
+            node=self.place.node.name,
+            code=told["code"],
+            stdout=told["stdout"],
+            stderr=told["stderr"],
+            started=datetime.fromtimestamp(told["started"], UTC),
+            seconds=told["seconds"],
+            docker=self.place.node.docker_version,
+            timed_out=told["timed_out"],
+            recorded=told.get("recorded", False),
+        )
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the swarm: a container with a Docker engine of its own."""
+
+    name: str
+    address: str
+    container: str
+    docker_version: str
+    link: channel.Link = field(repr=False)
+    log: Callable[[], list[str]] = field(repr=False)
+
+    @property
+    def agent(self) -> channel.Runs:
+        """What runs commands on the node."""
+        return self.link.agent
+
+    @property
+    def docker(self) -> DockerClient:
+        """A docker client of the node's own daemon."""
+        return self.link.docker
+
+    @cached_property
+    def place(self) -> Place:
+        """The node itself as a place: its own network namespace, its own files."""
+        return Place(self, self.name)
+
+    @cached_property
+    def full_version(self) -> str:
+        """The version that the node's daemon says of itself, 26.1.5 say."""
+        return str(self.docker.api.version()["Version"])
+
+    def run(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Capture:
+        """Run a command on the node."""
+        return self.place.run(command, timeout=timeout)
+
+    def netns(self, name: str) -> Place:
+        """Return a network namespace under /run/docker/netns, by name or by its beginning.
+
+        `ingress_sbox`, `lb_…` and `1-…` are the ones that Swarm makes. Raises UnknownNameError.
+        """
+        known = sorted(self.run(["ls", "/run/docker/netns"]).text.split())
+        found = [n for n in known if n == name] or [n for n in known if n.startswith(name)]
+        if len(found) != 1:
+            kind = f"network namespace of {self.name}"
+            hint = "the name begins several; write more of it" if found else ""
+            raise UnknownNameError(kind, name, found or known, hint=hint)
+        return Place(self, f"{self.name}/{found[0]}", netns=f"/run/docker/netns/{found[0]}")
+
+    def overlay(self, network: str) -> Place:
+        """Return the namespace where an overlay's bridge and VXLAN device live on this node.
+
+        libnetwork names it by an epoch and the network's id: 1-<first ten characters>.
+        """
+        identity = self._network_id(network)
+        known = self.run(["ls", "/run/docker/netns"]).text.split()
+        for name in known:
+            if re.fullmatch(rf"\d+-{identity[:10]}", name):
+                return Place(self, f"{self.name}/{network}", netns=f"/run/docker/netns/{name}")
+        raise SwarmError(
+            f"{network!r} has no namespace on {self.name}: an overlay exists only where a task "
+            f"uses it; there are {', '.join(known)}",
+            hint="take a node that runs a task on that network",
+        )
+
+    def load_balancer(self, network: str) -> Place:
+        """Return the namespace that balances an overlay's virtual IPs on this node: lb_<id>."""
+        if network == "ingress":
+            return self.netns("ingress_sbox")
+        place = self.netns(f"lb_{self._network_id(network)[:9]}")
+        return Place(self, f"{self.name}/lb_{network}", netns=place.netns)
+
+    def _network_id(self, network: str) -> str:
+        for row in self.docker.api.networks(names=[network]):
+            if row["Name"] == network:
+                return str(row["Id"])
+        known = [row["Name"] for row in self.docker.api.networks()]
+        raise UnknownNameError(f"network on {self.name}", network, known)
+
+    def close(self) -> None:
+        """Close what is kept open to this node."""
+        self.link.close()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A running task of a service: one container on one node."""
+
+    name: str
+    service: str
+    slot: int
+    node: Node
+    container: str
+    pid: int
+    addresses: dict[str, str]  # network -> IPv4 address
+
+    @cached_property
+    def place(self) -> Place:
+        """The task's container: its tools, its rights."""
+        return Place(self.node, self.name, pid=self.pid)
+
+    @cached_property
+    def sandbox(self) -> Place:
+        """The task's network namespace with the node's tools and rights (iptables, tcpdump, …)."""
+        return Place(self.node, f"{self.name} sandbox", netns=f"/proc/{self.pid}/ns/net")
+
+    def run(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Capture:
+        """Run a command in the task's container, as `docker exec` does."""
+        return self.place.run(command, timeout=timeout)

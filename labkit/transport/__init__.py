@@ -1,0 +1,1 @@
+"""How labkit talks to a node: to its daemon, and to the agent that runs commands there."""
