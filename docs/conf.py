@@ -25,7 +25,7 @@ extensions = [
 ]
 exclude_patterns = ["_ext", "_static"]
 nitpicky = True
-# The types in a signature are linked where they have a page. Those of other packages have none here, and the
+# The types in a signature are linked where they have a page. Those of other packages have none, and the
 # build has no network to ask for one.
 nitpick_ignore_regex = [(r"py:class", r".*")]
 

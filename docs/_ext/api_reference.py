@@ -78,22 +78,23 @@ def _marked(text: str) -> str:
 
 def _table(schema: Schema) -> Iterator[str]:
     yield from (".. list-table:: Columns", "   :header-rows: 1", "   :class: columns", "")
-    for cells in (("column", "type", "meaning"), *((c.name, c.kind, c.meaning) for c in schema.columns)):
+    for cells in (
+        ("column", "type", "meaning"),
+        *((c.name, c.kind, c.meaning) for c in schema.columns),
+    ):
         name, kind, meaning = cells
         shown = name if cells[0] == "column" and kind == "type" else f"``{name}``"
         yield from (f"   * - {shown}", f"     - {kind}", f"     - {_marked(meaning)}")
     yield ""
 
 
-def _process(
-    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
-) -> None:
+def _process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     found = getattr(obj, "schema", None)
     lines[:] = to_rst("\n".join(lines), found if isinstance(found, Schema) else None)
 
 
 def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out what Python writes by itself of the fields of a named tuple: the signature has them."""
+    """Leave out what Python itself writes about the fields of a named tuple."""
     return True if str(obj.__doc__).startswith("Alias for field number") else None
 
 
@@ -115,7 +116,7 @@ class Api(SphinxDirective):
 
 
 def _automodule(name: str) -> str:
-    """Return the directive for a module; what it has from others counts only where `__all__` says so."""
+    """Return the directive for a module; what it has from others, only if in `__all__`."""
     offers = getattr(importlib.import_module(name), "__all__", None)
     imported = "   :imported-members:\n" if offers else ""
     return f"```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n{imported}```"
@@ -124,12 +125,16 @@ def _automodule(name: str) -> str:
 def _linked(
     app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, content: nodes.Element
 ) -> nodes.Element | None:
-    """Resolve a type that a signature names without its module, as a module may that only checks types."""
+    """Resolve a type that a signature names without its module: it was imported for types only."""
     if node["refdomain"] != "py" or node["reftype"] != "class":
         return None
     name = node["reftarget"].rpartition(".")[2]
     domain = env.domains.python_domain
-    found = [full for full, entry in domain.objects.items() if full.endswith(f".{name}") and entry.objtype == "class"]
+    found = [
+        full
+        for full, entry in domain.objects.items()
+        if full.endswith(f".{name}") and entry.objtype == "class"
+    ]
     if len(found) != 1:
         return None
     entry = domain.objects[found[0]]

@@ -28,7 +28,7 @@ def commands(command: Any, path: str = "labkit") -> Iterator[tuple[str, Any]]:
 
 
 def section(path: str, command: Any) -> str:
-    """Return one command's section in MyST: what it does, how it is typed, its arguments and options."""
+    """Return one command's section in MyST: what it does, its usage, its arguments and options."""
     usage = " ".join([path, *(_usage(parameter) for parameter in command.params)])
     lines = [f"## {path}", "", inspect.cleandoc(command.help or ""), ""]
     lines += ["```{code-block} text", ":class: usage", "", usage, "```", ""]
@@ -58,7 +58,7 @@ def _is_option(parameter: Any) -> bool:
 
 
 def _value(parameter: Any) -> str:
-    return parameter.metavar or parameter.name.upper().replace("_", "-")
+    return str(parameter.metavar or parameter.name.upper().replace("_", "-"))
 
 
 def _help(parameter: Any) -> str:

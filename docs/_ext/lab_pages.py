@@ -1,8 +1,8 @@
 """Writes a page for each lab, to be read: what a released notebook shows, with recorded output.
 
-The lab's source is run on the recording that the kit ships, without a swarm. The page then has the cells
-of the *release*, so no solution and no hidden test, and the output of the given cells. An answer cell
-and a check have no output: what they print depends on the answer.
+The lab's source is run on the recording that the kit ships, without a swarm. The page then has the
+cells of the *release*, so no solution and no hidden test, and the output of the given cells. An answer
+cell and a check have no output: what they print depends on the answer.
 
 A lab is run again only when its source, its recording or the kit has changed; executed notebooks are
 kept under build/docs-labs.
@@ -45,7 +45,7 @@ _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 
 
 def write_pages(app: Sphinx) -> None:
-    """Write docs/labs/NN_verb_noun.md and its pictures for every lab; unchanged files stay untouched."""
+    """Write docs/labs/NN_verb_noun.md and its pictures for every lab; leave unchanged files alone."""
     folder = Path(app.srcdir) / "labs"
     sources = release.find_labs(SOURCES)
     for source, executed in zip(sources, executed_labs(sources), strict=True):
@@ -140,10 +140,10 @@ def _with_head(page: str, source: Path) -> str:
     note = (
         ":::{note}\n"
         f"**The output on this page is recorded**, on {day.day} {day:%B %Y}, on a real swarm of"
-        f" {len(row['nodes'])} nodes with Docker {row['docker']}. No swarm ran when the page was built. On"
-        " yours the names, ports and numbers are your own. Answer cells are empty, as you get them; what a"
-        " check says depends on your answer. To work on the lab, open"
-        f" `labs/release/{source.stem}.ipynb` in JupyterLab: {{doc}}`/start`.\n:::"
+        f" {len(row['nodes'])} nodes with Docker {row['docker']}. No swarm ran when the page was"
+        " built. On yours the names, ports and numbers are your own. Answer cells are empty, as you"
+        " get them; what a check says depends on your answer. To work on the lab, open"
+        f" `{source.stem}.ipynb` in JupyterLab: {{doc}}`/start`.\n:::"
     )
     return f"# {source.stem[:2]} {title.removeprefix('# ')}\n\n{note}\n{rest}\n"
 
@@ -162,7 +162,7 @@ def _code(cell: NotebookNode) -> str:
 
 
 def _output(output: NotebookNode, name: str, title: str) -> tuple[str, bytes]:
-    """Return one output of a cell in MyST and, where it is a picture, its bytes; the richest form wins."""
+    """Return one output of a cell in MyST and, of a picture, its bytes; the richest form wins."""
     if output.output_type == "stream":
         return _text(output.text), b""
     if output.output_type == "error":
@@ -199,7 +199,11 @@ def _title_of(source: str) -> str:
 
 def _titles(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.keyword) and node.arg == "title" and isinstance(node.value, ast.Constant):
+        if (
+            isinstance(node, ast.keyword)
+            and node.arg == "title"
+            and isinstance(node.value, ast.Constant)
+        ):
             yield str(node.value.value)
 
 
