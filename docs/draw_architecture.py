@@ -1,7 +1,7 @@
 """Draws docs/architecture.svg from the imports of the code: `python docs/draw_architecture.py`.
 
-A box is a room: a module or package on the top level of labkit/. An arrow goes from who imports to what
-is imported. Left out are arrows that follow from others (a to c, where a to b and b to c are there) and
+A box is a module or package on the top level of labkit/. An arrow goes from who imports to what is
+imported. Left out are arrows that follow from others (a to c, where a to b and b to c are there) and
 those to the foundations, which import nothing of labkit and are open to all. With --check nothing is
 written; the exit code is 1 where the drawing is not that of today's imports.
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DRAWING = ROOT / "docs" / "architecture.svg"
 
 Graph = Mapping[str, frozenset[str]]
-"""The name of a room -> the rooms that it imports."""
+"""The name of a module -> the modules that it imports."""
 
 # What a notebook imports, or gets from what it imports.
 FOR_NOTEBOOKS = {
@@ -42,7 +42,7 @@ FOR_NOTEBOOKS = {
 }
 
 BOX, HIGH, GAP, FLOOR, MARGIN = 96, 32, 16, 74, 24  # pixels
-WAY = 12  # the room that an arrow takes where it passes a floor
+WAY = 12  # the width that an arrow takes where it passes a floor
 SWEEPS = 24
 
 # Okabe and Ito's colours, which colour-blind people tell apart; the line of the box differs too.
@@ -52,15 +52,15 @@ ARROW = "#6E6E6E"
 
 
 def imports_of(package: Path) -> Graph:
-    """Return which rooms of a package import which, inside functions too, but not for types alone."""
+    """Return which modules of a package import which, inside functions too, but not for types alone."""
     graph: dict[str, set[str]] = {}
     for path in sorted(package.rglob("*.py")):
-        room = path.relative_to(package).with_suffix("").parts[0]
-        if room != "__init__":  # which only opens the doors to the rooms
-            graph.setdefault(room, set()).update(
+        module = path.relative_to(package).with_suffix("").parts[0]
+        if module != "__init__":  # which only hands on what the others have
+            graph.setdefault(module, set()).update(
                 _imported(path.read_text(encoding="utf-8"), package.name)
             )
-    return {room: frozenset(found & graph.keys() - {room}) for room, found in graph.items()}
+    return {module: frozenset(found & graph.keys() - {module}) for module, found in graph.items()}
 
 
 def _imported(source: str, package: str) -> set[str]:
@@ -86,29 +86,29 @@ def _imported(source: str, package: str) -> set[str]:
 
 
 def foundations(graph: Graph) -> list[str]:
-    """List the rooms that import no other room and are imported by more than one."""
+    """List the modules that import no other module and are imported by more than one."""
     return [
-        room
-        for room, imported in graph.items()
-        if not imported and sum(room in others for others in graph.values()) > 1
+        module
+        for module, imported in graph.items()
+        if not imported and sum(module in others for others in graph.values()) > 1
     ]
 
 
 def without_implied(graph: Graph) -> Graph:
     """Return the graph without the arrows that follow from others."""
     return {
-        room: frozenset(
+        module: frozenset(
             other
             for other in imported
             if not any(other in _reached(graph, between) for between in imported - {other})
         )
-        for room, imported in graph.items()
+        for module, imported in graph.items()
     }
 
 
-def _reached(graph: Graph, room: str) -> set[str]:
+def _reached(graph: Graph, module: str) -> set[str]:
     reached: set[str] = set()
-    open_ = [room]
+    open_ = [module]
     while open_:
         for other in graph[open_.pop()] - reached:
             reached.add(other)
@@ -117,44 +117,44 @@ def _reached(graph: Graph, room: str) -> set[str]:
 
 
 def floors_of(graph: Graph) -> dict[str, int]:
-    """Return each room's floor: 0 for one without arrows, else one above the highest that it imports.
+    """Return each module's floor: 0 for one without arrows, else one above the highest that it imports.
 
-    Raises ValueError for rooms that import each other in a circle.
+    Raises ValueError for modules that import each other in a cycle.
     """
-    circle = sorted(room for room in graph if room in _reached(graph, room))
-    if circle:
-        raise ValueError(f"these import each other in a circle: {', '.join(circle)}")
+    cycle = sorted(module for module in graph if module in _reached(graph, module))
+    if cycle:
+        raise ValueError(f"these import each other in a cycle: {', '.join(cycle)}")
     floors: dict[str, int] = {}
 
-    def floor(room: str) -> int:
-        if room not in floors:
-            floors[room] = max((floor(other) + 1 for other in graph[room]), default=0)
-        return floors[room]
+    def floor(module: str) -> int:
+        if module not in floors:
+            floors[module] = max((floor(other) + 1 for other in graph[module]), default=0)
+        return floors[module]
 
-    for room in sorted(graph):
-        floor(room)
+    for module in sorted(graph):
+        floor(module)
     return floors
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where boxes are, by the name of their room, and each arrow as its points from top to bottom."""
+    """Where boxes are, by the name of their module, and each arrow as its points from top to bottom."""
 
     places: dict[str, tuple[float, int]]
     arrows: list[list[str]]
-    """Names of places: a room, the points where the arrow passes a floor, a room."""
+    """Names of places: a module, the points where the arrow passes a floor, a module."""
     width: float
 
 
 def layout(graph: Graph) -> Layout:
-    """Place the rooms on floors, 0 the lowest, so that arrows are short and cross little."""
+    """Place the modules on floors, 0 the lowest, so that arrows are short and cross little."""
     floors = floors_of(graph)
     arrows: list[list[str]] = []
-    for room, imported in sorted(graph.items()):
+    for module, imported in sorted(graph.items()):
         for other in sorted(imported):
-            between = [f"{room}>{other}@{n}" for n in range(floors[room] - 1, floors[other], -1)]
+            between = [f"{module}>{other}@{n}" for n in range(floors[module] - 1, floors[other], -1)]
             floors |= {point: int(point.rpartition("@")[2]) for point in between}
-            arrows.append([room, *between, other])
+            arrows.append([module, *between, other])
     rows = [
         sorted(n for n in floors if floors[n] == floor) for floor in range(max(floors.values()) + 1)
     ]
@@ -213,8 +213,10 @@ def draw(graph: Graph) -> str:
     """Return the drawing as SVG; the same imports give the same text."""
     base = foundations(graph)
     above = without_implied({r: imported - set(base) for r, imported in graph.items() if r not in base})
-    alone = [room for room in above if not above[room] and not any(room in i for i in above.values())]
-    plan = layout({room: imported for room, imported in above.items() if room not in alone})
+    alone = [
+        module for module in above if not above[module] and not any(module in i for i in above.values())
+    ]
+    plan = layout({module: imported for module, imported in above.items() if module not in alone})
     top = max(floor for _, floor in plan.places.values())
     bands = {"Open to all, importing none": sorted(base), "Importing only those": sorted(alone)}
     inner = max(plan.width, sum(map(len, bands.values())) * (BOX + GAP) + GAP)
@@ -228,14 +230,16 @@ def draw(graph: Graph) -> str:
         return x + shift, begin + (top - floor) * FLOOR
 
     parts = [*_legend(), *(_path([at(name) for name in arrow]) for arrow in plan.arrows)]
-    parts += [_box(room, *at(room)) for room in sorted(above) if room not in alone]
+    parts += [_box(module, *at(module)) for module in sorted(above) if module not in alone]
     left = float(MARGIN)
-    for label, rooms in bands.items():
-        parts += [_text(f"{label}:", left, bottom - 28, anchor="start")] if rooms else []
-        parts += [_box(room, left + BOX / 2 + n * (BOX + GAP), bottom) for n, room in enumerate(rooms)]
-        left += len(rooms) * (BOX + GAP) + GAP
+    for label, modules in bands.items():
+        parts += [_text(f"{label}:", left, bottom - 28, anchor="start")] if modules else []
+        parts += [
+            _box(module, left + BOX / 2 + n * (BOX + GAP), bottom) for n, module in enumerate(modules)
+        ]
+        left += len(modules) * (BOX + GAP) + GAP
     arrows = sum(map(len, graph.values()))
-    said = f"{len(graph)} modules and packages of labkit, {arrows} imports between them, no circle"
+    said = f"{len(graph)} modules and packages of labkit, {arrows} imports between them, no cycle"
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img"'
@@ -265,11 +269,11 @@ def _legend() -> list[str]:
     ]
 
 
-def _box(room: str, x: float, y: float) -> str:
-    style = NOTEBOOK if room in FOR_NOTEBOOKS else TRADE
+def _box(module: str, x: float, y: float) -> str:
+    style = NOTEBOOK if module in FOR_NOTEBOOKS else TRADE
     return (
         f'<rect x="{x - BOX / 2:.0f}" y="{y - HIGH / 2:.0f}" width="{BOX}" height="{HIGH}" rx="5"'
-        f" {_attributes(style)}/>\n{_text(room, x, y)}"
+        f" {_attributes(style)}/>\n{_text(module, x, y)}"
     )
 
 

@@ -10,9 +10,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from labkit import paths
-
-ROOT = paths.REPOSITORY
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 _GENERATED = re.compile(r"\d\d_[a-z0-9_]+")
 

@@ -1,4 +1,4 @@
-"""The picture of the architecture is that of today's imports, and the page speaks of each room."""
+"""The picture of the architecture is that of today's imports, and each module has its paragraph."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ def test_the_drawing_is_that_of_the_imports() -> None:
     assert done.returncode == 0, f"draw it anew: python {draw.relative_to(ROOT)}"
 
 
-def test_each_room_has_its_paragraph() -> None:
-    rooms = {
+def test_each_module_has_its_paragraph() -> None:
+    modules = {
         path.stem
         for path in (ROOT / "labkit").iterdir()
         if path.suffix == ".py" or (path / "__init__.py").is_file()
     }
     page = (DOCS / "architecture.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\*\*`(\w+)`\*\*", page, re.MULTILINE)) == rooms - {"__init__", "__main__"}
+    assert set(re.findall(r"^\*\*`(\w+)`\*\*", page, re.MULTILINE)) == modules - {
+        "__init__",
+        "__main__",
+    }
