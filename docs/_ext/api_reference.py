@@ -38,21 +38,24 @@ _ITEM = re.compile(r"- +\S")
 
 def to_rst(text: str, schema: Schema | None = None) -> list[str]:
     """Return the lines of a docstring as reStructuredText, the declared columns as a table."""
-    columns = schema.text() if schema else ""
-    if columns and columns in text:
-        text = text.replace(columns, "")
+    if schema:
+        shown = {"Columns::", *schema.text().splitlines()}
+        text = "\n".join(line for line in text.splitlines() if line.strip() not in shown - {""})
     lines: list[str] = []
     for block in re.split(r"\n(?: *\n)+", text.strip("\n")):
         rows = block.splitlines()
         if _is_literal(rows):
             lines += [".. code-block:: text", "", *(f"    {row}" for row in rows), ""]
         else:
-            lines += [*_marked("\n".join(_spaced(rows))).splitlines(), ""]
+            prose = "\n".join(_spaced(rows))
+            lines += [*_marked(re.sub("::$", ":", prose)).splitlines(), ""]
     return [*lines, *_table(schema)] if schema else lines
 
 
 def _is_literal(rows: list[str]) -> bool:
     """Return whether a paragraph is shown as it is typed: an indented one, or one in columns."""
+    if not rows:
+        return False
     if all(row.startswith("    ") for row in rows):
         return True
     aligned = [row for row in rows if _ALIGNED.search(row) and not _SENTENCE.search(row)]
@@ -77,14 +80,11 @@ def _marked(text: str) -> str:
 
 
 def _table(schema: Schema) -> Iterator[str]:
-    yield from (".. list-table:: Columns", "   :header-rows: 1", "   :class: columns", "")
-    for cells in (
-        ("column", "type", "meaning"),
-        *((c.name, c.kind, c.meaning) for c in schema.columns),
-    ):
-        name, kind, meaning = cells
-        shown = name if cells[0] == "column" and kind == "type" else f"``{name}``"
-        yield from (f"   * - {shown}", f"     - {kind}", f"     - {_marked(meaning)}")
+    yield from (".. list-table::", "   :header-rows: 1", "   :class: columns", "")
+    yield from ("   * - column", "     - type", "     - meaning")
+    for column in schema.columns:
+        yield f"   * - ``{column.name}``"
+        yield from (f"     - {column.kind}", f"     - {_marked(column.meaning)}")
     yield ""
 
 
