@@ -27,7 +27,7 @@ exclude_patterns = ["_ext", "_static"]
 nitpicky = True
 # The types in a signature are linked where they have a page. Those of other packages have none, and the
 # build has no network to ask for one.
-nitpick_ignore_regex = [(r"py:class", r".*")]
+nitpick_ignore_regex = [(r"py:(class|obj)", r".*")]
 
 myst_enable_extensions = ["attrs_block", "colon_fence"]
 myst_heading_anchors = 3

@@ -56,7 +56,7 @@ def imports_of(package: Path) -> Graph:
     graph: dict[str, set[str]] = {}
     for path in sorted(package.rglob("*.py")):
         module = path.relative_to(package).with_suffix("").parts[0]
-        if module != "__init__":  # which only hands on what the others have
+        if not module.startswith("__"):  # those only hand on what the others have
             graph.setdefault(module, set()).update(
                 _imported(path.read_text(encoding="utf-8"), package.name)
             )

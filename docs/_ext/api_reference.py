@@ -30,7 +30,7 @@ from sphinx.util.nodes import make_refnode
 from labkit.schema import Schema
 
 _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
-_PLAIN = re.compile(r"(``[^`]+``)")
+_AS_IT_IS = re.compile(r"(``[^`]+``|(?<![\w*])\*\w[^*\n]*\*(?![\w*]))")
 _ALIGNED = re.compile(r"\S {2,}\S")
 _SENTENCE = re.compile(r"[.:] {2,}\S")
 _ITEM = re.compile(r"- +\S")
@@ -71,12 +71,10 @@ def _spaced(rows: list[str]) -> Iterator[str]:
 
 
 def _marked(text: str) -> str:
-    """Turn single backticks into double ones, and take from * and _ their meaning elsewhere."""
-    parts = _PLAIN.split(_CODE.sub(r"``\1``", text))
-    return "".join(
-        part if part.startswith("``") else re.sub(r"([*|]|(?<=\w)_(?!\w))", r"\\\1", part)
-        for part in parts
-    )
+    """Turn `code` into ``code``; *emphasis* stays, and any other * | or final _ means nothing."""
+    parts = _AS_IT_IS.split(_CODE.sub(r"``\1``", text))
+    parts[::2] = [re.sub(r"([*|]|(?<=\w)_(?!\w))", r"\\\1", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def _table(schema: Schema) -> Iterator[str]:
@@ -106,13 +104,14 @@ class Api(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return what autodoc writes of the module and, if asked for, of each module in it."""
+        self.env.note_reread()  # the code may have changed since
         name = self.arguments[0]
-        parts = [_automodule(name)]
-        if "modules" in self.options:
-            package = importlib.import_module(name)
-            for module in pkgutil.walk_packages(package.__path__, f"{name}."):
-                parts.append(f"## {module.name}\n\n{_automodule(module.name)}")
-        return self.parse_text_to_nodes("\n\n".join(parts), allow_section_headings=True)
+        if "modules" not in self.options:
+            return self.parse_text_to_nodes(_automodule(name))
+        package = importlib.import_module(name)
+        names = [name, *(found.name for found in pkgutil.walk_packages(package.__path__, f"{name}."))]
+        text = "\n\n".join(f"## {module}\n\n{_automodule(module)}" for module in names)
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
 def _automodule(name: str) -> str:

@@ -29,12 +29,13 @@ def commands(command: Any, path: str = "labkit") -> Iterator[tuple[str, Any]]:
 
 def section(path: str, command: Any) -> str:
     """Return one command's section in MyST: what it does, its usage, its arguments and options."""
-    usage = " ".join([path, *(_usage(parameter) for parameter in command.params)])
+    ordered = sorted(command.params, key=_is_option, reverse=True)
+    usage = " ".join([path, *map(_usage, ordered)])
     lines = [f"## {path}", "", inspect.cleandoc(command.help or ""), ""]
     lines += ["```{code-block} text", ":class: usage", "", usage, "```", ""]
     if command.params:
         lines += ["| | meaning | default |", "|---|---|---|"]
-        lines += [_row(parameter) for parameter in command.params]
+        lines += [_row(parameter) for parameter in ordered]
     return "\n".join(lines)
 
 
@@ -78,6 +79,7 @@ class Commands(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the sections."""
+        self.env.note_reread()  # the code may have changed since
         found = commands(typer.main.get_command(labkit_app))
         text = "\n\n".join(section(path, command) for path, command in found)
         return self.parse_text_to_nodes(text, allow_section_headings=True)

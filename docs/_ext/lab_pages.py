@@ -12,21 +12,20 @@ from __future__ import annotations
 
 import ast
 import base64
-import gzip
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 
 from labkit.authoring import release, runner
+from labkit.evidence import files, reader
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -114,28 +113,22 @@ def page_of(source: Path, executed: NotebookNode) -> tuple[str, dict[str, bytes]
 def _key(source: Path) -> str:
     """Return a short hash of everything that a lab's output depends on."""
     digest = hashlib.sha256()
-    for path in [source, _recording(source), *sorted((ROOT / "labkit").rglob("*.py"))]:
+    for path in [
+        source,
+        files.of_lab(RECORDINGS, source.stem),
+        *sorted((ROOT / "labkit").rglob("*.py")),
+    ]:
         digest.update(path.read_bytes())
     for package in ("matplotlib", "pandas"):
         digest.update(version(package).encode())
     return digest.hexdigest()[:16]
 
 
-def _recording(source: Path) -> Path:
-    return RECORDINGS / f"{source.stem}.evidence.jsonl.gz"
-
-
-def _recorded_on(source: Path) -> dict[str, Any]:
-    """Return the line of a recording that says which lab, nodes and Docker version answered."""
-    with gzip.open(_recording(source), "rt", encoding="utf-8") as lines:
-        rows: Iterable[dict[str, Any]] = map(json.loads, lines)
-        return next(row for row in rows if row["kind"] == "lab")
-
-
 def _with_head(page: str, source: Path) -> str:
     """Put the lab's number into the title, and below it the note on where the output is from."""
     title, rest = page.split("\n", 1)
-    row = _recorded_on(source)
+    lines = reader.read(files.of_lab(RECORDINGS, source.stem)).lines
+    row = next(line.row for line in lines if line.kind == "lab")
     day = date.fromisoformat(row["started"][:10])
     note = (
         ":::{note}\n"
