@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from labkit.cli import app as labkit_app
+
+WIDTH = 88  # characters of a line that the page shows whole
 
 
 def commands(command: Any, path: str = "labkit") -> Iterator[tuple[str, Any]]:
@@ -30,12 +32,23 @@ def commands(command: Any, path: str = "labkit") -> Iterator[tuple[str, Any]]:
 def section(path: str, command: Any) -> str:
     """Return one command's section in MyST: what it does, its usage, its arguments and options."""
     ordered = sorted(command.params, key=_is_option, reverse=True)
-    usage = " ".join([path, *map(_usage, ordered)])
+    usage = _wrapped(path, map(_usage, ordered))
     lines = [f"## {path}", "", inspect.cleandoc(command.help or ""), ""]
-    lines += ["```{code-block} text", ":class: usage", "", usage, "```", ""]
+    lines += ["```{code-block} text", "", usage, "```", ""]
     if command.params:
         lines += ["| | meaning | default |", "|---|---|---|"]
         lines += [_row(parameter) for parameter in ordered]
+    return "\n".join(lines)
+
+
+def _wrapped(path: str, words: Iterable[str]) -> str:
+    """Return a usage in lines of at most `WIDTH` characters, each option together with its value."""
+    lines = [path]
+    for word in words:
+        if len(lines[-1]) + len(word) < WIDTH:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(f"{' ' * len(path)} {word}")
     return "\n".join(lines)
 
 
@@ -50,7 +63,8 @@ def _usage(parameter: Any) -> str:
     if not _is_option(parameter):
         value = _value(parameter)
         return value if parameter.required or value.startswith("[") else f"[{value}]"
-    words = parameter.opts[0] if parameter.is_flag else f"{parameter.opts[0]} {_value(parameter)}"
+    alone = parameter.is_flag or parameter.count
+    words = parameter.opts[0] if alone else f"{parameter.opts[0]} {_value(parameter)}"
     return words if parameter.required else f"[{words}]"
 
 
