@@ -39,9 +39,9 @@ def test_public_names_are_documented(name: str) -> None:
 
 def test_docstrings_become_restructuredtext() -> None:
     to_rst = load(DOCS / "_ext" / "api_reference.py").to_rst
-    text = "Ask *once* `a` of *args:\n- `b`\n  goes on\n- two\n\n    lab.run(`x`)\n\nname  str  a column"
+    text = "Ask *once* `a` of *args:\n- `b`\n  more\n- two\n\n    lab.run(`x`)\n\nname  str  a column"
     assert to_rst(text) == [
-        *["Ask *once* ``a`` of \\*args:", "", "- ``b``", "  goes on", "- two", ""],
+        *["Ask *once* ``a`` of \\*args:", "", "- ``b``", "  more", "- two", ""],
         *[".. code-block:: text", "", "        lab.run(`x`)", ""],
         *[".. code-block:: text", "", "    name  str  a column", ""],
     ]
