@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from labkit import parsers
+from labkit.parsers import dispatch
 from labkit.engines import debian as bootstrap
 from labkit.errors import UsageError
 from labkit.parsers import CURL_FORMAT, ParseError, parse
@@ -753,7 +754,7 @@ def test_example_gives_the_expected_rows(
 
 
 def test_every_tool_has_an_example() -> None:
-    assert {tool.split()[0] for tool in parsers._TOOLS} <= {
+    assert {tool.split()[0] for tool in dispatch.TOOLS} <= {
         command.split()[0] for command, _, _ in EXAMPLES
     }
 
