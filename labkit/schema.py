@@ -91,14 +91,14 @@ class Column:
 
         if pd.api.types.is_scalar(value) and pd.isna(value):
             return None
+        whole = pd.api.types.is_integer(value) or isinstance(value, str)
         fits = {
             "str": isinstance(value, str),
-            "int": pd.api.types.is_integer(value) or isinstance(value, str),
-            "float": pd.api.types.is_number(value) or isinstance(value, str),
+            "int": whole,
+            "float": whole or pd.api.types.is_float(value),
             "bool": pd.api.types.is_bool(value),
         }
-        # pandas counts True among the numbers.
-        if not fits[self.kind] or (self.kind != "bool" and pd.api.types.is_bool(value)):
+        if not fits[self.kind]:
             raise SchemaError(f"column {self.name!r} is {self.kind}, and a row has {value!r}")
         return value.item() if hasattr(value, "item") else value
 

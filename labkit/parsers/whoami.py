@@ -38,13 +38,18 @@ def read_answer(line: str) -> Row | None:
     """Read one answer of /whoami; None when it is something else."""
     try:
         found = json.loads(line)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # any server may have sent it
         return None
-    if not isinstance(found, dict) or not found.keys() >= {"container", "addresses", "client"}:
+    match found:
+        case {"container": str(container), "addresses": [*addresses], "client": str(client)}:
+            node = found.get("node")
+        case _:
+            return None
+    if not all(isinstance(address, str) for address in addresses):
         return None
     return {
-        "container": found["container"],
-        "server_node": found.get("node"),
-        "addresses": ",".join(found["addresses"]),
-        "client": found["client"],
+        "container": container,
+        "server_node": node if isinstance(node, str) else None,
+        "addresses": ",".join(addresses),
+        "client": client,
     }
