@@ -41,8 +41,8 @@ def test_an_unknown_fault_is_answered_with_what_may_have_been_meant() -> None:
 
 
 def test_a_case_does_not_say_what_it_is() -> None:
-    for name in faults.FAULTS:
-        case = faults.Case(faults._seal(name))
+    for name, fault in faults.FAULTS.items():
+        case = faults.Case.sealing(fault)
         assert name not in repr(case)
         assert case.is_called(f" {name} ")
         assert not case.is_called("something-else")
