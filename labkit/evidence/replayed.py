@@ -34,6 +34,7 @@ from labkit.evidence import cells
 from labkit.evidence import files as evidence
 from labkit.evidence import recorded as recording
 from labkit.evidence.files import Line
+from labkit.evidence.renamed import former
 from labkit.transport import live as channel
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ class Replay:
         self._at: dict[Key, int] = {}  # which answer a request had last
 
     def _choose(self, cell: cells.Cell) -> _Run | None:
-        runs = self._runs.get(cell.source, [])
+        runs = self._runs.get(cell.source) or self._runs.get(cells.source_of(former(cell.text)), [])
         # A cell without an id counts as another one each time that its text is run.
         seen = self._seen.setdefault(cell.source, [])
         name = cell.id or f"run {len(seen)}"

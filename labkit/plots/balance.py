@@ -172,8 +172,8 @@ def scaling(df: pd.DataFrame, *, title: str = "") -> Axes:
     return first
 
 
-def idle(df: pd.DataFrame, *, title: str = "") -> Axes:
-    """Draw `experiments.idle`: IPVS's timer of each connection, and what became of the next request."""
+def idle_connections(df: pd.DataFrame, *, title: str = "") -> Axes:
+    """Draw `experiments.idle_connections`: IPVS's timer of each connection, and what became of the next request."""
     ends = df.groupby("connection", sort=False)[["asked_s", "ended"]].first()
     counted = ends["ended"].value_counts()
     title = title or "The next request: " + ", ".join(f"{n} {word}" for word, n in counted.items())

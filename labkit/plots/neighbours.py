@@ -32,10 +32,10 @@ _STATES = {
 }
 
 
-def neighbour(
+def reach_by_entry(
     df: pd.DataFrame, *, title: str = "What leaves the container, and what comes of it"
 ) -> Axes:
-    """Draw `experiments.neighbour`: frames that left, by protocol, for each entry and tool."""
+    """Draw `experiments.reach_by_entry`: frames that left, by protocol, for each entry and tool."""
     from matplotlib.ticker import MaxNLocator
 
     axes = new_axes(1.4 + 0.45 * len(df), title)
@@ -82,8 +82,8 @@ def neighbour(
     return axes
 
 
-def neighbours(df: pd.DataFrame, *, title: str = "") -> Axes:
-    """Draw `experiments.neighbours`: looks from left to right, a row an address, a mark an entry."""
+def neighbour_tables(df: pd.DataFrame, *, title: str = "") -> Axes:
+    """Draw `experiments.neighbour_tables`: looks from left to right, a row an address, a mark an entry."""
     places = ", ".join(dict.fromkeys(df["place"]))
     title = title or f"Neighbour entries of {places}, look by look"
     looks = list(df["look"].cat.categories)

@@ -85,8 +85,8 @@ def _words(cell: pd.DataFrame) -> str:
     return "\n".join(dict.fromkeys(lines))
 
 
-def without(df: pd.DataFrame, *, title: str = "") -> Axes:
-    """Draw `experiments.without`: what was taken away (row) against how one asked (column)."""
+def ablation(df: pd.DataFrame, *, title: str = "") -> Axes:
+    """Draw `experiments.ablation`: what was taken away (row) against how one asked (column)."""
     heads = list(dict.fromkeys(df["request"]))
     cut = df[~df["taken"].str.startswith("nothing")]
     lost = cut.groupby("request")["reached"].agg(lambda reached: int((~reached).sum()))

@@ -119,8 +119,8 @@ def namespaces(df: pd.DataFrame, *, title: str = "") -> Axes:
     return first
 
 
-def views(df: pd.DataFrame, *, title: str = "") -> Axes:
-    """Draw `experiments.views`: what each place (row) sees of each network (column).
+def namespace_views(df: pd.DataFrame, *, title: str = "") -> Axes:
+    """Draw `experiments.namespace_views`: what each place (row) sees of each network (column).
 
     Places of one namespace have one colour, and its number stands beside them.
     """
@@ -142,8 +142,8 @@ def views(df: pd.DataFrame, *, title: str = "") -> Axes:
     return axes
 
 
-def membership(df: pd.DataFrame, *, title: str = "") -> Axes:
-    """Draw `experiments.membership`: what was looked for (row) at each step (column)."""
+def leave_and_rejoin(df: pd.DataFrame, *, title: str = "") -> Axes:
+    """Draw `experiments.leave_and_rejoin`: what was looked for (row) at each step (column)."""
     steps = list(dict.fromkeys(df["step"]))
     looks = {"socket": ("open", BLUE), "namespace": ("there", ORANGE), "answer": ("answers", GREEN)}
     rows: list[str] = []
