@@ -50,8 +50,8 @@ _SCHEMA = Schema(
         Column(
             "task",
             "str",
-            "whom it is about, as SERVICE.SLOT, with the word `new` for a task that was not there at the"
-            " start; of a request, who answered; absent: nobody did",
+            "whom it is about, as SERVICE.SLOT, with the word `new` for a task that was not there at"
+            " the start; of a request, who answered; absent: nobody did",
         ),
         Column("node", "str", "the node of that task; of the source `node`, the node itself"),
         Column("address", "str", "IPv4; absent: the source is neither DNS nor IPVS"),

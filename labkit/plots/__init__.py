@@ -1,6 +1,8 @@
 """Plots of the experiments' tables: each takes a DataFrame and returns matplotlib Axes.
 
-Only what was measured is drawn. A plot has the name of the experiment whose table it draws.
+Only what was measured is drawn. A plot has the name of the experiment whose table it draws; `names` is
+a second picture of `experiments.lookups`, and `examine` and `signatures` draw what `labkit.faults`
+returns. Figures have the style of labkit.mplstyle, and a notebook's own settings stay as they are.
 """
 
 from __future__ import annotations
