@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 # now -> in recordings made before December 2026
-_FORMER: Mapping[str, str] = {
+FORMER: Mapping[str, str] = {
     "experiments.ablation": "experiments.without",
     "experiments.idle_connections": "experiments.idle",
     "experiments.leave_and_rejoin": "experiments.membership",
@@ -29,10 +29,10 @@ _FORMER: Mapping[str, str] = {
     "import capture, checks, experiments, plots": "import checks, experiments, plots, probes",
 }
 _NAMES = re.compile(
-    "|".join(rf"\b{re.escape(name)}" + (r"\b" if name[-1] != "(" else "") for name in _FORMER)
+    "|".join(rf"\b{re.escape(name)}" + (r"\b" if name[-1] != "(" else "") for name in FORMER)
 )
 
 
 def former(text: str) -> str:
     """Return a cell's text with the former names; the same text where no name has changed."""
-    return _NAMES.sub(lambda found: _FORMER[found[0]], text)
+    return _NAMES.sub(lambda found: FORMER[found[0]], text)
