@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -63,36 +62,35 @@ def spread(
         for way, (source, url) in ways.items()
     ]
     tasks = _tasks(lab)
-    replicas = Counter(task.rpartition(".")[0] for task in tasks.values())
     rows: list[Row] = []
     for way, capture, argv in asked:
         transfers = capture.table.to_dict("records")
         if len(transfers) < requests:
             capture.check()
-        for trial, transfer in enumerate(transfers, 1):
-            task = tasks.get(str(transfer["container"]))
-            rows.append(
-                {
-                    "node": capture.node,
-                    "place": capture.place,
-                    "way": way,
-                    "keep_alive": keep_alive,
-                    "trial": trial,
-                    "argv": shlex.join(argv),
-                    "code": transfer["exit_code"],
-                    "timed_out": capture.timed_out,
-                    "reached": transfer["exit_code"] == 0,
-                    "seconds": transfer["time_total_s"],
-                    "answer": transfer["body"],
-                    "stderr": transfer["error"],
-                    "task": task,
-                    "replicas": replicas[task.rpartition(".")[0]] if task else None,
-                    **{
-                        key: transfer[key] for key in ("connects", "remote_ip", "server_node", "client")
-                    },
-                }
-            )
+        fixed: Row = {"node": capture.node, "place": capture.place, "way": way}
+        fixed |= {"keep_alive": keep_alive, "argv": shlex.join(argv), "timed_out": capture.timed_out}
+        rows += [
+            {**fixed, "trial": trial, **_answer(transfer, tasks)}
+            for trial, transfer in enumerate(transfers, 1)
+        ]
     return rows
+
+
+def _answer(transfer: Mapping[Any, Any], tasks: Mapping[str, str]) -> Row:
+    """Return what one request of `spread` came to, and who answered it."""
+    task = tasks.get(str(transfer["container"]))
+    service = task.rpartition(".")[0] if task else None
+    replicas = sum(name.rpartition(".")[0] == service for name in tasks.values())
+    return {
+        "code": transfer["exit_code"],
+        "reached": transfer["exit_code"] == 0,
+        "seconds": transfer["time_total_s"],
+        "answer": transfer["body"],
+        "stderr": transfer["error"],
+        "task": task,
+        "replicas": replicas if task else None,
+        **{key: transfer[key] for key in ("connects", "remote_ip", "server_node", "client")},
+    }
 
 
 def _ask_again(place: Place, url: str, requests: int, keep_alive: bool, timeout_s: float) -> Capture:
@@ -149,7 +147,7 @@ def callers(lab: Lab, df: pd.DataFrame) -> pd.DataFrame:
     Column("task", "str", "who answered; absent: nobody"),
     Column("old", "bool", "that task was there before the scaling"),
     Column("ready", "bool", "it was sent after every new task had been found to answer"),
-    Column("replicas", "int", "how many tasks the service was told to have at that moment"),
+    Column("replicas", "int", "how many tasks the service was to have at that moment"),
 )
 def scaling(
     lab: Lab,
@@ -192,24 +190,26 @@ def scaling(
         lab.pause(watch_s)
     tasks = before | _tasks(lab)
     old = sum(task.rpartition(".")[0] == service for task in before.values())
-    return [
-        {
-            "node": place.node.name,
-            "place": place.label,
-            "asker": asker,
-            "trial": trial,
-            "at_s": round(request["at"] - scaled_at, 3),
-            "connection": request["connection"],
-            "reached": "error" not in request,
-            "error": request.get("error"),
-            "task": tasks.get(str(request.get("container"))),
-            "old": request.get("container") in before,
-            "ready": request["at"] > ready_at,
-            "replicas": replicas if request["at"] > scaled_at else old,
-        }
-        for asker, asking in running.items()
-        for trial, request in enumerate(map(json.loads, asking.result().lines), 1)
-    ]
+    rows: list[Row] = []
+    for asker, asking in running.items():
+        for trial, request in enumerate(map(json.loads, asking.result().lines), 1):
+            row: Row = {"node": place.node.name, "place": place.label, "asker": asker, "trial": trial}
+            row |= _asked(request, tasks, scaled_at)
+            row |= {"old": request.get("container") in before, "ready": request["at"] > ready_at}
+            row["replicas"] = replicas if request["at"] > scaled_at else old
+            rows.append(row)
+    return rows
+
+
+def _asked(request: Mapping[str, Any], tasks: Mapping[str, str], scaled_at: float) -> Row:
+    """Return what one request of `scaling` came to, from the line that its program printed."""
+    return {
+        "at_s": round(request["at"] - scaled_at, 3),
+        "connection": request["connection"],
+        "reached": "error" not in request,
+        "error": request.get("error"),
+        "task": tasks.get(str(request.get("container"))),
+    }
 
 
 def _wait_for_new(

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from labkit import experiments, plots
+from labkit import experiments, parsers, plots
 from labkit.experiments import asking, names
 from labkit.schema import Schema, SchemaError, schema_of
 
@@ -97,6 +97,11 @@ def test_a_plot_leaves_the_notebooks_own_settings_alone() -> None:
 def test_a_plot_of_another_table_is_an_error() -> None:
     with pytest.raises(KeyError):
         plots.reach(pd.DataFrame({"node": ["node1"]}))
+
+
+def test_counters_of_rules_have_the_columns_of_their_parser() -> None:
+    columns = list(schema_of(experiments.rule_counters).dtypes)
+    assert columns == ["node", "place", *parsers.iptables_list("").columns]
 
 
 @pytest.mark.parametrize(

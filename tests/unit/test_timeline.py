@@ -28,7 +28,7 @@ def swarm(at: float, tasks: dict[str, dict[str, Any]], **nodes: str) -> dict[str
 
 @pytest.fixture
 def line() -> pd.DataFrame:
-    """Slot 2 crashes at 101 and is made anew as 10.1.0.4; slot 3 had gone before."""
+    """Slot 2 crashes at 101 and comes back as 10.1.0.4; slot 3 had gone before."""
     old = {
         "t1": task(1, "10.1.0.2"),
         "t2": task(2, "10.1.0.3"),
