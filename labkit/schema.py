@@ -48,7 +48,7 @@ _PLAIN: Mapping[Kind, frozenset[type]] = {
 
 
 class SchemaError(TypeError):
-    """A table is not what its columns declare. That is a mistake in labkit, not in what was measured."""
+    """A table is not what its columns declare: a mistake in labkit, not in what was measured."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,15 @@ class Column:
 
         if pd.api.types.is_scalar(value) and pd.isna(value):
             return None
+        whole = pd.api.types.is_integer(value) or isinstance(value, str)
         fits = {
             "str": isinstance(value, str),
-            "int": pd.api.types.is_integer(value) or isinstance(value, str),
-            "float": pd.api.types.is_number(value) or isinstance(value, str),
+            "int": whole,
+            "float": whole or pd.api.types.is_float(value),
             "bool": pd.api.types.is_bool(value),
             "category": False,  # a row cannot say in which order the words are
         }
-        # pandas counts True among the numbers.
-        if not fits[self.kind] or (self.kind != "bool" and pd.api.types.is_bool(value)):
+        if not fits[self.kind]:
             raise SchemaError(f"column {self.name!r} is {self.kind}, and a row has {value!r}")
         return value.item() if hasattr(value, "item") else value
 
@@ -146,7 +146,9 @@ class Schema:
             if not row.keys() <= self.dtypes.keys():
                 undeclared = ", ".join(sorted(row.keys() - self.dtypes.keys()))
                 raise SchemaError(f"a row has what is not declared: {undeclared}")
-        return pd.DataFrame({c.name: c.series([row.get(c.name) for row in found]) for c in self.columns})
+        return pd.DataFrame(
+            {c.name: c.series([row.get(c.name) for row in found]) for c in self.columns}
+        )
 
     def check(self, found: pd.DataFrame) -> pd.DataFrame:
         """Return a table with its columns in the declared order and dtypes, and its index as it was.
@@ -162,7 +164,9 @@ class Schema:
             raise SchemaError(f"the table lacks: {', '.join(sorted(missing))}")
         if len(names) > len(self.dtypes):
             raise SchemaError("the table has a column twice")
-        return pd.DataFrame({column.name: _as_declared(found[column.name], column) for column in self.columns})
+        return pd.DataFrame(
+            {column.name: _as_declared(found[column.name], column) for column in self.columns}
+        )
 
 
 def _as_declared(values: pd.Series[Any], column: Column) -> pd.Series[Any]:
