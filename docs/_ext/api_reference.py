@@ -7,7 +7,7 @@ The kit's docstrings are plain text with Markdown's marks:
 
 - `code` in single backticks is code;
 - a paragraph that is indented, or aligned in columns, stays as it is typed;
-- a list may follow its sentence without an empty line;
+- a list may follow its sentence without an empty line, and `Raises:` has one error per line;
 - the columns that a function declares by `labkit.schema.table` become a real table.
 """
 
@@ -33,6 +33,7 @@ _CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _AS_IT_IS = re.compile(r"(``[^`]+``|(?<![\w*])\*\w[^*\n]*\*(?![\w*]))")
 _ALIGNED = re.compile(r"\S {2,}\S")
 _SENTENCE = re.compile(r"[.:] {2,}\S")
+_ERROR = re.compile(r"^ {4}(\w+): ")
 _ITEM = re.compile(r"- +\S")
 
 
@@ -44,6 +45,8 @@ def to_rst(text: str, schema: Schema | None = None) -> list[str]:
     lines: list[str] = []
     for block in re.split(r"\n(?: *\n)+", text.strip("\n")):
         rows = block.splitlines()
+        if rows and rows[0] == "Raises:":
+            rows[1:] = [_ERROR.sub(r"- `\1`: ", re.sub("^ {5,}", "  ", row)) for row in rows[1:]]
         if _is_literal(rows):
             lines += [".. code-block:: text", "", *(f"    {row}" for row in rows), ""]
         else:

@@ -47,6 +47,13 @@ def test_docstrings_become_restructuredtext() -> None:
     ]
 
 
+def test_errors_become_a_list() -> None:
+    to_rst = load(DOCS / "_ext" / "api_reference.py").to_rst
+    text = "Ask.\n\nRaises:\n    SwarmError: no node\n        is there.\n    UsageError: no `b`."
+    wanted = ["- ``SwarmError``: no node", "  is there.", "- ``UsageError``: no ``b``."]
+    assert to_rst(text) == ["Ask.", "", "Raises:", "", *wanted, ""]
+
+
 def test_declared_columns_become_a_table() -> None:
     to_rst = load(DOCS / "_ext" / "api_reference.py").to_rst
 
