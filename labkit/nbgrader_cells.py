@@ -1,8 +1,7 @@
 """What nbgrader's metadata says about a cell: its role, its question, its points.
 
-Works on plain dicts (a notebook's JSON) and on nbformat's `NotebookNode`, which is a dict too. A cell may
-come from a learner: whatever its metadata holds, these functions treat it as a cell without a role
-rather than fail.
+Works on plain dicts (a notebook's JSON) and on nbformat's `NotebookNode`, which is a dict too. A cell
+may come from a learner: one whose metadata cannot be read counts as a given cell.
 
 The metadata follows nbgrader's schema 3 (nbgrader/docs/source/contributor_guide/metadata.rst), with the
 kit's rule for `grade_id`: `check-QUESTION` or `answer-QUESTION`.
