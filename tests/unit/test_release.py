@@ -172,7 +172,7 @@ def test_source_keeps_everything(source: Path) -> None:
 def test_building_twice_gives_the_same_bytes(source: Path) -> None:
     texts = {release.build(source), release.build(source)}
     program = (
-        "import sys; from pathlib import Path; from labkit import release;"
+        "import sys; from pathlib import Path; from labkit.authoring import release;"
         "sys.stdout.buffer.write(release.build(Path(sys.argv[1])).encode())"
     )
     for seed in ("1", "2"):

@@ -16,6 +16,7 @@ import pytest
 
 from labkit.authoring import release, runner
 from labkit.authoring.runner import CheckResult, LabResult
+from labkit.outcomes import Outcome
 
 HEAD = """\
 # Reach a container
@@ -74,7 +75,7 @@ def test_source_scores_full_and_release_zero(tmp_path: Path) -> None:
     assert full.error is None
     assert full.title == "Reach a container"
     assert [c.status for c in full.checks] == ["pass"] * 3
-    assert full.checks[1] == CheckResult("hops", "pass", "The hops on node-1 is 2, as you said.")
+    assert full.checks[1] == CheckResult("hops", Outcome.PASS, "The hops on node-1 is 2, as you said.")
     # Run All reaches the end of what a learner opens, without one point.
     assert zero.error is None
     assert statuses(zero) == {"cause": "unanswered", "hops": "unanswered", "mended": "fail"}
@@ -226,7 +227,7 @@ def test_ctrl_c_leaves_no_kernel(tmp_path: Path, when: str) -> None:
     program = (
         # What is started in the background of a script is born deaf to Ctrl-C.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "import sys; from pathlib import Path; from labkit import runner;"
+        "import sys; from pathlib import Path; from labkit.authoring import runner;"
         "runner.run_labs([Path(sys.argv[1])], workdir=Path(sys.argv[2]), env={}, timeout=300)"
     )
     workdir = tmp_path / "work"
@@ -256,7 +257,7 @@ def test_ctrl_c_leaves_no_kernel(tmp_path: Path, when: str) -> None:
 
 
 def test_json_counts_everything_but_pass_as_failed() -> None:
-    checks = tuple(CheckResult(f"c{n}", status, "s") for n, status in enumerate(runner.STATUSES))
+    checks = tuple(CheckResult(f"c{n}", status, "s") for n, status in enumerate(Outcome))
     path = Path("x.ipynb")
     results = [
         LabResult("01_a", "A", 12.345, 2.0, checks, None, path),
