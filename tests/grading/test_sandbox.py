@@ -250,10 +250,10 @@ def test_the_labs_of_a_wheel_are_empty_inside(tmp_path: Path, monkeypatch: pytes
     kernel = Kernel(tmp_path / "given", {}, LIMITS, sandboxed=True)
     with kernel.running():
         result = kernel.run(
-            f"import os; print(os.listdir({str(package)!r}), os.listdir({str(package / 'labs')!r}))\n"
+            f"import os; print(*os.listdir({str(package / 'labs')!r}), sep=', ')\n"
             f"open({str(package / 'labs' / 'mine')!r}, 'w')"
         )
-    assert result.outputs[0].text == "['labs', 'compose'] []\n"
+    assert result.outputs[0].text == "\n"
     assert "Read-only file system" in result.message
 
 
