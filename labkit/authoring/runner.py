@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.authoring.release import claims_of, read_source, title
+from labkit.authoring.markup import claims_of
+from labkit.authoring.release import read_source, title
 from labkit.evidence import files as evidence
 from labkit.nbgrader_cells import check_of
 from labkit.outcomes import Outcome, explained

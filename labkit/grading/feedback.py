@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import files
-from labkit.authoring.release import hidden_lines
+from labkit.authoring.markup import hidden_lines
 from labkit.authoring.report import render
 from labkit.errors import UsageError
 from labkit.grading.gradebook import Book

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import nbformat
 
 from labkit import files
-from labkit.authoring import release
+from labkit.authoring import markup
 from labkit.errors import CouldNotRun
 from labkit.evidence import files as evidence
 from labkit.evidence.files import Finding
@@ -266,7 +266,7 @@ class _Marking:
             message = (
                 "It passed, but something was written to stderr, for which nbgrader gives no points."
             )
-        asked = release.docstring(cell.source)
+        asked = markup.docstring(cell.source)
         return {**found, "status": outcome.value, "message": _one_line(message), "asked": asked}
 
     def _report(self, question: str | None, sentence: str) -> None:
@@ -276,7 +276,7 @@ class _Marking:
 def _run_check(kernel: Kernel, cell: NotebookNode) -> tuple[CellResult, Verdict]:
     """Run a check cell: what the learner sees of it first, so that a hidden test does not speak."""
     kernel.run(_RELOAD_CHECKS, quiet=True)
-    visible = release.without_hidden_tests(cell.source)
+    visible = markup.without_hidden_tests(cell.source)
     has_hidden = visible != cell.source
     if has_hidden:
         result = kernel.run(visible, cell_id=cell.id)

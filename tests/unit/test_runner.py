@@ -14,7 +14,7 @@ import nbformat
 import psutil
 import pytest
 
-from labkit.authoring import release, runner
+from labkit.authoring import markup, release, runner
 from labkit.authoring.runner import CheckResult, LabResult
 from labkit.outcomes import Outcome
 
@@ -206,7 +206,7 @@ def test_kernel_is_this_interpreter_in_workdir_with_env(
 def test_bad_markup_is_told_before_anything_runs(tmp_path: Path) -> None:
     good = write(tmp_path, code("1"), "01_build_a_swarm")
     bad = write(tmp_path, code("1", "answer:x"), "02_follow_a_request")
-    with pytest.raises(release.MarkupError):
+    with pytest.raises(markup.MarkupError):
         runner.run_labs([good, bad], workdir=tmp_path / "work", env={}, timeout=60)
     assert not (tmp_path / "work").exists()
 
