@@ -99,7 +99,7 @@ def test_every_error_of_a_check_has_its_outcome(error: type[CheckFailed]) -> Non
     assert outcome is not outcomes.Outcome.PASS
 
 
-def test_any_other_error_is_told_as_a_check_that_could_not_run() -> None:
+def test_any_other_error_means_a_check_that_could_not_run() -> None:
     assert outcomes.explained("NameError", "no x") == (
         "could not run",
         "The check ended in NameError: no x",

@@ -80,11 +80,11 @@ def refused(path: Path) -> list[str]:
 def test_what_can_be_graded_is_said_so(submitted: Path) -> None:
     found = list(precheck.check(submitted, submitted.parents[1] / "release"))
     assert [remark for remark in found if not remark.ok] == []
-    told = " ".join(remark.sentence for remark in found)
-    assert "Every question of the lab is in it. Each of them is there once." in told
-    assert "The evidence 03_reach_a_container.evidence.jsonl is there: 2 lines" in told
-    assert "Its chain of hashes is whole." in told
-    assert "Still without an answer" not in told
+    shown = " ".join(remark.sentence for remark in found)
+    assert "Every question of the lab is in it. Each of them is there once." in shown
+    assert "The evidence 03_reach_a_container.evidence.jsonl is there: 2 lines" in shown
+    assert "Its chain of hashes is whole." in shown
+    assert "Still without an answer" not in shown
 
 
 def test_missing_and_doubled_cells_are_named(submitted: Path) -> None:
@@ -102,21 +102,21 @@ def test_missing_and_doubled_cells_are_named(submitted: Path) -> None:
     assert refused(submitted)[0].startswith("These cells are there more than once: answer-cause.")
 
 
-def test_what_is_not_answered_or_not_run_is_told_and_can_be_graded(submitted: Path) -> None:
+def test_what_is_not_answered_or_not_run_is_reported_and_can_be_graded(submitted: Path) -> None:
     submitted.write_text((submitted.parents[1] / "release" / submitted.name).read_text())
     found = list(precheck.check(submitted, submitted.parents[1] / "release"))
-    told = " ".join(remark.sentence for remark in found)
+    shown = " ".join(remark.sentence for remark in found)
     assert all(remark.ok for remark in found)
-    assert "Still without an answer, which gives no points: cause." in told
-    assert "3 of 3 code cells show no run" in told
+    assert "Still without an answer, which gives no points: cause." in shown
+    assert "3 of 3 code cells show no run" in shown
 
 
-def test_evidence_that_is_missing_or_broken_is_told(submitted: Path) -> None:
+def test_evidence_that_is_missing_or_broken_is_reported(submitted: Path) -> None:
     file = evidence.beside(submitted)
     text = file.read_text()
     file.write_text(text.replace('"vm"', '"mv"', 1))
-    (told,) = refused(submitted)
-    assert told.startswith("Its chain of hashes is broken: line 1 (attach()) was changed")
+    (shown,) = refused(submitted)
+    assert shown.startswith("Its chain of hashes is broken: line 1 (attach()) was changed")
     file.unlink()
     writer = Writer(file, "ada")
     row = {"node": "node1", "method": "GET", "path": "/x", "body": None, "error": "no"}
@@ -128,18 +128,20 @@ def test_evidence_that_is_missing_or_broken_is_told(submitted: Path) -> None:
     assert refused(submitted)[0].startswith("There is no evidence: 03_reach_a_container.evidence.jsonl")
 
 
-def test_a_cell_that_changed_after_its_run_is_told(submitted: Path) -> None:
+def test_a_cell_that_changed_after_its_run_is_reported(submitted: Path) -> None:
     identity = nbformat.read(submitted, as_version=4).cells[1].id
     writer = Writer(evidence.beside(submitted), "ada")
     row = {"node": "node1", "method": "GET", "path": "/x", "body": None, "error": "no"}
-    for text, told in (("import labkit  # as it was", True), ("import labkit", False)):
+    for text, shown in (("import labkit  # as it was", True), ("import labkit", False)):
         writer.write("api", cells.Cell(1, identity, text), writer.now(), row, docker="26.1")
         found = list(precheck.check(submitted, submitted.parents[1] / "release"))
         changed = "1 cells were changed after they were run (`import labkit`)"
-        assert any(remark.sentence.startswith(changed) for remark in found) == told
+        assert any(remark.sentence.startswith(changed) for remark in found) == shown
 
 
-def test_another_learners_evidence_is_told(submitted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_learners_evidence_is_reported(
+    submitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LABKIT_LEARNER", "bob")
     found = list(precheck.check(submitted, submitted.parents[1] / "release"))
     assert found[-1].sentence.startswith("Parts of the evidence are of ada, and you are bob")
@@ -166,12 +168,12 @@ def test_the_verdict_is_printed(
     (submitted.parents[1] / "release").rename(submitted.parents[1] / "labs" / "release")
     monkeypatch.setattr(paths, "REPOSITORY", submitted.parents[1])
     labkit.submit_check(submitted)
-    told = capsys.readouterr().out
-    assert f"It can be graded. Hand in {NAME}.ipynb and {NAME}.evidence.jsonl." in told
+    shown = capsys.readouterr().out
+    assert f"It can be graded. Hand in {NAME}.ipynb and {NAME}.evidence.jsonl." in shown
     evidence.beside(submitted).unlink()
     labkit.submit_check(str(submitted))
-    told = capsys.readouterr().out
-    assert "NO  There is no evidence" in told
-    assert told.endswith("It cannot be graded as it stands: mend what is marked NO, then ask again.\n")
+    shown = capsys.readouterr().out
+    assert "NO  There is no evidence" in shown
+    assert shown.endswith("It cannot be graded as it stands: mend what is marked NO, then ask again.\n")
     labkit.submit_check()
     assert capsys.readouterr().out.startswith("Which notebook?")

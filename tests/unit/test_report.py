@@ -1,4 +1,4 @@
-"""Report: everything is told, nothing is loaded from outside."""
+"""Report: everything is shown, nothing is loaded from outside."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Loads(HTMLParser):
         self.urls += [values[key] for key in ("src", "href", "data") if key in values and tag != "a"]
 
 
-def test_index_tells_everything(results: list[LabResult], tmp_path: Path) -> None:
+def test_index_shows_everything(results: list[LabResult], tmp_path: Path) -> None:
     facts = {"Docker": "26.1.5", "Machine": "2 cores & no KVM"}
     path = report.write_report(results, tmp_path / "report", facts=facts)
     assert path == tmp_path / "report" / "index.html"

@@ -203,7 +203,7 @@ def test_kernel_is_this_interpreter_in_workdir_with_env(
     assert seen == [("03_reach_a_container", done, 3) for done in range(4)]
 
 
-def test_bad_markup_is_told_before_anything_runs(tmp_path: Path) -> None:
+def test_bad_markup_is_refused_before_anything_runs(tmp_path: Path) -> None:
     good = write(tmp_path, code("1"), "01_build_a_swarm")
     bad = write(tmp_path, code("1", "answer:x"), "02_follow_a_request")
     with pytest.raises(markup.MarkupError):
