@@ -46,7 +46,7 @@ def grade(
         course=course,
         database=db,
         limits=cage.Limits(cell_seconds=timeout, notebook_seconds=10 * timeout),
-        caged=not unsafe,
+        sandboxed=not unsafe,
         progress=Bars(),
     )
     if as_json:
