@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from labkit import __version__
+from labkit.cli.lab import lab as open_lab
 from labkit.errors import LabkitError, UsageError, redact
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ app = typer.Typer(
 vm_app = typer.Typer(
     help="The embedded machine: build it once, see what the cache holds.", no_args_is_help=True
 )
+app.command("lab")(open_lab)
 app.add_typer(vm_app, name="vm")
 checkpoint_app = typer.Typer(
     help="Moments of a lab to come back to (embedded machine only).", no_args_is_help=True
@@ -51,6 +54,22 @@ Nodes = Annotated[int, typer.Option(help="How many nodes, 1 to 20.")]
 Managers = Annotated[int, typer.Option(help="How many of them are managers.")]
 Moment = Annotated[str, typer.Argument(metavar="NAME", help="The checkpoint's name.")]
 EngineKind = Annotated[str, typer.Option("--engine", help="auto, docker or vm.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"labkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Hands-on labs on container networking, on a real Docker Swarm on this machine."""
 
 
 class _Stopped(BaseException):
@@ -282,13 +301,13 @@ def run(
             "a replay leaves no evidence, and its Docker version is the recorded one",
             hint="labkit run --replay labs/evidence, without --evidence and --docker",
         )
-    sources = release.find_labs(paths.REPOSITORY / "labs" / "source", labs or ())
+    sources = release.find_labs(paths.SOURCES, labs or ())
     bars = Bars()
     if replay:
         facts = _facts_of_evidence(replay, sources)
     else:
         facts = _facts_of_swarm(lab, docker, engine, bars)
-    directory = report or paths.REPOSITORY / "report"
+    directory = report or paths.results() / "report"
     directory.mkdir(parents=True, exist_ok=True)
     with bars.stage(f"{len(sources)} labs") as step:
 
@@ -377,11 +396,11 @@ def bench(
     from labkit import benchmark, paths
     from labkit.progress import Bars
 
-    results = paths.REPOSITORY / "bench" / "results"
-    results.mkdir(exist_ok=True)
+    results = paths.results() / "bench" / "results"
+    results.mkdir(parents=True, exist_ok=True)
     for record in benchmark.run(rounds, Bars()):
         (results / f"{record['date']}.json").write_text(json.dumps(record, indent=2) + "\n")
-    benchmark.plot(record, paths.REPOSITORY / "docs" / "up.png")
+    benchmark.plot(record, (paths.CHECKOUT / "docs" if paths.CHECKOUT else results) / "up.png")
     if as_json:
         _print_json(record)
     else:
@@ -397,7 +416,7 @@ def claims(as_json: Json = False) -> None:
     from labkit import paths
     from labkit.authoring import claims as ledger
 
-    found = ledger.ledger(paths.REPOSITORY / "labs", paths.REPOSITORY / "tests" / "matrix.json")
+    found = ledger.ledger(paths.LABS, paths.MATRIX)
     if as_json:
         _print_json(ledger.to_json(found))
         return
@@ -437,7 +456,7 @@ def grade(
         print("labkit: --unsafe: submissions run with all your rights", file=sys.stderr)
     rows = grading.grade(
         directory,
-        sources=releases.find_labs(source or paths.REPOSITORY / "labs" / "source"),
+        sources=releases.find_labs(source or paths.SOURCES),
         out=out,
         course=course,
         database=db,
@@ -495,9 +514,9 @@ def release() -> None:
     from labkit import paths
     from labkit.authoring import release as releases
 
-    labs = paths.REPOSITORY / "labs"
-    for path in releases.release(labs / "source", labs / "release"):
-        print(path.relative_to(paths.REPOSITORY))
+    directory = paths.results()
+    for path in releases.release(paths.SOURCES, directory / "labs" / "release"):
+        print(path.relative_to(directory))
 
 
 @vm_app.command("build")
