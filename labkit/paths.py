@@ -15,10 +15,10 @@ from pathlib import Path
 
 import platformdirs
 
-_PACKAGE = Path(__file__).resolve().parent
-_SHIPPED = _PACKAGE / "_kit"
+PACKAGE = Path(__file__).resolve().parent
+_SHIPPED = PACKAGE / "_kit"
 
-CHECKOUT: Path | None = None if _SHIPPED.is_dir() else _PACKAGE.parent
+CHECKOUT: Path | None = None if _SHIPPED.is_dir() else PACKAGE.parent
 REPOSITORY = CHECKOUT or _SHIPPED
 
 COMPOSE = REPOSITORY / "compose"
@@ -28,7 +28,7 @@ RELEASE = LABS / "release"  # the learners' notebooks
 EVIDENCE = LABS / "evidence"  # a recording of each lab
 MATRIX = REPOSITORY / "tests" / "matrix.json"  # which checks passed on which Docker version
 PLAIN_UP = REPOSITORY / "bench" / "plain_up.sh"  # what the benchmark compares `labkit up` with
-JUPYTER_CONFIG = _PACKAGE / "jupyter"  # settings of the JupyterLab that `labkit lab` opens
+JUPYTER_CONFIG = PACKAGE / "jupyter"  # settings of the JupyterLab that `labkit lab` opens
 
 
 def results() -> Path:
