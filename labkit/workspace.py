@@ -69,7 +69,7 @@ def _copy(source: Path, target: Path, hashes: dict[str, str]) -> Copy:
     if not (target.exists() or target.is_symlink()):
         result: Literal["copied", "updated"] = "copied"
     else:
-        now = _hash(target.read_bytes()) if target.is_file() else None
+        now = _hash(target.read_bytes()) if target.is_file() else "no file"
         if now == new:
             hashes[target.name] = new
             return Copy(target, "current")
