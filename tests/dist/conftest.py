@@ -80,7 +80,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("installed")
     subprocess.run([sys.executable, "-m", "venv", root], check=True)
     lock = (ROOT / "requirements.lock").read_text()
-    pinned = re.findall(r"^([\w.-]+==[^\s;\\]+)", lock, re.MULTILINE)
+    pinned = re.findall(r"^([\w.-]+==[^\\]+)", lock, re.MULTILINE)
     constraints = root / "constraints.txt"
     constraints.write_text("\n".join(pinned))
     pip = [root / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
