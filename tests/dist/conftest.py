@@ -77,7 +77,8 @@ def _environment_of_a_stranger() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the wheel and all that it asks for, in the versions of the lock."""
-    root = tmp_path_factory.mktemp("installed")
+    # Not mktemp's directory itself: only its owner may enter that, and grading runs as another user.
+    root = tmp_path_factory.mktemp("installed") / "venv"
     subprocess.run([sys.executable, "-m", "venv", root], check=True)
     lock = (ROOT / "requirements.lock").read_text()
     pinned = re.findall(r"^([\w.-]+==[^\\]+)", lock, re.MULTILINE)
