@@ -20,6 +20,8 @@ from labkit.errors import CommandFailed, UsageError, redact
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labkit.transport.base import CommandResult
+
 RECORDED = "[recorded "
 """What everything that is shown of a recorded capture begins with."""
 
@@ -64,6 +66,25 @@ class Capture:
     def __post_init__(self) -> None:
         if self.started.tzinfo is None:
             raise ValueError("started needs a time zone: nodes and notebooks may differ in theirs")
+
+    @classmethod
+    def of(
+        cls, argv: Sequence[str], result: CommandResult, *, place: str, node: str, docker: str
+    ) -> Self:
+        """Return the capture of a command's result: the one way from transport to a notebook."""
+        return cls(
+            argv=tuple(argv),
+            place=place,
+            node=node,
+            code=result.code,
+            stdout=result.stdout,
+            stderr=result.stderr,
+            started=datetime.fromtimestamp(result.started, UTC),
+            seconds=result.seconds,
+            docker=docker,
+            timed_out=result.timed_out,
+            recorded=result.recorded,
+        )
 
     @property
     def command(self) -> str:

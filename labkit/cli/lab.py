@@ -10,24 +10,28 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from labkit.cli.options import Docker, EngineKind, Lab
+from labkit.engines import DEFAULT_DOCKER
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from labkit.workspace import Copy
 
-DIRECTORY = Path("labkit-labs")
+app = typer.Typer()
 
 
+@app.command()
 def lab(
     directory: Annotated[
         Path, typer.Argument(metavar="[DIR]", help="Where your copies of the labs are, or shall be.")
-    ] = DIRECTORY,
+    ] = Path("labkit-labs"),
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the address; open no browser.")
     ] = False,
-    docker: Annotated[str, typer.Option("--docker", help="Docker version of the nodes.")] = "26.1",
-    engine: Annotated[str, typer.Option("--engine", help="auto, docker or vm.")] = "auto",
-    lab: Annotated[str, typer.Option("--lab", envvar="LABKIT_LAB", help="The lab's name.")] = "default",
+    docker: Docker = DEFAULT_DOCKER,
+    engine: EngineKind = "auto",
+    lab: Lab = "default",
 ) -> None:
     """Copy the labs into DIR, never over your work; stand the swarm up; open JupyterLab there."""
     from labkit import paths, workspace

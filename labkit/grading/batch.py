@@ -33,8 +33,9 @@ import psutil
 
 from labkit.authoring import release
 from labkit.authoring.runner import STATUS_OF
+from labkit.evidence import audit
 from labkit.evidence import files as evidence
-from labkit.evidence.files import Finding
+from labkit.evidence.audit import Finding
 from labkit.grading import kernel as execution
 from labkit.grading import sandbox as cage
 from labkit.grading import submissions as handed_in
@@ -255,7 +256,7 @@ def _evidence_findings(
 ) -> list[Finding]:
     path = submission.evidence
     if path is not None:
-        return evidence.problems(path, learner=submission.student, notebook={"cells": handed})
+        return audit.problems(path, learner=submission.student, notebook={"cells": handed})
     if _attaches(gradable):
         return [Finding(None, f"no evidence was handed in ({evidence.beside(submission.path).name})")]
     return []

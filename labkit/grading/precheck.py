@@ -10,7 +10,7 @@ from typing import Any
 
 from labkit import paths, variants
 from labkit.errors import UsageError
-from labkit.evidence import cells
+from labkit.evidence import cells, reader
 from labkit.evidence import files as evidence
 
 MAX_NOTEBOOK = 20 * 1024 * 1024  # bytes
@@ -103,7 +103,7 @@ def _evidence(path: Path, notebook: Mapping[str, Any]) -> Iterator[Remark]:
         yield Remark(False, f"There is no evidence: {path.name} is not beside the notebook; {told}.")
         return
     try:
-        found = evidence.read(path)
+        found = reader.read(path)
     except UsageError as problem:
         yield Remark(False, str(problem))
         return

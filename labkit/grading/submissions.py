@@ -20,7 +20,7 @@ import nbformat
 
 from labkit.errors import LabkitError, UsageError
 from labkit.evidence import files as evidence
-from labkit.evidence.files import Finding
+from labkit.evidence.audit import Finding
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
