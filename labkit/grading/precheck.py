@@ -33,7 +33,7 @@ def show(notebook: Path | None = None) -> None:
     if path is None:
         print("Which notebook? Not every program tells: labkit.submit_check('03_reach_….ipynb')")
         return
-    remarks = list(check(path, paths.REPOSITORY / "labs" / "release"))
+    remarks = list(check(path, paths.RELEASE))
     for remark in remarks:
         print(f"{'ok' if remark.ok else 'NO':<3} {remark.sentence}")
     if all(remark.ok for remark in remarks):
