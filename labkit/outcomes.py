@@ -1,7 +1,11 @@
-"""The checks' outcomes in this notebook so far, for a learner to look at before handing in.
+"""The four outcomes of a check, and a learner's score in the notebook that runs.
 
-A check counts by its text: IPython tells of every cell that ran, and a cell that has the text of one of
-the notebook's check cells is that check. One whose text was changed is not, here as in grading.
+The outcome of a check follows from the error that its cell ended in, by the name of the error's class
+in `labkit.errors`: a kernel, which is another process, sends no more than that name and the message.
+
+The score is for a learner to look at before handing in. IPython reports every cell that ran, and a cell
+with the text of one of the notebook's check cells counts as that check. A check whose text was changed
+does not count, here as in grading.
 """
 
 from __future__ import annotations
@@ -10,65 +14,85 @@ import functools
 import json
 import sys
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit import paths
-from labkit.errors import UsageError
+from labkit import nbgrader_cells, paths
+from labkit.errors import CheckFailed, CouldNotRun, Unanswered, UsageError
 from labkit.evidence import cells
+from labkit.nbgrader_cells import Role
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_STATUS_OF = {"CheckFailed": "fail", "Unanswered": "unanswered", "CouldNotRun": "could not run"}
-_RELEASE = paths.REPOSITORY / "labs" / "release"
+
+class Outcome(StrEnum):
+    """How a check ended, in the words that people, reports and JSON get."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    UNANSWERED = "unanswered"
+    COULD_NOT_RUN = "could not run"
+
+
+_BY_ERROR = {
+    CheckFailed.__name__: Outcome.FAIL,
+    Unanswered.__name__: Outcome.UNANSWERED,
+    CouldNotRun.__name__: Outcome.COULD_NOT_RUN,
+}
+
+
+def of_error(name: str) -> Outcome:
+    """Return the outcome of a check that ended in an error with this class name."""
+    return _BY_ERROR.get(name, Outcome.COULD_NOT_RUN)
+
+
+def explained(name: str, message: str) -> tuple[Outcome, str]:
+    """Return the outcome of a check that ended in an error, and the sentence that explains it."""
+    if name in _BY_ERROR:
+        return _BY_ERROR[name], message
+    return Outcome.COULD_NOT_RUN, f"The check ended in {name}: {message}"
+
+
+# --- the score in the notebook that runs ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Question:
-    """A check of a notebook, or an answer that a person reads (then ``text`` is empty)."""
+    """A question of a notebook; ``text`` is its check's, empty for an answer that a person reads."""
 
     id: str
     text: str
     points: float
 
 
-class _Tally:
-    """Hears from IPython how each cell ended; the last run of a text counts."""
+class _OutcomeLog:
+    """The outcome of every text that ran as a cell, as IPython reports it; the last run counts."""
 
     def __init__(self, shell: Any) -> None:
-        self.outcomes: dict[str, str] = {}
-        shell.events.register("post_run_cell", self._ended)
+        self.outcomes: dict[str, Outcome] = {}
+        shell.events.register("post_run_cell", self._on_end)
 
-    def _ended(self, result: Any) -> None:
+    def _on_end(self, result: Any) -> None:
         text = str(result.info.raw_cell or "").strip()
         error = result.error_before_exec or result.error_in_exec
-        status = "pass" if error is None else _STATUS_OF.get(type(error).__name__, "could not run")
-        self.outcomes[text] = status
+        self.outcomes[text] = Outcome.PASS if error is None else of_error(type(error).__name__)
 
 
 @functools.cache
-def listen() -> _Tally | None:
-    """Begin to hear of cells; None outside of IPython, which is never loaded for it."""
+def listen() -> _OutcomeLog | None:
+    """Start to log outcomes; None outside of IPython. Never imports IPython."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
-    return _Tally(shell) if shell else None
+    return _OutcomeLog(shell) if shell else None
 
 
 def questions(notebook: Path) -> list[Question]:
-    """Read a notebook's questions; raises UsageError for a file that is none."""
+    """Read a notebook's questions; raises UsageError for a file that is no notebook."""
     try:
         found = cells.once_saved(lambda: json.loads(notebook.read_text(encoding="utf-8")))["cells"]
-        marked = [(cell, cell["metadata"].get("nbgrader", {})) for cell in found]
-        return [
-            Question(
-                marks["grade_id"].partition("-")[2],
-                "" if marks["solution"] else "".join(cell["source"]).strip(),
-                float(marks["points"]),
-            )
-            for cell, marks in marked
-            if marks.get("grade")
-        ]
+        return [_question(cell) for cell in found if nbgrader_cells.role_of(cell).is_graded]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise UsageError(
             f"the questions of {notebook} cannot be read: {type(problem).__name__}: {problem}",
@@ -76,31 +100,46 @@ def questions(notebook: Path) -> list[Question]:
         ) from problem
 
 
-def score(notebook: Path | None = None, *, release: Path = _RELEASE) -> pd.DataFrame:
-    """Return a row for each question: its outcome here so far, its points, and of how many.
+def _question(cell: nbgrader_cells.Cell) -> Question:
+    text = "".join(cell["source"]).strip() if nbgrader_cells.role_of(cell) is Role.CHECK else ""
+    return Question(nbgrader_cells.question_of(cell), text, nbgrader_cells.points_of(cell))
 
-    Without a name it is the notebook that runs; where a front end does not tell which one that is, the
-    lab in ``release`` whose checks have run. What a person reads has no points yet.
+
+def score(notebook: Path | None = None, *, release: Path | None = None) -> pd.DataFrame:
+    """Return the score in this notebook so far: one row per question, and a last row for all of them.
+
+    Index ``question``; columns ``outcome`` (one of the four, "not run" or "read by a person"),
+    ``points`` so far (missing for an answer that a person reads) and ``of`` how many.
+
+    Without ``notebook`` it is the one that runs. Where the front end does not say which one that is, it
+    is the lab in ``release``, by default the kit's released labs, whose checks have run. Raises
+    UsageError where no check has run, and for a file that is no notebook.
     """
     import pandas as pd
 
-    tally = listen()
-    outcomes = tally.outcomes if tally else {}
-    path = notebook or cells.notebook() or _likely(release, outcomes)
+    log = listen()
+    outcomes = log.outcomes if log else {}
+    path = notebook or cells.notebook() or _lab_that_ran(release or _released_labs(), outcomes)
     rows = []
     for question in questions(path):
-        outcome = outcomes.get(question.text, "not run") if question.text else "read by a person"
-        points = question.points if outcome == "pass" else 0.0
-        rows.append((question.id, outcome, points if question.text else None, question.points))
-    passed = sum(outcome == "pass" for _, outcome, _, _ in rows)
-    all_points = sum(points or 0.0 for _, _, points, _ in rows)
-    rows.append(("all", f"{passed} passed", all_points, sum(most for *_, most in rows)))
+        outcome = outcomes[question.text].value if question.text in outcomes else "not run"
+        points: float | None = question.points if outcome == Outcome.PASS else 0.0
+        if not question.text:
+            outcome, points = "read by a person", None
+        rows.append((question.id, outcome, points, question.points))
+    passed = sum(outcome == Outcome.PASS for _, outcome, _, _ in rows)
+    points_so_far = sum(points or 0.0 for _, _, points, _ in rows)
+    rows.append(("all", f"{passed} passed", points_so_far, sum(most for *_, most in rows)))
     table = pd.DataFrame(rows, columns=["question", "outcome", "points", "of"])
     return table.set_index("question")
 
 
-def _likely(release: Path, outcomes: dict[str, str]) -> Path:
-    """Find the lab whose checks ran here."""
+def _released_labs() -> Path:
+    return paths.RELEASE
+
+
+def _lab_that_ran(release: Path, outcomes: dict[str, Outcome]) -> Path:
+    """Return the lab whose checks have run here."""
     for path in sorted(release.glob("*.ipynb")):
         if any(q.text and q.text in outcomes for q in questions(path)):
             return path

@@ -1,8 +1,8 @@
 """Hand in one learner's answers on another learner's swarm: in every lab some check must fail.
 
-copied_answers.py FIRST SECOND [LAB…], two directories of evidence that two learners left behind
-(labkit run --evidence). Each lab is replayed twice: first as the one, whose answers are read off, then
-as the other, with those in the place of the solutions.
+copied_answers.py FIRST SECOND [LAB…], two directories of evidence of two learners (labkit run
+--evidence). Each lab is replayed twice: first as the first learner, to collect the answers, then as the
+second one, with those answers in the place of the solutions.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import nbformat
 
 from labkit import paths
 from labkit.authoring import release, runner
+from labkit.nbgrader_cells import Role, grade_id_of, role_of
+from labkit.outcomes import Outcome
 
 _MARK = "copied-answer "
 
@@ -23,27 +25,22 @@ _MARK = "copied-answer "
 def answers(path: Path, recorded: Path, workdir: Path) -> dict[str, dict[str, object]]:
     """Run a lab with its solutions; returns the values of every answer cell, by grade id."""
     notebook = release.read_source(path)
-    cells = [c for c in notebook.cells if is_answer(c)]
-    for cell in cells:
+    for cell in notebook.cells:
+        if role_of(cell) is not Role.ANSWER:
+            continue
         names = [target.id for node in ast.parse(cell.source).body for target in targets(node)]
         values = f"{{n: globals()[n] for n in {names}}}.items()"
         plain = f"{{n: v.item() if hasattr(v, 'item') else v for n, v in {values}}}"
         cell.source += f"\nprint({_MARK!r} + repr({plain}))"
     run(notebook, path.stem, recorded, workdir)
     done = nbformat.read(workdir / f"{path.stem}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
-    told = {}
+    found = {}
     for cell in done.cells:
         for line in "".join(o.get("text", "") for o in cell.get("outputs", ())).splitlines():
             if line.startswith(_MARK):
                 plain = line.removeprefix(_MARK)
-                told[cell.metadata["nbgrader"]["grade_id"]] = ast.literal_eval(plain)
-    return told
-
-
-def is_answer(cell: nbformat.NotebookNode) -> bool:
-    """Whether it is a code cell with an answer."""
-    meta = cell.metadata.get("nbgrader", {})
-    return bool(cell.cell_type == "code" and meta.get("solution"))
+                found[grade_id_of(cell)] = ast.literal_eval(plain)
+    return found
 
 
 def targets(node: ast.stmt) -> list[ast.Name]:
@@ -64,16 +61,16 @@ def run(notebook: nbformat.NotebookNode, lab: str, recorded: Path, workdir: Path
 def copied(path: Path, first: Path, second: Path) -> list[str]:
     """Return the checks that the second learner fails with the first one's answers."""
     with tempfile.TemporaryDirectory() as directory:
-        told = answers(path, first, Path(directory))
+        taken = answers(path, first, Path(directory))
         notebook = release.read_source(path)
         # The guards of the source are about the swarm, not about the answers.
         notebook.cells = [c for c in notebook.cells if "remove-cell" not in c.metadata.get("tags", ())]
         for cell in notebook.cells:
-            if is_answer(cell):
-                given = told[cell.metadata["nbgrader"]["grade_id"]]
-                cell.source = "\n".join(f"{name} = {value!r}" for name, value in given.items())
+            if role_of(cell) is Role.ANSWER:
+                values = taken[grade_id_of(cell)]
+                cell.source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
         result = run(notebook, path.stem, second, Path(directory))
-    return [check.id for check in result.checks if check.status == "fail"]
+    return [check.id for check in result.checks if check.status == Outcome.FAIL]
 
 
 def main() -> int:

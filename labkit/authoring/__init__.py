@@ -1,1 +1,1 @@
-"""From the labs' sources to notebooks, to a run of them, to reports and the ledger of claims."""
+"""Authoring: from a lab's source to its notebooks, a run of them, the report and the claims ledger."""

@@ -1,7 +1,7 @@
-"""The claims ledger: what the labs state about Docker's network, who says so, and where it was seen.
+"""The claims ledger: what the labs state about Docker's network, its source, and where it was seen.
 
-`labs/claims.yaml` has the statements, the labs' cells prove them by the tag `claim:ID`, and the last
-run of `make matrix` tells on which Docker versions those cells passed.
+`labs/claims.yaml` has the statements. The labs' cells prove them: a cell with the tag `claim:ID`. The
+last run of `make matrix` shows on which Docker versions those cells passed.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.authoring import release
+from labkit.authoring.markup import CLAIM_NOTE, claims_of
 from labkit.errors import UsageError
+from labkit.nbgrader_cells import check_of
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 VERDICTS = ("right", "imprecise", "wrong")
 _FIELDS = ("id", "statement", "source", "verdict")
-# Paragraphs that state nothing about the network: they ask, quote what is put to the test, or plan.
+# Paragraphs that state nothing about the network: they ask, quote what is tested, or plan.
 _OPENINGS = (
     "**Predict.**",
     "**Question.**",
@@ -44,25 +46,23 @@ _FACTUAL = re.compile(r"\d|\bbecause\b", re.I)
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement of the labs, with the cells that prove it and the versions it was seen on.
-
-    `evidence` names the cells, as `check:ID` or `guard after check:ID`; `seen` maps a Docker version to
-    whether they all passed there.
-    """
+    """One statement of the labs, with the cells that prove it and the versions it was seen on."""
 
     id: str
     statement: str
     source: str
-    verdict: str
-    lab: str
+    verdict: str  # one of VERDICTS, on the source's words
+    lab: str  # empty where no cell proves it
     evidence: tuple[str, ...]
+    """The cells that prove it, as `check:ID` or `guard after check:ID`."""
     seen: dict[str, bool]
+    """By Docker version, whether all those cells passed there."""
 
 
 def ledger(labs: Path, matrix: Path) -> list[Claim]:
-    """Read the claims of a directory of labs; raises UsageError where the file is not a ledger.
+    """Read the claims of a directory of labs, and what ``matrix`` says of them, which may not exist.
 
-    A claim that no cell proves has an empty `lab`.
+    Raises UsageError where `claims.yaml` is not a ledger, MarkupError for a source that cannot be read.
     """
     proofs: dict[str, list[tuple[str, str]]] = {}
     for path in release.find_labs(labs / "source"):
@@ -74,9 +74,9 @@ def ledger(labs: Path, matrix: Path) -> list[Claim]:
         proved = proofs.get(row["id"], [])
         seen: dict[str, bool] = {}
         for run in runs:
-            told = [c[row["id"]] for lab in run["labs"] if row["id"] in (c := lab.get("claims", {}))]
-            if told:
-                seen[run["docker"]] = all(told)
+            passed = [c[row["id"]] for lab in run["labs"] if row["id"] in (c := lab.get("claims", {}))]
+            if passed:
+                seen[run["docker"]] = all(passed)
         found.append(
             Claim(
                 **{name: row[name] for name in _FIELDS},
@@ -89,25 +89,25 @@ def ledger(labs: Path, matrix: Path) -> list[Claim]:
 
 
 def problems(labs: Path) -> list[str]:
-    """Tell what does not fit between the ledger and the labs' sources, a sentence each."""
+    """Return what does not fit between the ledger and the labs' sources, one sentence per problem."""
     known = [row["id"] for row in _rows(labs / "claims.yaml")]
-    told = [
-        f"claims.yaml has {claim} twice" for claim in sorted({c for c in known if known.count(c) > 1})
-    ]
+    twice = sorted({claim for claim in known if known.count(claim) > 1})
+    found = [f"claims.yaml has {claim} twice" for claim in twice]
     proved: set[str] = set()
     for path in release.find_labs(labs / "source"):
         notebook = release.read_source(path)
-        proved |= (mine := {claim for claim, _ in _proofs(notebook)})
-        noted = set(_noted(notebook))
-        told += [
-            f"{path.name} proves {claim}, which claims.yaml has not" for claim in mine - set(known)
-        ]
-        told += [f"{path.name} states {claim} and does not prove it" for claim in noted - mine]
-        told += [f"{path.name}: no claim carries: {sentence}" for sentence in _bare(notebook)]
-    return sorted(told) + [f"no lab proves {claim}" for claim in known if claim not in proved]
+        here = {claim for claim, _ in _proofs(notebook)}
+        proved |= here
+        unknown = here - set(known)
+        unproved = set(_noted(notebook)) - here
+        found += [f"{path.name} proves {claim}, which claims.yaml has not" for claim in unknown]
+        found += [f"{path.name} states {claim} and does not prove it" for claim in unproved]
+        found += [f"{path.name}: no claim carries: {s}" for s in _sentences_without_claim(notebook)]
+    return sorted(found) + [f"no lab proves {claim}" for claim in known if claim not in proved]
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
+    """Read claims.yaml: one row per claim, with the columns id, statement, source, verdict."""
     import yaml
 
     rows = yaml.safe_load(file.read_text(encoding="utf-8")) or []
@@ -126,24 +126,25 @@ def _proofs(notebook: NotebookNode) -> Iterator[tuple[str, str]]:
     """Yield each claim that a cell proves, with the cell's name."""
     last = "the beginning"
     for cell in notebook.cells:
-        check = release.check_id(cell)
+        check = check_of(cell)
         last = f"check:{check}" if check else last
-        for claim in release.claims_of(cell):
+        for claim in claims_of(cell):
             yield claim, last if check else f"guard after {last}"
 
 
 def _noted(notebook: NotebookNode) -> Iterator[str]:
+    """Yield the claims that the prose states."""
     for cell in _prose(notebook):
-        for note in release.CLAIM_NOTE.finditer(cell):
+        for note in CLAIM_NOTE.finditer(cell):
             yield from note[1].split()
 
 
-def _bare(notebook: NotebookNode) -> Iterator[str]:
+def _sentences_without_claim(notebook: NotebookNode) -> Iterator[str]:
     """Yield the sentences with a number or a "because" that no claim carries."""
     for cell in _prose(notebook):
         for paragraph in re.split(r"\n\s*\n", cell):
             text = paragraph.strip()
-            if release.CLAIM_NOTE.search(text) or text.startswith(_OPENINGS):
+            if CLAIM_NOTE.search(text) or text.startswith(_OPENINGS):
                 continue
             plain = _REFERENCE.sub("", _QUOTED.sub("", _CODE.sub("", text)))
             yield from (s for s in _SENTENCE.split(plain) if _FACTUAL.search(s) and "?" not in s)
@@ -155,5 +156,5 @@ def _prose(notebook: NotebookNode) -> list[str]:
 
 
 def to_json(claims: Sequence[Claim]) -> list[dict[str, Any]]:
-    """Give the claims the form of `labkit claims --json`."""
+    """Return the claims in the form of `labkit claims --json`."""
     return [{**vars(claim), "evidence": list(claim.evidence)} for claim in claims]

@@ -1,10 +1,10 @@
-"""Write the report of executed labs: pages that show everything and load nothing.
+"""Write the report of executed labs: pages that load nothing.
 
     index.html      the facts of the run, every check, every plot and table
     ID.html         one executed lab
 
-Each page is whole in itself: style and pictures are inside it, there is no script, and its content
-security policy forbids the browser to load anything, whatever a notebook's output asks for.
+Style and pictures are inside each page. It has no script, and its content security policy forbids the
+browser to load anything, whatever a notebook's output asks for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.authoring.runner import STATUSES, LabResult
+from labkit import files
+from labkit.authoring.runner import LabResult
+from labkit.outcomes import Outcome
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -32,30 +34,32 @@ class _Exhibit:
 
 
 def write_report(results: Sequence[LabResult], directory: Path, *, facts: Mapping[str, str]) -> Path:
-    """Write the report into a directory and return its index; ``facts`` head it, in their order."""
+    """Write the report into a directory and return its index.
+
+    ``facts`` about the run stand at its head, in their order: name and value.
+    """
     import nbformat
 
-    directory.mkdir(parents=True, exist_ok=True)
     labs = []
     for result in results:
         notebook = nbformat.read(result.notebook_path, as_version=4)  # type: ignore[no-untyped-call]
         page = render("lab.html.j2", lab=result, body=_to_html(notebook, result), facts=facts)
-        replace(directory / f"{result.id}.html", page)
+        files.write_text(directory / f"{result.id}.html", page)
         plots, tables = _exhibits(notebook)
-        passed = sum(check.status == "pass" for check in result.checks)
+        passed = sum(check.status == Outcome.PASS for check in result.checks)
         labs.append({"result": result, "passed": passed, "plots": plots, "tables": tables})
     statuses = [check.status for result in results for check in result.checks]
     index = render(
         "report.html.j2",
         labs=labs,
         facts=facts,
-        counts={status: statuses.count(status) for status in STATUSES},
+        counts={outcome.value: statuses.count(outcome) for outcome in Outcome},
         seconds=sum(result.seconds for result in results),
         stopped=[result for result in results if result.error is not None],
     )
     # The index comes last: it never links to a page that is not there.
     path = directory / "index.html"
-    replace(path, index)
+    files.write_text(path, index)
     return path
 
 
@@ -101,10 +105,3 @@ def _exhibits(notebook: NotebookNode) -> tuple[list[_Exhibit], list[_Exhibit]]:
             elif 'class="dataframe"' in html:
                 tables.append(_Exhibit(heading, html))
     return plots, tables
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -1,11 +1,12 @@
-"""Execute labs headless and read off what their checks said.
+"""Execute labs without a browser, and collect the outcomes of their checks.
 
-A check's outcome is how its cell ended: in no error (pass), in one of the three errors of
-`labkit.errors` (fail, unanswered, could not run), or in any other error (could not run).
+A check's outcome follows from how its cell ended: without an error (pass), or in an error
+(`labkit.outcomes`).
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -17,43 +18,45 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.authoring.release import check_id, claims_of, read_source, title
-from labkit.evidence import files as evidence
+from labkit.authoring.markup import claims_of
+from labkit.authoring.release import read_source, title
+from labkit.evidence import files
+from labkit.nbgrader_cells import check_of
+from labkit.outcomes import Outcome, explained
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 OnProgress = Callable[[str, int, int], None]
+"""Is called with a lab, the number of its cells that are done, and the number of its cells."""
 
-STATUSES = ("pass", "fail", "unanswered", "could not run")
-STATUS_OF = {"CheckFailed": "fail", "Unanswered": "unanswered", "CouldNotRun": "could not run"}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check said."""
+    """The outcome of one check, and the sentence that explains it."""
 
     id: str
-    status: str
+    status: Outcome
     message: str
 
 
 @dataclass(frozen=True)
 class LabResult:
-    """What one lab gave; ``error`` tells what stopped it before its end, None where nothing did.
-
-    Of its ``seconds``, ``waited`` passed without the kernel computing: it waited for the swarm.
-    ``claims`` tells of each claim of the ledger that the lab's cells prove whether they all passed.
-    """
+    """The result of one lab."""
 
     id: str
     title: str
     seconds: float
     waited: float
+    """Of the seconds, those in which the kernel did not compute: it waited for the swarm."""
     checks: tuple[CheckResult, ...]
     error: str | None
+    """What stopped the lab before its end; None where nothing did."""
     notebook_path: Path
     claims: dict[str, bool] = field(default_factory=dict)
+    """For each claim of the ledger that the lab's cells prove, whether they all passed."""
 
 
 def run_labs(
@@ -70,24 +73,28 @@ def run_labs(
     The kernel runs in ``workdir``, with ``env`` added to this process's environment, and every cell
     has ``timeout`` seconds. Each executed notebook, whole or not, is kept as ``workdir``/ID.ipynb, its
     evidence beside it. With ``replay``, a directory of evidence, that answers instead of a swarm.
-    ``on_progress`` is told the lab, the number of cells done and the number of cells.
+
+    Raises MarkupError for a source that cannot be built and UsageError for a lab without evidence,
+    both before anything runs.
     """
     notebooks = {path.stem: _read(path) for path in sources}  # refuse bad markup before a long run
-    kept = {lab: evidence.of_lab(replay.resolve(), lab) for lab in notebooks} if replay else {}
+    kept = {lab: files.of_lab(replay.resolve(), lab) for lab in notebooks} if replay else {}
     workdir.mkdir(parents=True, exist_ok=True)
+    inherited = {k: v for k, v in os.environ.items() if k not in ("LABKIT_REPLAY", "LABKIT_EVIDENCE")}
     results = []
     for lab, notebook in notebooks.items():
-        written = evidence.beside(workdir.resolve() / f"{lab}.ipynb")
+        written = files.beside(workdir.resolve() / f"{lab}.ipynb")
         written.unlink(missing_ok=True)
-        named = "LABKIT_REPLAY" if replay else "LABKIT_EVIDENCE"
-        own = {named: str(kept.get(lab, written))}
-        around = {k: v for k, v in os.environ.items() if k not in ("LABKIT_REPLAY", "LABKIT_EVIDENCE")}
-        results.append(_run(lab, notebook, workdir, {**around, **own, **env}, timeout, on_progress))
+        variable = "LABKIT_REPLAY" if replay else "LABKIT_EVIDENCE"
+        own = {variable: str(kept.get(lab, written))}
+        run = _Run(lab, notebook, workdir, {**inherited, **own, **env}, timeout, on_progress)
+        run.execute()
+        results.append(run.result())
     return results
 
 
 def to_json(results: Sequence[LabResult]) -> dict[str, Any]:
-    """Give the results the form of `labkit run --json`; what did not pass counts as failed."""
+    """Return the results in the form of `labkit run --json`; what did not pass counts as failed."""
     labs: list[dict[str, Any]] = []
     for result in results:
         lab: dict[str, Any] = {
@@ -102,7 +109,7 @@ def to_json(results: Sequence[LabResult]) -> dict[str, Any]:
             lab["error"] = result.error
         labs.append(lab)
     statuses = [check.status for result in results for check in result.checks]
-    passed = statuses.count("pass")
+    passed = statuses.count(Outcome.PASS)
     return {"labs": labs, "passed": passed, "failed": len(statuses) - passed}
 
 
@@ -115,98 +122,135 @@ def _read(path: Path) -> NotebookNode:
     return notebook
 
 
-def _run(
-    lab: str,
-    notebook: NotebookNode,
-    workdir: Path,
-    env: Mapping[str, str],
-    timeout: float,
-    on_progress: OnProgress | None,
-) -> LabResult:
-    """Execute one notebook in a kernel of its own."""
-    import nbformat
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
+class _Run:
+    """One notebook, executed in a kernel of its own."""
 
-    errors: dict[int, tuple[str, str]] = {}
+    def __init__(
+        self,
+        lab: str,
+        notebook: NotebookNode,
+        workdir: Path,
+        env: Mapping[str, str],
+        timeout: float,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._lab, self._notebook, self._workdir = lab, notebook, workdir
+        self._env, self._timeout, self._on_progress = env, timeout, on_progress
+        self._path = workdir / f"{lab}.ipynb"
+        self._done = 0  # cells
+        self._errors: dict[int, tuple[str, str]] = {}  # by the cell's place: name and message
+        self._stopped_by: str | None = None
+        self._seconds = self._cpu_seconds = 0.0
 
-    def note_error(cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
-        content = execute_reply["content"]
-        errors[cell_index] = (content["ename"], content["evalue"])
+    def execute(self) -> None:
+        """Run the cells in order and write the notebook, as far as it came."""
+        import nbformat
+        from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-    # Without directories to look in, the only kernel is this interpreter's own, whatever kernel
-    # specs the machine has.
-    kernel = AsyncKernelManager(
-        kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[])
-    )
-    client = NotebookClient(
-        notebook,
-        km=kernel,
-        timeout=math.ceil(timeout),
-        interrupt_on_timeout=True,
-        error_on_timeout={
-            "ename": "TimeoutError",
-            "evalue": f"it took longer than {timeout:g} s and was interrupted",
-            "traceback": [],
-        },
-        shutdown_kernel="immediate",
-        extra_arguments=["--IPKernelApp.log_level=ERROR"],
-        on_cell_error=note_error,
-    )
-    cells = notebook.cells
-    error = None
-    done = 0
-    cpu = 0.0
-    started = time.monotonic()
-    path = workdir / f"{lab}.ipynb"
-    running = ExitStack()
-    try:
-        with _signals_wait():
-            running.enter_context(client.setup_kernel(cwd=str(workdir), env=env, cleanup_kc=True))
+        kernel, client = self._kernel_and_client()
+        began = time.monotonic()
+        running = ExitStack()
+        try:
+            with _signals_wait():
+                kernel_runs = client.setup_kernel(
+                    cwd=str(self._workdir), env=self._env, cleanup_kc=True
+                )
+                running.enter_context(kernel_runs)
+            self._execute_cells(client)
+        except CellExecutionError:
+            self._stopped_by = self._describe_stop(*self._errors[self._done])
+        except DeadKernelError:
+            self._stopped_by = self._describe_stop("DeadKernelError", "the kernel died")
+        finally:
+            with _signals_wait():
+                if kernel.has_kernel:
+                    self._cpu_seconds = _cpu_seconds(kernel)
+                running.close()
+                nbformat.write(self._notebook, self._path)  # type: ignore[no-untyped-call]
+        self._seconds = time.monotonic() - began
+        _log.info("%s: %d cells in %.1f s", self._lab, self._done, self._seconds)
+
+    def result(self) -> LabResult:
+        """Return what the executed cells gave."""
+        cells = self._notebook.cells
+        checks = [
+            CheckResult(question, *self._outcome(index))
+            for index, cell in enumerate(cells)
+            if (question := check_of(cell)) is not None
+        ]
+        claims: dict[str, bool] = {}
+        for index, cell in enumerate(cells):
+            passed = index < self._done and index not in self._errors
+            claims |= {claim: claims.get(claim, True) and passed for claim in claims_of(cell)}
+        return LabResult(
+            id=self._lab,
+            title=title(self._notebook),
+            seconds=self._seconds,
+            waited=max(0.0, self._seconds - self._cpu_seconds),
+            checks=tuple(checks),
+            error=self._stopped_by,
+            notebook_path=self._path,
+            claims=claims,
+        )
+
+    def _kernel_and_client(self) -> tuple[Any, Any]:
+        from jupyter_client.kernelspec import KernelSpecManager
+        from jupyter_client.manager import AsyncKernelManager
+        from nbclient import NotebookClient
+
+        def note_error(cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
+            content = execute_reply["content"]
+            self._errors[cell_index] = (content["ename"], content["evalue"])
+
+        # Without directories to look in, the only kernel is this interpreter's own, whatever kernel
+        # specs the machine has.
+        kernel = AsyncKernelManager(
+            kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[])
+        )
+        client = NotebookClient(
+            self._notebook,
+            km=kernel,
+            timeout=math.ceil(self._timeout),
+            interrupt_on_timeout=True,
+            error_on_timeout={
+                "ename": "TimeoutError",
+                "evalue": f"it took longer than {self._timeout:g} s and was interrupted",
+                "traceback": [],
+            },
+            shutdown_kernel="immediate",
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            on_cell_error=note_error,
+        )
+        return kernel, client
+
+    def _execute_cells(self, client: Any) -> None:
         # Cell by cell and not by `client.execute`, whose signal handlers swallow Ctrl-C.
-        for done, cell in enumerate(cells):
-            if on_progress:
-                on_progress(lab, done, len(cells))
-            client.execute_cell(cell, done)
-        done = len(cells)
+        for index, cell in enumerate(self._notebook.cells):
+            self._report_progress(index)
+            client.execute_cell(cell, index)
         client.set_widgets_metadata()
-        if on_progress:
-            on_progress(lab, done, len(cells))
-    except CellExecutionError:
-        error = _describe(cells[done], done, *errors[done])
-    except DeadKernelError:
-        error = _describe(cells[done], done, "DeadKernelError", "the kernel died")
-    finally:
-        with _signals_wait():
-            if kernel.has_kernel:
-                cpu = _cpu_seconds(kernel)
-            running.close()
-            nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
-    seconds = time.monotonic() - started
+        self._report_progress(len(self._notebook.cells))
 
-    checks = []
-    for index, cell in enumerate(cells):
-        name = check_id(cell)
-        if name is None:
-            continue
-        if index in errors:
-            kind, message = errors[index]
-            status = STATUS_OF.get(kind, "could not run")
-            if kind not in STATUS_OF:
-                message = f"The check ended in {kind}: {message}"
-        elif index < done:
-            status, message = "pass", _printed(cell)
-        else:
-            status, message = "could not run", f"The lab stopped before this check: {error}"
-        checks.append(CheckResult(name, status, message))
-    claims: dict[str, bool] = {}
-    for index, cell in enumerate(cells):
-        proved = index < done and index not in errors
-        claims |= {claim: claims.get(claim, True) and proved for claim in claims_of(cell)}
-    waited = max(0.0, seconds - cpu)
-    return LabResult(lab, title(notebook), seconds, waited, tuple(checks), error, path, claims)
+    def _report_progress(self, done: int) -> None:
+        self._done = done
+        if self._on_progress:
+            self._on_progress(self._lab, done, len(self._notebook.cells))
+
+    def _outcome(self, index: int) -> tuple[Outcome, str]:
+        """Return the outcome of the check in a cell, and its sentence."""
+        if index in self._errors:
+            return explained(*self._errors[index])
+        if index < self._done:
+            return Outcome.PASS, _printed(self._notebook.cells[index])
+        return Outcome.COULD_NOT_RUN, f"The lab stopped before this check: {self._stopped_by}"
+
+    def _describe_stop(self, error: str, message: str) -> str:
+        """Say in one line which cell stopped the lab, and how."""
+        source = self._notebook.cells[self._done].source
+        code = next((line for line in source.splitlines() if line.strip()), "")
+        # A table in the message is what an assertion compared, so all of it counts.
+        message = " ".join(message.split())
+        return f"cell {self._done + 1} (`{code.strip()}`) ended in {error}: {message}"
 
 
 @contextmanager
@@ -214,7 +258,7 @@ def _signals_wait() -> Iterator[None]:
     """Let Ctrl-C and a polite kill take effect only after the block, if they come in it.
 
     A kernel half started or half stopped has sockets that nothing closes, on which Python then waits
-    for ever at its own end.
+    for ever when it ends.
     """
     if threading.current_thread() is not threading.main_thread():  # where no signal arrives
         yield
@@ -229,13 +273,6 @@ def _signals_wait() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
-
-
-def _describe(cell: NotebookNode, index: int, kind: str, message: str) -> str:
-    """Say in one line which cell stopped the lab, and how."""
-    code = next((line for line in cell.source.splitlines() if line.strip()), "")
-    # A table in the message is what an assertion compared, so all of it counts.
-    return f"cell {index + 1} (`{code.strip()}`) ended in {kind}: {' '.join(message.split())}"
 
 
 def _printed(cell: NotebookNode) -> str:

@@ -41,12 +41,12 @@ def grade(
         print("labkit: --unsafe: submissions run with all your rights", file=sys.stderr)
     rows = grading.grade(
         directory,
-        sources=releases.find_labs(source or paths.REPOSITORY / "labs" / "source"),
+        sources=releases.find_labs(source or paths.SOURCES),
         out=out,
         course=course,
         database=db,
         limits=cage.Limits(cell_seconds=timeout, notebook_seconds=10 * timeout),
-        caged=not unsafe,
+        sandboxed=not unsafe,
         progress=Bars(),
     )
     if as_json:

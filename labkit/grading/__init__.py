@@ -1,1 +1,1 @@
-"""Marking submissions: found, merged with the source, run shut in, scored, given back."""
+"""Grading: find submissions, merge them with the source, run them in a sandbox, score, give back."""

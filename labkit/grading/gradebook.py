@@ -6,14 +6,17 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labkit import files, nbgrader_cells
 from labkit.authoring.release import TEXT_STUB
 from labkit.errors import UsageError
 from labkit.grading.submissions import Submission
+from labkit.nbgrader_cells import Role
+from labkit.outcomes import Outcome
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -28,10 +31,12 @@ c.ClearSolutions.text_stub = {stub!r}
 
 @dataclass(frozen=True)
 class Score:
-    """A question's points, which a person may have given; None where that is still to be done."""
+    """The points and the comment of a question."""
 
     points: float | None
+    """None where a person still has to give them."""
     by_hand: bool
+    """Whether a person should look at the answer."""
     comment: str = ""
 
 
@@ -49,7 +54,10 @@ def _variable(name: str, value: str) -> Iterator[None]:
 
 
 class Book:
-    """The gradebook of a course: SQLite in its folder, or the database of a SQLAlchemy URL."""
+    """The gradebook of a course: SQLite in its folder, or the database of a SQLAlchemy URL.
+
+    Raises UsageError where it cannot be opened.
+    """
 
     def __init__(self, course: Path, database: str = "") -> None:
         from nbgrader.api import Gradebook
@@ -62,17 +70,21 @@ class Book:
             with _variable("PATH", path):
                 self._book = Gradebook(self._url)
         except (SQLAlchemyError, ImportError) as problem:
-            told = str(problem).splitlines()[0]
+            without_password = self._url.partition("@")[2] or self._url
+            reason = str(problem).splitlines()[0]
             raise UsageError(
-                f"the gradebook {self._url.partition('@')[2] or self._url} cannot be opened: {told}",
+                f"the gradebook {without_password} cannot be opened: {reason}",
                 hint="--db takes a SQLAlchemy URL, sqlite:////home/ada/gradebook.db say",
             ) from problem
         config = course / "nbgrader_config.py"
         if not config.exists():
-            config.write_text(_CONFIG.format(database=self._url, stub=TEXT_STUB))
+            files.write_text(config, _CONFIG.format(database=self._url, stub=TEXT_STUB))
 
     def prepare(self, assignment: str, lab: str, gradable: NotebookNode) -> None:
-        """Enter a lab's questions, as nbgrader's `generate_assignment` does."""
+        """Enter a lab's questions, as nbgrader's `generate_assignment` does.
+
+        Raises UsageError where the gradebook has submissions of the lab with other questions.
+        """
         from copy import deepcopy
 
         from nbgrader.preprocessors import SaveCells
@@ -98,37 +110,42 @@ class Book:
             return False
         return any(g.auto_score is not None or g.manual_score is not None for g in found.grades)
 
-    def enter(self, submission: Submission, questions: Iterable[Mapping[str, Any]]) -> None:
-        """Enter the points of a submission, by the rules of nbgrader's `autograde`."""
+    def enter(self, submission: Submission, questions: Sequence[Mapping[str, Any]]) -> None:
+        """Enter the points of a submission, by the rules of nbgrader's `autograde`.
+
+        ``questions`` are those of its record, with at least id, points and status.
+        """
         book = self._book
         book.update_or_create_student(submission.student)
         with warnings.catch_warnings():
-            # nbgrader looks at what it has not entered yet, and SQLAlchemy says so each time.
+            # nbgrader looks at what it has not entered yet, and SQLAlchemy warns of it each time.
             warnings.filterwarnings("ignore", message="Object of type .* not in session")
             book.update_or_create_submission(submission.assignment, submission.student)
-        grades = {grade.name.partition("-")[2]: grade for grade in self._notebook(submission).grades}
+        found = self._notebook(submission)
+        grades = {nbgrader_cells.question_in(grade.name): grade for grade in found.grades}
         for question in questions:
             grade = grades[question["id"]]
             grade.auto_score = question["points"]
-            # What a person has marked is looked at again when the submission has changed.
+            # A person should look again at what was marked by hand: the submission has changed.
             grade.needs_manual_grade = grade.manual_score is not None or question["points"] is None
-        for comment in self._notebook(submission).comments:
-            empty = next(
-                (q["status"] == "unanswered" for q in questions if comment.name == f"answer-{q['id']}"),
-                False,
-            )
-            comment.auto_comment = "No response." if empty else None
+        unanswered = {
+            nbgrader_cells.grade_id(Role.TEXT_ANSWER, question["id"])
+            for question in questions
+            if question["status"] == Outcome.UNANSWERED
+        }
+        for comment in found.comments:
+            comment.auto_comment = "No response." if comment.name in unanswered else None
         book.db.commit()
 
     def scores(self, submission: Submission) -> dict[str, Score]:
-        """Return the points of each question."""
+        """Return the score of each question of a submission."""
         found = self._notebook(submission)
-        comments = {c.name.partition("-")[2]: c.comment or "" for c in found.comments}
+        comments = {nbgrader_cells.question_in(c.name): c.comment or "" for c in found.comments}
         scores = {}
         for grade in found.grades:
-            name = grade.name.partition("-")[2]
-            given = grade.manual_score is not None or grade.auto_score is not None
-            points = float(grade.score) if given else None
+            name = nbgrader_cells.question_in(grade.name)
+            has_points = grade.manual_score is not None or grade.auto_score is not None
+            points = float(grade.score) if has_points else None
             scores[name] = Score(points, bool(grade.needs_manual_grade), comments.get(name, ""))
         return scores
 

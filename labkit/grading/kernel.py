@@ -1,13 +1,15 @@
-"""Run the cells of a notebook that a stranger wrote, one by one, and keep what they say within bounds.
+"""Run the cells of a learner's notebook one by one, within limits of time and output.
 
-Whatever a cell does, it costs its own time and no more: a loop is interrupted, a kernel that cannot be
-interrupted is killed, output is kept up to a size, and the rest is counted and let go. A cell's time is
-its processor's, so that a busy machine takes no marks; by the clock it has three times as much.
+Whatever a cell does, it costs its own time and no more: an endless loop is interrupted, a kernel that
+does not react to that is killed, and output is kept up to a size; the rest is counted and dropped. A
+cell's time is processor time, so that a busy machine takes no marks; by the clock it has three times as
+much.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,48 +21,59 @@ import nbformat
 import psutil
 import zmq
 
-from labkit.grading.sandbox import CageProvisioner, Limits
+from labkit.grading.sandbox import Limits, SandboxProvisioner
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-KEPT_OF_CELL = 2_000_000  # characters of one cell's outputs
-KEPT_OF_NOTEBOOK = 20_000_000
-_CLOCK_FACTOR = 3.0  # a cell's time by the clock, to its time of the processor
-_START_S = 120.0  # for a kernel to begin, on a machine that grades on all cores
+MAX_CELL_OUTPUT = 2_000_000  # characters of one cell's outputs
+MAX_NOTEBOOK_OUTPUT = 20_000_000
+_CLOCK_FACTOR = 3.0  # a cell's time by the clock, to its processor time
+_BUSY_SHARE = 0.8  # of its processor time; a cell that used less is waiting for a busy machine
+_START_S = 120.0  # for a kernel to start, on a machine that grades on all cores
 _INTERRUPT_S = 10.0  # for a cell to end when it is interrupted
 _LAST_S = 20.0  # for the reply after the last output, or the other way round
+_POLL_MS = 100
+# Instructors see the outputs in a browser, where HTML of a learner's would run.
+_SAFE_TYPES = ("text/plain", "image/png")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
-class Ran:
-    """What became of one cell: its outputs, within bounds, and the error that it ended in, if any."""
+class CellResult:
+    """What one cell gave: its outputs, within bounds, and the error that it ended in, if any."""
 
     outputs: list[Any] = field(default_factory=list)
-    kind: str = ""
+    error: str = ""
+    """The name of the error's class; empty where the cell ended in no error."""
     message: str = ""
     dropped: int = 0
     """Characters of output that were not kept."""
+    timed_out: bool = False
 
     @property
     def ok(self) -> bool:
         """Whether it ended in no error."""
-        return not self.kind
+        return not self.error
 
 
 class KernelLost(Exception):
     """The kernel is gone; its text says why."""
 
 
-class NoKernel(Exception):
-    """A kernel did not begin, which is nobody's fault who handed in."""
+class KernelStartError(Exception):
+    """The kernel failed to start, which is not the learner's fault."""
 
 
 class Kernel:
-    """A kernel for one submission; where it is not caged, it has all rights of its user."""
+    """A kernel for one submission; without the sandbox it has all rights of its user.
+
+    ``folder`` is its working directory, ``environment`` what it gets of variables.
+    """
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], limits: Limits, *, caged: bool
+        self, folder: Path, environment: Mapping[str, str], limits: Limits, *, sandboxed: bool
     ) -> None:
         from jupyter_client.kernelspec import KernelSpecManager
         from jupyter_client.manager import KernelManager
@@ -69,25 +82,25 @@ class Kernel:
         # Without directories to look in, the only kernel is this interpreter's own.
         specs = KernelSpecManager(kernel_dirs=[])
         self._manager = KernelManager(kernel_name="python3", kernel_spec_manager=specs)
-        self._cage: CageProvisioner | None = None
-        if caged:
-            self._cage = CageProvisioner(
+        self._sandbox: SandboxProvisioner | None = None
+        if sandboxed:
+            self._sandbox = SandboxProvisioner(
                 kernel_id="submission", kernel_spec=self._manager.kernel_spec, parent=self._manager
             )
-            self._cage.limits = limits
-            self._manager.provisioner = self._cage
+            self._sandbox.limits = limits
+            self._manager.provisioner = self._sandbox
         self._folder, self._environment = folder, dict(environment)
-        self._left = KEPT_OF_NOTEBOOK
-        self._ends = 0.0
+        self._output_left = MAX_NOTEBOOK_OUTPUT
+        self._deadline = 0.0  # of the notebook, on the monotonic clock
 
     @property
     def attempts(self) -> list[str]:
-        """What the code tried that has no place in an answer; known after the end."""
-        return self._cage.watch.told if self._cage and self._cage.watch else []
+        """What the code tried that has no place in an answer; complete after the kernel's end."""
+        return self._sandbox.monitor.attempts if self._sandbox and self._sandbox.monitor else []
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Start the kernel, and end it and all that it started."""
+        """Start the kernel, and end it and all that it started; raises KernelStartError."""
         try:
             self._manager.start_kernel(cwd=str(self._folder), env=self._environment)
             self._client = self._manager.client()
@@ -96,8 +109,8 @@ class Kernel:
                 try:
                     self._client.wait_for_ready(timeout=_START_S)
                 except RuntimeError as problem:
-                    raise NoKernel(f"its kernel did not begin: {problem}") from problem
-                self._ends = time.monotonic() + self._limits.notebook_seconds
+                    raise KernelStartError(f"its kernel did not begin: {problem}") from problem
+                self._deadline = time.monotonic() + self._limits.notebook_seconds
                 yield
             finally:
                 self._client.stop_channels()
@@ -105,111 +118,188 @@ class Kernel:
             if self._manager.has_kernel:
                 self._manager.shutdown_kernel(now=True)
 
-    def run(self, code: str, *, cell_id: str = "", quiet: bool = False) -> Ran:
+    def run(self, code: str, *, cell_id: str = "", quiet: bool = False) -> CellResult:
         """Run one cell; raises KernelLost where the kernel does not survive it."""
-        client, ran = self._client, Ran()
+        message_id = self._send(code, cell_id, quiet)
+        clock = _CellClock(self._limits, self._deadline, self._cpu_seconds())
+        outputs = _Outputs(self._output_left)
+        reply = self._collect(message_id, clock, outputs)
+        self._output_left = outputs.notebook_left
+        result = CellResult(outputs.merged(), dropped=outputs.dropped)
+        if clock.interrupted_because:
+            result.error, result.timed_out = "TimeoutError", True
+            result.message = f"It {clock.interrupted_because} and was interrupted."
+        elif reply and reply.get("status") != "ok":
+            result.error = str(reply.get("ename") or "Error")
+            result.message = str(reply.get("evalue") or "")
+        if result.error and not any(output.output_type == "error" for output in result.outputs):
+            result.outputs.append(error_output(result.error, result.message))
+        return result
+
+    def _send(self, code: str, cell_id: str, quiet: bool) -> str:
+        """Ask the kernel to run code; returns the message's id."""
         content = {"code": code, "silent": quiet, "store_history": not quiet, "user_expressions": {}}
         content |= {"allow_stdin": False, "stop_on_error": False}
-        request = client.session.msg("execute_request", content, metadata={"cellId": cell_id})
-        shell, iopub = client.shell_channel, client.iopub_channel
-        shell.send(request)
-        asked = request["header"]["msg_id"]
+        session = self._client.session
+        request = session.msg("execute_request", content, metadata={"cellId": cell_id})
+        self._client.shell_channel.send(request)
+        return str(request["header"]["msg_id"])
 
+    def _collect(
+        self, message_id: str, clock: _CellClock, outputs: _Outputs
+    ) -> Mapping[str, Any] | None:
+        """Take the outputs of a cell until it is over; returns the reply, None where it was lost."""
+        shell, iopub = self._client.shell_channel, self._client.iopub_channel
         poller = zmq.Poller()
         poller.register(shell.socket, zmq.POLLIN)
         poller.register(iopub.socket, zmq.POLLIN)
-        began, cpu = time.monotonic(), self._cpu()
-        allowed = min(self._limits.cell_seconds, max(0.0, self._ends - began))
-        ends, late = began + allowed, ""
-        kept = 0
-        reply: dict[str, Any] | None = None
+        reply: Mapping[str, Any] | None = None
         idle = False
         while not (reply and idle):
             self._check_alive()
-            now = time.monotonic()
-            if now > ends:
+            if clock.is_over():
                 if reply or idle:  # one of the two was lost; the cell is over
                     break
-                waited = now - began
-                if not late and waited < _CLOCK_FACTOR * allowed and self._cpu() - cpu < 0.8 * allowed:
-                    ends = now + 0.25
-                    continue
-                if late:
-                    raise KernelLost(self._kill(f"it {late}, and did not stop when it was interrupted"))
-                late = f"took longer than {self._limits.cell_seconds:g} s"
-                if now > self._ends:
-                    late = f"took longer than the {self._limits.notebook_seconds:g} s of a notebook"
-                self._manager.interrupt_kernel()
-                ends = now + _INTERRUPT_S
-            ready = dict(poller.poll(100))
+                self._enforce(clock)
+            ready = dict(poller.poll(_POLL_MS))
             # A flood of output must not keep the reply waiting.
-            if reply is None and shell.socket in ready and (message := self._next(shell, asked)):
+            if reply is None and shell.socket in ready and (message := _next(shell, message_id)):
                 reply = message["content"]
-                ends = min(ends, time.monotonic() + _LAST_S)
-            message = self._next(iopub, asked) if iopub.socket in ready else None
+                clock.wait_at_most(_LAST_S)
+            message = _next(iopub, message_id) if iopub.socket in ready else None
             if message is None:
                 continue
-            if message["msg_type"] == "status":
-                if message["content"].get("execution_state") == "idle":
-                    idle = True
-                    ends = min(ends, time.monotonic() + _LAST_S)
-                continue
-            output, size = _output(message)
-            if output is None:
-                continue
-            if kept + size > KEPT_OF_CELL or size > self._left:
-                ran.dropped += size
-            else:
-                kept += size
-                self._left -= size
-                ran.outputs.append(output)
-        if late:
-            ran.kind, ran.message = "TimeoutError", f"It {late} and was interrupted."
-        elif reply and reply.get("status") != "ok":
-            ran.kind, ran.message = str(reply.get("ename") or "Error"), str(reply.get("evalue") or "")
-        _merge_streams(ran.outputs)
-        if ran.kind and not any(output.output_type == "error" for output in ran.outputs):
-            ran.outputs.append(error(ran.kind, ran.message))
-        return ran
+            if message["msg_type"] != "status":
+                outputs.add(message)
+            elif message["content"].get("execution_state") == "idle":
+                idle = True
+                clock.wait_at_most(_LAST_S)
+        return reply
 
-    def _next(self, channel: Any, asked: str) -> Any:
-        """Take the next message that answers a request; None for any other, and where none came."""
-        try:
-            message = channel.get_msg(timeout=0)
-            answers = message["parent_header"].get("msg_id") == asked
-            return message if answers and isinstance(message["content"], dict) else None
-        except Empty:
-            return None
-        except Exception:  # no message of a kernel, but something that looks like it
-            return None
+    def _enforce(self, clock: _CellClock) -> None:
+        """Give a cell whose time is over more of it, interrupt it, or kill its kernel."""
+        if clock.interrupted_because:
+            self._manager.shutdown_kernel(now=True)
+            raise KernelLost(
+                f"it {clock.interrupted_because}, and did not stop when it was interrupted"
+            )
+        if clock.extend(self._cpu_seconds()):
+            return
+        clock.interrupt()
+        _log.info("interrupting a cell: it %s", clock.interrupted_because)
+        self._manager.interrupt_kernel()
 
-    def _cpu(self) -> float:
-        """Return the processor time of the kernel and of all that it started, in seconds."""
-        if self._cage and self._cage.watch:
-            return self._cage.watch.cpu
+    def _cpu_seconds(self) -> float:
+        """Return the processor time of the kernel and of all that it started."""
+        if self._sandbox and self._sandbox.monitor:
+            return self._sandbox.monitor.cpu_seconds
         with contextlib.suppress(psutil.Error):
             pid = getattr(self._manager.provisioner, "pid", None)
             return float(sum(psutil.Process(pid).cpu_times()[:4])) if pid else 0.0
         return 0.0
 
     def _check_alive(self) -> None:
-        if self._cage and self._cage.watch and self._cage.watch.killed:
-            raise KernelLost(f"it took {self._cage.watch.killed} and was stopped")
+        monitor = self._sandbox.monitor if self._sandbox else None
+        if monitor and monitor.killed_because:
+            raise KernelLost(f"it took {monitor.killed_because} and was stopped")
         if not self._manager.is_alive():
             raise KernelLost("its kernel died")
 
-    def _kill(self, why: str) -> str:
-        self._manager.shutdown_kernel(now=True)
-        return why
+
+class _CellClock:
+    """The time that one cell has left; monotonic seconds.
+
+    ``cpu_at_start`` is the kernel's processor time, in seconds, when the cell began.
+    """
+
+    def __init__(self, limits: Limits, notebook_deadline: float, cpu_at_start: float) -> None:
+        self._limits, self._notebook_deadline = limits, notebook_deadline
+        self._began, self._cpu_at_start = time.monotonic(), cpu_at_start
+        self._allowed = min(limits.cell_seconds, max(0.0, notebook_deadline - self._began))
+        self._ends = self._began + self._allowed
+        self.interrupted_because = ""
+        """Why the cell was interrupted, as what "it" did; empty where it was not."""
+
+    def is_over(self) -> bool:
+        """Whether the time that was given last has passed."""
+        return time.monotonic() > self._ends
+
+    def wait_at_most(self, seconds: float) -> None:
+        """End no later than in so many seconds."""
+        self._ends = min(self._ends, time.monotonic() + seconds)
+
+    def extend(self, cpu_now: float) -> bool:
+        """Give a little more time to a cell that had to wait for a processor; False where it had it."""
+        now = time.monotonic()
+        waited_long = now - self._began >= _CLOCK_FACTOR * self._allowed
+        if waited_long or cpu_now - self._cpu_at_start >= _BUSY_SHARE * self._allowed:
+            return False
+        self._ends = now + 0.25
+        return True
+
+    def interrupt(self) -> None:
+        """Note why the cell is interrupted now, and give it the time to end."""
+        now = time.monotonic()
+        self.interrupted_because = f"took longer than {self._limits.cell_seconds:g} s"
+        if now > self._notebook_deadline:
+            notebook_seconds = self._limits.notebook_seconds
+            self.interrupted_because = f"took longer than the {notebook_seconds:g} s of a notebook"
+        self._ends = now + _INTERRUPT_S
 
 
-def error(kind: str, message: str) -> NotebookNode:
+class _Outputs:
+    """The outputs of one cell, within the bounds of a cell and of what the notebook has left."""
+
+    def __init__(self, notebook_left: int) -> None:
+        self.notebook_left = notebook_left
+        """Characters that the cells after this one may still write."""
+        self.dropped = 0
+        self._kept = 0
+        self._outputs: list[Any] = []
+
+    def add(self, message: Any) -> None:
+        """Keep a message of the kernel, if it shows something and there is room for it."""
+        output, size = _output(message)
+        if output is None:
+            return
+        if self._kept + size > MAX_CELL_OUTPUT or size > self.notebook_left:
+            self.dropped += size
+            return
+        self._kept += size
+        self.notebook_left -= size
+        self._outputs.append(output)
+
+    def merged(self) -> list[Any]:
+        """Return the outputs; what was printed in pieces is put together, as a notebook shows it."""
+        merged: list[Any] = []
+        for output in self._outputs:
+            last = merged[-1] if merged else None
+            if last is not None and output.output_type == "stream" and last.get("name") == output.name:
+                last.text += output.text
+            else:
+                merged.append(output)
+        return merged
+
+
+def error_output(name: str, message: str) -> NotebookNode:
     """Make the output of a cell that ended in an error."""
-    told = [f"{kind}: {message}"]
+    traceback = [f"{name}: {message}"]
     output: NotebookNode = nbformat.from_dict(  # type: ignore[no-untyped-call]
-        {"output_type": "error", "ename": kind, "evalue": message, "traceback": told}
+        {"output_type": "error", "ename": name, "evalue": message, "traceback": traceback}
     )
     return output
+
+
+def _next(channel: Any, message_id: str) -> Any:
+    """Take the next message that answers a request; None for any other, and where none came."""
+    try:
+        message = channel.get_msg(timeout=0)
+        answers = message["parent_header"].get("msg_id") == message_id
+        return message if answers and isinstance(message["content"], dict) else None
+    except Empty:
+        return None
+    except Exception:  # a learner's code can send what only looks like a message of a kernel
+        return None
 
 
 def _output(message: Any) -> tuple[Any, int]:
@@ -224,24 +314,8 @@ def _output(message: Any) -> tuple[Any, int]:
             output.traceback = [str(line)[:20_000] for line in output.traceback][:200]
             output.evalue = str(output.evalue)[:20_000]
             return output, len(output.evalue) + sum(map(len, output.traceback))
-        kept = {k: v for k, v in output.data.items() if k in _SHOWN and isinstance(v, str)}
+        kept = {k: v for k, v in output.data.items() if k in _SAFE_TYPES and isinstance(v, str)}
         output.data, output.metadata = kept, {}
         return output, sum(map(len, kept.values()))
-    except Exception:  # what a kernel may send, but no kernel does
+    except Exception:  # a learner's code can send what no kernel sends
         return None, 0
-
-
-# Instructors see it in a browser, where HTML of a stranger's would run.
-_SHOWN = ("text/plain", "image/png")
-
-
-def _merge_streams(outputs: list[Any]) -> None:
-    """Put together what was printed in pieces, as a notebook shows it."""
-    merged: list[Any] = []
-    for output in outputs:
-        last = merged[-1] if merged else None
-        if last is not None and output.output_type == "stream" and last.get("name") == output.name:
-            last.text += output.text
-        else:
-            merged.append(output)
-    outputs[:] = merged

@@ -1,4 +1,4 @@
-"""Says, before it is handed in, whether a notebook can be graded as it stands."""
+"""Pre-submission check: can this notebook be graded as it stands?"""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 
 from labkit import paths, variants
 from labkit.errors import UsageError
-from labkit.evidence import cells, reader
-from labkit.evidence import files as evidence
+from labkit.evidence import cells, files, reader
+from labkit.nbgrader_cells import Role, grade_id_of, question_of, role_of
 
 MAX_NOTEBOOK = 20 * 1024 * 1024  # bytes
+_FIRST_CHANGED = 3  # cells that are quoted
+
+_Notebook = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -25,126 +28,132 @@ class Remark:
 
 
 def show(notebook: Path | None = None) -> None:
-    """Print what `check` finds of a notebook, of the one that runs where none is named."""
+    """Print the remarks on a notebook; without one, on the notebook that runs."""
     path = notebook or cells.notebook()
     if path is None:
         print("Which notebook? Not every program tells: labkit.submit_check('03_reach_….ipynb')")
         return
-    remarks = list(check(path, paths.REPOSITORY / "labs" / "release"))
+    remarks = list(check(path, paths.RELEASE))
     for remark in remarks:
         print(f"{'ok' if remark.ok else 'NO':<3} {remark.sentence}")
     if all(remark.ok for remark in remarks):
-        print(f"\nIt can be graded. Hand in {path.name} and {evidence.beside(path).name}.")
+        print(f"\nIt can be graded. Hand in {path.name} and {files.beside(path).name}.")
     else:
         print("\nIt cannot be graded as it stands: mend what is marked NO, then ask again.")
 
 
 def check(notebook: Path, release: Path) -> Iterator[Remark]:
-    """Look at a notebook, as its file was saved, and at the evidence beside it.
+    """Yield remarks on a notebook, as its file was saved, and on the evidence beside it.
 
     `release` is the directory of the notebooks as they were handed out, by the same names.
     """
     try:
-        found = _read(notebook)
+        content = _read(notebook)
     except UsageError as problem:
         yield Remark(False, str(problem.args[0]))
         return
-    yield from _notebook(notebook, found, release)
-    yield from _evidence(evidence.beside(notebook), found)
+    yield from _about_file(notebook)
+    original = release / notebook.name
+    if original.is_file():
+        yield from _about_questions(_read(original), content)
+        yield from _about_runs(content)
+    else:
+        known = ", ".join(sorted(p.name for p in release.glob("*.ipynb"))) or "none"
+        unknown = f"No lab is called {notebook.name}, so its questions are not known: {known}."
+        yield Remark(False, unknown)
+    yield from _about_evidence(files.beside(notebook), content)
 
 
-def _notebook(path: Path, found: Mapping[str, Any], release: Path) -> Iterator[Remark]:
+def _about_file(path: Path) -> Iterator[Remark]:
     size = path.stat().st_size
     saved = datetime.fromtimestamp(path.stat().st_mtime)
     yield Remark(True, f"This is about {path.name} as it was saved on {saved:%Y-%m-%d at %H:%M:%S}.")
     fits = size <= MAX_NOTEBOOK
-    limit = (
-        "" if fits else f", and {_mb(MAX_NOTEBOOK)} is the limit: clear the output of the largest cell"
-    )
-    yield Remark(fits, f"The notebook has {_mb(size)}{limit}.")
-    original = release / path.name
-    if not original.is_file():
-        known = ", ".join(sorted(p.name for p in release.glob("*.ipynb"))) or "none"
-        yield Remark(False, f"No lab is called {path.name}, so its questions are not known: {known}.")
-        return
-    wanted, there = _graded(_read(original)), _graded(found)
-    missing = [name for name in wanted if name not in there]
-    twice = [name for name in wanted if len(there.get(name, ())) > 1]
-    yield _cells(not missing, "Every question of the lab is in it.", "These cells are missing", missing)
-    yield _cells(
-        not twice, "Each of them is there once.", "These cells are there more than once", twice
-    )
-    empty = [
-        name.removeprefix("answer-")
-        for name, (source, *_) in wanted.items()
-        if name.startswith("answer-") and there.get(name, [""])[0].strip() == source.strip()
+    advice = f", and {_mb(MAX_NOTEBOOK)} is the limit: clear the output of the largest cell"
+    yield Remark(fits, f"The notebook has {_mb(size)}{'' if fits else advice}.")
+
+
+def _about_questions(original: _Notebook, content: _Notebook) -> Iterator[Remark]:
+    expected, found = _cells_by_grade_id(original), _cells_by_grade_id(content)
+    missing = [name for name in expected if name not in found]
+    twice = [name for name in expected if len(found.get(name, ())) > 1]
+    for names, good, bad in (
+        (missing, "Every question of the lab is in it.", "These cells are missing"),
+        (twice, "Each of them is there once.", "These cells are there more than once"),
+    ):
+        advice = f"{bad}: {', '.join(names)}. Take them from a fresh copy of the lab."
+        yield Remark(not names, advice if names else good)
+    unanswered = [
+        question_of(cell)
+        for name, (cell, *_) in expected.items()
+        if role_of(cell).is_answer and name in found and _text(found[name][0]) == _text(cell)
     ]
-    if empty:
-        yield Remark(True, f"Still without an answer, which gives no points: {', '.join(empty)}.")
-    code = [cell for cell in found["cells"] if cell["cell_type"] == "code" and cell["source"]]
-    if skipped := sum(cell.get("execution_count") is None for cell in code):
+    if unanswered:
+        yield Remark(True, f"Still without an answer, which gives no points: {', '.join(unanswered)}.")
+
+
+def _about_runs(content: _Notebook) -> Iterator[Remark]:
+    code = [cell for cell in content["cells"] if cell["cell_type"] == "code" and cell["source"]]
+    if not_run := sum(cell.get("execution_count") is None for cell in code):
         yield Remark(
             True,
-            f"{skipped} of {len(code)} code cells show no run; what was not run on the swarm "
+            f"{not_run} of {len(code)} code cells show no run; what was not run on the swarm "
             "has no evidence: Restart Kernel and Run All Cells runs every cell.",
         )
 
 
-def _cells(ok: bool, good: str, bad: str, names: list[str]) -> Remark:
-    if ok:
-        return Remark(True, good)
-    told = f"{bad}: {', '.join(names)}. Take them from a fresh copy of the lab."
-    return Remark(False, told)
-
-
-def _evidence(path: Path, notebook: Mapping[str, Any]) -> Iterator[Remark]:
+def _about_evidence(path: Path, content: _Notebook) -> Iterator[Remark]:
     if not path.is_file():
-        told = "run the notebook on a swarm (labkit up, then Run All)"
-        yield Remark(False, f"There is no evidence: {path.name} is not beside the notebook; {told}.")
+        advice = "run the notebook on a swarm (labkit up, then Run All)"
+        yield Remark(False, f"There is no evidence: {path.name} is not beside the notebook; {advice}.")
         return
     try:
         found = reader.read(path)
     except UsageError as problem:
         yield Remark(False, str(problem))
         return
-    anew = f"Remove {path.name}, then Restart Kernel and Run All Cells begins it anew."
+    advice = f"Remove {path.name}, then Restart Kernel and Run All Cells begins it anew."
     if not found.attached:
-        yield Remark(False, f"The evidence does not say which lab it is of. {anew}")
+        yield Remark(False, f"The evidence does not say which lab it is of. {advice}")
     last = datetime.fromtimestamp(found.lines[-1].ended)
     size = _mb(path.stat().st_size)
-    told = f"{len(found.lines)} lines, {size}, the last of {last:%Y-%m-%d at %H:%M:%S}"
-    yield Remark(True, f"The evidence {path.name} is there: {told}.")
+    facts = f"{len(found.lines)} lines, {size}, the last of {last:%Y-%m-%d at %H:%M:%S}"
+    yield Remark(True, f"The evidence {path.name} is there: {facts}.")
     if found.broken:
         (_, first), *others = found.broken
         more = f", and {len(others)} more places" if others else ""
-        yield Remark(False, f"Its chain of hashes is broken: {first}{more}. {anew}")
+        yield Remark(False, f"Its chain of hashes is broken: {first}{more}. {advice}")
     else:
         yield Remark(True, "Its chain of hashes is whole.")
-    ran = {line.row["cell"]: line.row["source"] for line in found.lines}
+    yield from _about_changed_cells(found, content)
+    you = variants.of().learner
+    learners = sorted({line.row["learner"] for line in found.lines} - {you})
+    if learners:
+        whose = f"Parts of the evidence are of {', '.join(learners)}, and you are {you}; is that so?"
+        yield Remark(True, f"{whose} It will be reported. (export LABKIT_LEARNER=… says who you are.)")
+
+
+def _about_changed_cells(found: reader.Evidence, content: _Notebook) -> Iterator[Remark]:
+    texts_run = {line.row["cell"]: line.row["source"] for line in found.lines}
     changed = [
         cell["source"].strip().partition("\n")[0]
-        for cell in notebook["cells"]
-        if ran.get(cell.get("id"), "") not in ("", cells.source_of(cell["source"]))
+        for cell in content["cells"]
+        if texts_run.get(cell.get("id"), "") not in ("", cells.source_of(cell["source"]))
     ]
     if changed:
-        told = "; ".join(f"`{first[:60]}`" for first in changed[:3])
+        quotes = "; ".join(f"`{first[:60]}`" for first in changed[:_FIRST_CHANGED])
         yield Remark(
             True,
-            f"{len(changed)} cells were changed after they were run ({told}): what they ask now may "
+            f"{len(changed)} cells were changed after they were run ({quotes}): what they ask now may "
             "have no evidence. Restart Kernel and Run All Cells, then save.",
         )
-    you = variants.of().learner
-    whose = sorted({line.row["learner"] for line in found.lines} - {you})
-    if whose:
-        told = f"Parts of the evidence are of {', '.join(whose)}, and you are {you}; is that so?"
-        yield Remark(True, f"{told} It will be reported. (export LABKIT_LEARNER=… says who you are.)")
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def _read(path: Path) -> _Notebook:
     import nbformat
 
     try:
-        found: Mapping[str, Any] = cells.once_saved(
+        found: _Notebook = cells.once_saved(
             lambda: nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
         )
     except (OSError, ValueError, nbformat.ValidationError) as problem:
@@ -153,14 +162,17 @@ def _read(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _graded(notebook: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The texts of the cells that grading looks for, by grade id."""
-    found: dict[str, list[str]] = {}
+def _cells_by_grade_id(notebook: _Notebook) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the cells that grading looks for, by grade id; a cell may be there more than once."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
     for cell in notebook["cells"]:
-        marks = cell["metadata"].get("nbgrader", {})
-        if marks.get("grade") or marks.get("solution"):
-            found.setdefault(str(marks.get("grade_id")), []).append(cell["source"])
+        if role_of(cell) is not Role.GIVEN:
+            found.setdefault(grade_id_of(cell), []).append(cell)
     return found
+
+
+def _text(cell: Mapping[str, Any]) -> str:
+    return str(cell["source"]).strip()
 
 
 def _mb(size: int) -> str:

@@ -1,23 +1,25 @@
-"""The cage: a kernel that is shut in by bubblewrap, so that a stranger's code can be run.
+"""The sandbox ("cage" in the manual): a kernel inside bubblewrap, so that a learner's code can be run.
 
 What its code finds inside: this Python with the kit and the system's libraries, all read-only; one
-folder of its own in memory, with the files that it was given, and a /tmp; nobody else's processes; no
-network, not even between cage and host. Nothing of the host can be written. Where root runs it, the
-code inside is nobody's.
+folder of its own in memory, with the files that it was given, and a /tmp; no processes of others; no
+network, not even between sandbox and host. Nothing of the host can be written. The labs, whose sources
+have the solutions, are not there. Where root runs it, the code inside runs as nobody.
 
 The kernel's sockets lie in that folder too. The host reaches them through /proc/PID/root, so not even a
 directory for them has to be shared. Time, memory, processes, files and sizes are limited: what one
-process may take, by limits of the kernel that the code cannot raise; what all of it takes, by a thread
-that looks four times a second and kills the cage.
+process may take, by limits of Linux that the code cannot raise; what all of it takes, by a thread that
+looks four times a second and kills the sandbox.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
+import site
 import subprocess
 import sys
 import tempfile
@@ -38,11 +40,15 @@ HOME = Path("/home/learner")
 _SOCKETS = HOME / ".kernel"  # a directory, so that learners do not see them
 _PASSWD = b"learner:x:1000:1000:learner:/home/learner:/bin/sh\n"
 _NOBODY = "65534"
-_LOOK_EVERY_S = 0.25
+_CHECK_EVERY_S = 0.25
+_MAX_ATTEMPTS = 60
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+_log = logging.getLogger(__name__)
 
 
-class CageError(LabkitError):
-    """Submissions cannot be shut in on this machine."""
+class SandboxError(LabkitError):
+    """No sandbox can be had on this machine."""
 
     exit_code = 3
 
@@ -58,7 +64,7 @@ class Limits:
     folder: int = 64 * 2**20  # bytes, of everything that it writes
     files: int = 2000  # in its folder
 
-    def of_a_process(self) -> dict[str, int]:
+    def per_process(self) -> dict[str, int]:
         """Return what one process may take, by the names of the module `resource`."""
         return {
             "AS": 2 * self.memory,  # addresses: libraries and threads reserve more than they use
@@ -71,66 +77,71 @@ class Limits:
 
 
 def refusal(limits: Limits | None = None) -> str:
-    """Say why no cage can be had on this machine; empty where it can."""
+    """Say why no sandbox can be had on this machine; empty where it can."""
     if shutil.which("bwrap") is None:
         return "bubblewrap (`bwrap`) is not installed"
     command = _Command({}, limits or Limits(), {})
-    line = [*command.words, "--", "true"]
+    argv = [*command.argv, "--", "true"]
     with contextlib.closing(command):
         done = subprocess.run(
-            line, capture_output=True, text=True, pass_fds=command.fds, env={"PATH": _PATH}, timeout=30
+            argv, capture_output=True, text=True, pass_fds=command.fds, env={"PATH": _PATH}, timeout=30
         )
     if done.returncode == 0:
         return ""
-    said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-    return f"bubblewrap does not work here (0.8 or later is needed): {said}"
+    last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    return f"bubblewrap does not work here (0.8 or later is needed): {last}"
 
 
 def require() -> None:
-    """Raise CageError where no cage can be had."""
+    """Raise SandboxError where no sandbox can be had."""
     if why := refusal():
-        raise CageError(
+        raise SandboxError(
             f"submissions cannot be shut in: {why}",
             hint="sudo apt-get install bubblewrap (docs/troubleshooting.md: where it is forbidden); or "
             "--unsafe, which runs strangers' code with all your rights",
         )
 
 
-class Watch(threading.Thread):
-    """Looks at what a cage uses and hears its witness; kills it where it goes too far."""
+class Monitor(threading.Thread):
+    """Watches what a sandbox uses, and kills it where that is too much; reads its witness's reports.
 
-    def __init__(self, pid: int, witness: int, limits: Limits) -> None:
-        super().__init__(daemon=True, name="cage-watch")
-        self.killed = ""
-        """Why the cage was killed; empty where it was not."""
-        self.told: list[str] = []
-        """What its code tried."""
-        self.cpu = 0.0
-        """Processor time that its processes took, in seconds."""
-        self._pid, self._witness, self._limits = pid, witness, limits
+    ``pid`` is the first process inside, as the host counts; ``reports`` a pipe that does not block, to
+    which `sandbox_main` writes.
+    """
+
+    def __init__(self, pid: int, reports: int, limits: Limits) -> None:
+        super().__init__(daemon=True, name="sandbox-monitor")
+        self.killed_because = ""
+        """What it took too much of; empty where it was not killed for that."""
+        self.attempts: list[str] = []
+        """What its code tried that has no place in an answer."""
+        self.cpu_seconds = 0.0
+        """Processor time that its processes took."""
+        self._pid, self._reports, self._limits = pid, reports, limits
         self._over = threading.Event()
-        self._rest = b""
+        self._unread = b""
 
     def run(self) -> None:
-        """Look until the cage is gone."""
-        while not self._over.wait(_LOOK_EVERY_S):
-            self._hear()
-            self._look()
-        self._hear()
-        os.close(self._witness)
+        """Watch until the sandbox is gone."""
+        while not self._over.wait(_CHECK_EVERY_S):
+            self._read_reports()
+            self._check_limits()
+        self._read_reports()
+        os.close(self._reports)
 
     def stop(self) -> None:
-        """Stop looking; what was told is complete then."""
+        """Stop watching; the attempts are complete then."""
         self._over.set()
         self.join()
 
-    def kill(self, why: str) -> None:
-        """Kill all that is in the cage, for a reason."""
-        self.killed = self.killed or why
+    def _kill(self, why: str) -> None:
+        """Kill all that is in the sandbox, for a reason."""
+        _log.info("killing sandbox %s: it took %s", self._pid, why)
+        self.killed_because = self.killed_because or why
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)  # the first process in there: the others die with it
 
-    def _look(self) -> None:
+    def _check_limits(self) -> None:
         limits = self._limits
         used, count, cpu = 0, 0, 0.0
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -139,39 +150,40 @@ class Watch(threading.Thread):
                     used += process.memory_info().rss
                     cpu += sum(process.cpu_times()[:4])
                     count += 1
-        self.cpu = max(self.cpu, cpu)
+        self.cpu_seconds = max(self.cpu_seconds, cpu)
         if count > limits.processes:
-            self.kill(f"more than {limits.processes} processes")
+            self._kill(f"more than {limits.processes} processes")
         elif used > limits.memory:
-            self.kill(f"more than {limits.memory / 2**30:g} GiB of memory")
+            self._kill(f"more than {limits.memory / 2**30:g} GiB of memory")
         with contextlib.suppress(OSError):
             written = [os.statvfs(f"/proc/{self._pid}/root{folder}") for folder in (HOME, "/tmp")]
             if sum(folder.f_files - folder.f_ffree for folder in written) > limits.files:
-                self.kill(f"more than {limits.files} files")
+                self._kill(f"more than {limits.files} files")
 
-    def _hear(self) -> None:
-        """Take down what the witness told; it may be the learner's code that speaks."""
+    def _read_reports(self) -> None:
+        """Note what the witness reports; it may be the learner's code that writes there."""
         with contextlib.suppress(OSError):
-            self._rest += os.read(self._witness, 65536)
-        *lines, self._rest = self._rest.split(b"\n")
-        self._rest = self._rest[-4096:]
+            self._unread += os.read(self._reports, 65536)
+        *lines, self._unread = self._unread.split(b"\n")
+        self._unread = self._unread[-4096:]
         for line in lines:
             with contextlib.suppress(ValueError, RecursionError):
                 sentence = json.loads(line)
-                if isinstance(sentence, str) and len(self.told) < 60 and sentence not in self.told:
-                    self.told.append(sentence[:300])
+                is_new = isinstance(sentence, str) and sentence not in self.attempts
+                if is_new and len(self.attempts) < _MAX_ATTEMPTS:
+                    self.attempts.append(sentence[:300])
 
 
-class CageProvisioner(LocalProvisioner):
-    """Starts a kernel in a cage; the files of its working directory are put into its folder.
+class SandboxProvisioner(LocalProvisioner):
+    """Starts a kernel in a sandbox; the files of its working directory are put into its folder.
 
     Any program that uses jupyter_client can ask for it: a kernel spec names it `labkit-cage`.
     """
 
     limits = Limits()
-    learner = Unicode("", config=True, help="Whose submission it is: LABKIT_LEARNER in the cage.")
-    watch: Watch | None = None
-    _inside: int | None = None
+    learner = Unicode("", config=True, help="Whose submission it is: LABKIT_LEARNER in the sandbox.")
+    monitor: Monitor | None = None
+    _inside: int | None = None  # the first process inside, as the host counts
     _command: _Command | None = None
 
     async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
@@ -181,51 +193,55 @@ class CageProvisioner(LocalProvisioner):
         return await super().pre_launch(**kwargs)
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-        """Start the kernel in the cage; returns how it is reached from outside."""
+        """Start the kernel in the sandbox; returns how it is reached from outside.
+
+        Raises SandboxError where bubblewrap ends before the kernel begins.
+        """
         folder = Path(kwargs.pop("cwd", None) or Path.cwd())
-        given = kwargs.pop("env", None) or {}
+        variables = kwargs.pop("env", None) or {}
+        reports, reports_inside = os.pipe()
+        info, info_inside = os.pipe()
+        os.set_blocking(reports, False)
+        self._command = self._prepare(folder, variables)
+        argv = [
+            *(*self._command.argv, "--info-fd", str(info_inside), "--"),
+            *(sys.executable, "-m", "labkit.grading.sandbox_main"),
+            *(json.dumps(self.limits.per_process()), str(reports_inside)),
+            *("-f", _CONNECTION_FILE, *_KERNEL_OPTIONS),
+        ]
+        _log.debug("starting %s", argv)
+        kwargs |= {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        kwargs["pass_fds"] = [*self._command.fds, reports_inside, info_inside]
+        await super().launch_kernel(argv, env={"PATH": _PATH}, cwd="/", **kwargs)
+        os.close(reports_inside)
+        os.close(info_inside)
+        with os.fdopen(info) as file:
+            text = file.read()
+        if not text:
+            os.close(reports)
+            raise SandboxError("bubblewrap ended before the kernel began", hint="labkit doctor")
+        self._inside = int(json.loads(text)["child-pid"])
+        self.monitor = Monitor(self._inside, reports, self.limits)
+        self.monitor.start()
+        outside = f"/proc/{self._inside}/root{_SOCKETS}/k"
+        self.connection_info = {**self.connection_info, "ip": outside}
+        return self.connection_info
+
+    def _prepare(self, folder: Path, variables: Mapping[str, str]) -> _Command:
+        """Put together bubblewrap's command for the files of a folder."""
         files = {
             p: HOME / p.name for p in sorted(folder.iterdir()) if p.is_file() and not p.is_symlink()
         }
         connection: dict[str, Any] = {**self.connection_info, "ip": str(_SOCKETS / "k")}
         connection["key"] = connection["key"].decode()
-        hears, tells = os.pipe()
-        told, tell = os.pipe()
-        os.set_blocking(hears, False)
-        environment = {k: v for k, v in given.items() if k in _PASSED}
+        environment = {k: v for k, v in variables.items() if k in _PASSED}
         if self.learner:
             environment["LABKIT_LEARNER"] = self.learner
-        details = {f"{HOME}/.kernel.json": json.dumps(connection).encode()}
-        self._command = _Command(files, self.limits, environment, details)
-        line = [
-            *(*self._command.words, "--info-fd", str(tell), "--"),
-            *(
-                sys.executable,
-                "-m",
-                "labkit.grading.sandbox_main",
-                json.dumps(self.limits.of_a_process()),
-            ),
-            *(str(tells), "-f", f"{HOME}/.kernel.json", *_ARGUMENTS),
-        ]
-        kwargs |= {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        kwargs["pass_fds"] = [*self._command.fds, tells, tell]
-        await super().launch_kernel(line, env={"PATH": _PATH}, cwd="/", **kwargs)
-        os.close(tells)
-        os.close(tell)
-        with os.fdopen(told) as file:
-            text = file.read()
-        if not text:
-            os.close(hears)
-            raise CageError("bubblewrap ended before the kernel began", hint="labkit doctor")
-        self._inside = int(json.loads(text)["child-pid"])
-        self.watch = Watch(self._inside, hears, self.limits)
-        self.watch.start()
-        outside = f"/proc/{self._inside}/root{_SOCKETS}/k"
-        self.connection_info = {**self.connection_info, "ip": outside}
-        return self.connection_info
+        contents = {_CONNECTION_FILE: json.dumps(connection).encode()}
+        return _Command(files, self.limits, environment, contents)
 
     async def send_signal(self, signum: int) -> None:
-        """Interrupt the kernel itself; any other signal is for the cage."""
+        """Interrupt the kernel itself; any other signal is for the sandbox."""
         if signum != signal.SIGINT:
             await super().send_signal(signum)
         elif self._inside is not None:
@@ -233,22 +249,23 @@ class CageProvisioner(LocalProvisioner):
                 psutil.Process(self._inside).children()[0].send_signal(signum)
 
     async def cleanup(self, restart: bool = False) -> None:
-        """Stop looking at what is gone, and put away what it was made of."""
-        if self.watch is not None:
-            self.watch.stop()
+        """Stop watching what is gone, and remove what it was made of."""
+        if self.monitor is not None:
+            self.monitor.stop()
         if self._command is not None:
             self._command.close()
             self._command = None
         await super().cleanup(restart)
 
 
-_ARGUMENTS = ("--HistoryManager.hist_file=:memory:", "--IPKernelApp.log_level=ERROR")
+_CONNECTION_FILE = f"{HOME}/.kernel.json"
+_KERNEL_OPTIONS = ("--HistoryManager.hist_file=:memory:", "--IPKernelApp.log_level=ERROR")
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 _PASSED = {"LABKIT_LEARNER", "LABKIT_REPLAY", "NBGRADER_EXECUTION"}
 
 
-# Nobody may not go to where some of it lies (/root, say): root mounts that where nobody may, in a mount
-# namespace of its own, and no process stays behind between the grader and the cage.
+# Nobody may not enter the directories where some of it lies, as /root: root mounts that where nobody
+# may, in a mount namespace of its own, and no process stays behind between grader and sandbox.
 _STAGE = """\
 set -e
 mount -t tmpfs -o mode=755 labkit "$0"
@@ -265,7 +282,11 @@ exec "$@"
 
 
 class _Command:
-    """The words of bubblewrap up to the program to be shut in, and the open files that they name."""
+    """bubblewrap's command up to the program that runs inside, and the open files that it names.
+
+    ``files`` are shown inside read-only, host path to path inside; ``contents`` are files that exist
+    inside only.
+    """
 
     def __init__(
         self,
@@ -277,81 +298,104 @@ class _Command:
         self.fds: list[int] = []
         self._stage = tempfile.mkdtemp(prefix="labkit-") if os.geteuid() == 0 else ""
         self._staged: list[str] = []
-        size = str(limits.folder)
-        self.words = [
+        size = ["--size", str(limits.folder)]
+        empty: list[Path] = []
+        self.argv = [
             *("bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000"),
             *("--gid", "1000", "--die-with-parent", "--new-session", "--hostname", "labkit"),
-            *(
-                "--clearenv",
-                "--size",
-                size,
-                "--tmpfs",
-                "/tmp",
-            ),  # before the kit, which may lie in there
+            # The folder /tmp comes before the kit, which may lie in there.
+            *("--clearenv", *size, "--tmpfs", "/tmp"),
         ]
-        self._show(_system())
-        self.words += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-        self.words += ["--size", size, "--tmpfs", str(HOME), "--dir", str(_SOCKETS)]
+        for path, shown in _host_paths():
+            if shown:
+                self._show({path: path})
+            else:
+                self.argv += ["--tmpfs", str(path)]
+                empty.append(path)
+        self.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+        self.argv += [*size, "--tmpfs", str(HOME), "--dir", str(_SOCKETS)]
         self._show({**files, **_font_lists()})
         for inside, content in {"/etc/passwd": _PASSWD, **(contents or {})}.items():
             self.fds.append(os.memfd_create("labkit"))
             os.write(self.fds[-1], content)
             os.lseek(self.fds[-1], 0, os.SEEK_SET)
-            self.words += ["--ro-bind-data", str(self.fds[-1]), inside]
-        self.words += ["--remount-ro", "/", "--chdir", str(HOME)]
+            self.argv += ["--ro-bind-data", str(self.fds[-1]), inside]
+        for path in (*empty, Path("/")):
+            self.argv += ["--remount-ro", str(path)]
+        self.argv += ["--chdir", str(HOME)]
         for name, value in {**_environment(), **environment}.items():
-            self.words += ["--setenv", name, value]
+            self.argv += ["--setenv", name, value]
         if self._stage:  # limits on processes do not hold for root, so root becomes nobody first
             ids = ["--reuid", _NOBODY, "--regid", _NOBODY, "--clear-groups", "--inh-caps=-all"]
             unshare = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", _STAGE]
-            self.words = [*unshare, self._stage, *self._staged, "", "setpriv", *ids, "--", *self.words]
+            self.argv = [*unshare, self._stage, *self._staged, "", "setpriv", *ids, "--", *self.argv]
 
     def close(self) -> None:
-        """Put away the files, when the cage is gone."""
+        """Close and remove what it was made of, when the sandbox is gone."""
         for fd in self.fds:
             os.close(fd)
         if self._stage:
-            os.rmdir(self._stage)  # what is mounted there is seen by the cage alone
+            os.rmdir(self._stage)  # what is mounted there exists in the sandbox alone
 
     def _show(self, places: Mapping[Path, Path]) -> None:
-        """Put files and directories of the host, or links, where they are seen inside, read-only."""
+        """Show files and directories of the host, or links, inside, read-only."""
         for host, inside in places.items():
             if host.is_symlink():
-                self.words += ["--symlink", os.readlink(host), str(inside)]
+                self.argv += ["--symlink", os.readlink(host), str(inside)]
             elif self._stage:
                 self._staged.append(str(host))
-                self.words += ["--ro-bind", f"{self._stage}/{len(self._staged)}", str(inside)]
+                self.argv += ["--ro-bind", f"{self._stage}/{len(self._staged)}", str(inside)]
             else:
-                self.words += ["--ro-bind", str(host), str(inside)]
+                self.argv += ["--ro-bind", str(host), str(inside)]
 
 
 def _environment() -> dict[str, str]:
-    here = str(paths.REPOSITORY)
-    return {
+    variables = {
         "PATH": f"{sys.prefix}/bin:{_PATH}",
         "HOME": str(HOME),
         "USER": "learner",
         "LANG": "C.UTF-8",
-        "PYTHONPATH": here,
         "PYTHONDONTWRITEBYTECODE": "1",
         # One thread each: a class is graded on all cores, and threads count as processes.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
+    # Where Python finds the kit by itself, its folder must not come before the standard library.
+    if _PACKAGE.parent not in {Path(folder).resolve() for folder in site.getsitepackages()}:
+        variables["PYTHONPATH"] = str(_PACKAGE.parent)
+    return variables
 
 
-def _system() -> dict[Path, Path]:
-    """Return what is read-only: the system's programs and libraries, this Python, and the kit."""
-    roots = [Path("/", name) for name in ("usr", "bin", "lib", "lib32", "lib64", "sbin")]
+def _host_paths() -> list[tuple[Path, bool]]:
+    """Return the host's paths that are shown inside (True) or empty there (False), parents first.
+
+    Shown are the system's programs and libraries, this Python, and the kit with its Compose files.
+    Empty is what has the solutions and lies in what is shown: the labs of a wheel, which are in its
+    package, and a checkout, with its history, in an environment's `src`, for example.
+    """
+    system = [Path("/", name) for name in ("usr", "bin", "lib", "lib32", "lib64", "sbin")]
     etc = [Path("/etc", name) for name in ("alternatives", "fonts", "ld.so.cache")]
-    python = [Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve()]
-    kit = [paths.REPOSITORY / "labkit", paths.COMPOSE]  # not the labs: their source has the solutions
-    own = [path for path in (*python, *kit) if not path.is_relative_to("/usr")]
-    return {path: path for path in (*roots, *etc, *own) if path.exists()}
+    own = [Path(sys.base_prefix), Path(sys.prefix), _PACKAGE, paths.COMPOSE]
+    user_site = Path(site.getusersitepackages()).resolve()
+    if _PACKAGE.parent == user_site:  # what the kit needs lies there too
+        own.append(user_site)
+    states = dict.fromkeys(_solutions(), False)
+    states |= dict.fromkeys([*system, *etc, *(path.resolve() for path in own)], True)
+    found: dict[Path, bool] = {}
+    for path, shown in sorted(states.items(), key=lambda item: len(item[0].parts)):
+        above = next((found[parent] for parent in path.parents if parent in found), False)
+        if shown != above and path.exists():
+            found[path] = shown
+    return list(found.items())
+
+
+def _solutions() -> list[Path]:
+    """Return where the labs' solutions lie on this machine: the labs, and all of a checkout."""
+    return [path.resolve() for path in (paths.LABS, paths.CHECKOUT) if path]
 
 
 def _font_lists() -> dict[Path, Path]:
-    """Lend the cage what matplotlib knows of this machine's fonts: it would search them for seconds."""
+    """Return what matplotlib knows of this machine's fonts: it would search them for seconds."""
     import matplotlib
 
     known = Path(matplotlib.get_cachedir()).glob("fontlist-*.json")

@@ -1,12 +1,12 @@
-"""The first program in a cage: takes limits that cannot be raised again, listens, starts the kernel.
+"""The first program in a sandbox: takes limits for good, watches the code, starts the kernel.
 
     python -m labkit.grading.sandbox_main LIMITS FD KERNEL-ARGUMENTS…
 
-LIMITS is JSON, `resource` names without RLIMIT_ and their values. To FD goes one JSON string for each
-thing that the learner's own code tried and that has no place in an answer: a file outside its folder,
-the network, another process. Python's audit events tell of it. This is a witness and not a wall: the
-wall is around the cage, and code that goes past Python (`ctypes`, another program) is seen only when it
-leaves.
+LIMITS is JSON, `resource` names without RLIMIT_ and their values. To FD goes one JSON string per line
+for each thing that the learner's own code tried and that has no place in an answer: a file outside its
+folder, the network, another process. They come from Python's audit events. This is a witness and not a
+wall: the wall is around the sandbox, and code that goes past Python (`ctypes`, another program) is seen
+only when it leaves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_MAX_TOLD = 50
+_MAX_REPORTS = 50
+_PACKAGE = Path(__file__).resolve().parent.parent
 _PROGRAMS = {
     "os.exec": 0,
     "os.posix_spawn": 0,
@@ -40,17 +41,22 @@ _NETWORK = (
 
 
 class Witness:
-    """Tells what the learner's own code tries; `own` are the directories that it may read."""
+    """An audit hook that reports what the learner's own code tries.
 
-    def __init__(self, tell: Callable[[str], None], own: list[str], folder: str) -> None:
-        self._tell, self._folder = tell, folder
-        self._own = tuple(f"{Path(p)}/" for p in [*own, folder, "/dev", "/proc", "/tmp", "/usr"])
+    ``readable`` are the directories that it may read, beside ``folder``, which it may also change.
+    """
+
+    def __init__(self, report: Callable[[str], None], readable: list[str], folder: str) -> None:
+        self._report, self._folder = report, folder
+        self._readable = tuple(
+            f"{Path(p)}/" for p in [*readable, folder, "/dev", "/proc", "/tmp", "/usr"]
+        )
         self._libraries = tuple(
             f"{p}/" for p in {sys.prefix, sys.base_prefix, os.path.dirname(os.__file__)}
         )
-        self._kit = f"{Path(__file__).parent}/"
-        self._told: set[str] = set()
-        self._asks: dict[str, Callable[[str, Any], str | None]] = {
+        self._kit = f"{_PACKAGE}/"
+        self._reported: set[str] = set()
+        self._sentences: dict[str, Callable[[str, Any], str | None]] = {
             **dict.fromkeys(_PROGRAMS, self._program),
             **dict.fromkeys(_CHANGES, self._change),
             **dict.fromkeys(_READS, self._read),
@@ -61,20 +67,20 @@ class Witness:
         }
 
     def __call__(self, event: str, args: Any) -> None:
-        """Hear one audit event; whatever goes wrong in here must not reach the code that is heard."""
-        ask = self._asks.get(event)
-        if ask is None or len(self._told) >= _MAX_TOLD:
+        """Take one audit event; whatever goes wrong in here must not reach the code that raised it."""
+        describe = self._sentences.get(event)
+        if describe is None or len(self._reported) >= _MAX_REPORTS:
             return
         try:
-            sentence = ask(event, args)
-            if sentence and sentence not in self._told and self._is_learners():
-                self._told.add(sentence)
-                self._tell(sentence)
+            sentence = describe(event, args)
+            if sentence and sentence not in self._reported and self._is_learners():
+                self._reported.add(sentence)
+                self._report(sentence)
         except Exception:
             return
 
     def _is_learners(self) -> bool:
-        """Whether neither an import nor labkit asked, but a cell, through whatever library."""
+        """Whether a cell caused the event, through whatever library; an import or labkit is no cell."""
         frame = sys._getframe(2)
         while frame is not None:
             name = frame.f_code.co_filename
@@ -95,7 +101,7 @@ class Witness:
         writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
         if path and writes:
             return self._change(event, args)
-        outside = path and not f"{path}/".startswith(self._own)
+        outside = path and not f"{path}/".startswith(self._readable)
         return f"tried to read {path[:200]}, outside its folder" if path and outside else None
 
     def _change(self, _: str, args: Any) -> str | None:
@@ -118,7 +124,7 @@ class Witness:
 
 
 def main() -> None:
-    """Run the kernel, limited and heard."""
+    """Run the kernel, limited and watched."""
     limits, fd, *arguments = sys.argv[1:]
     for name, value in json.loads(limits).items():
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
@@ -126,13 +132,13 @@ def main() -> None:
     os.set_blocking(pipe, False)
     os.set_inheritable(pipe, False)
 
-    def tell(sentence: str) -> None:
+    def report(sentence: str) -> None:
         os.write(pipe, json.dumps(sentence).encode() + b"\n")
 
     from ipykernel.kernelapp import launch_new_instance
 
-    own = [sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent)]
-    sys.addaudithook(Witness(tell, own, os.getcwd()))
+    readable = [sys.prefix, sys.base_prefix, *filter(None, sys.path)]
+    sys.addaudithook(Witness(report, readable, os.getcwd()))
     sys.argv = ["ipykernel", *arguments]
     launch_new_instance()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from labkit.grading import batch as grading
+from labkit.grading.batch import grade
 from labkit.grading.sandbox import Limits
 from tests.grading import course
 
@@ -38,7 +38,7 @@ class Batch:
     def again(self, **options: Any) -> list[dict[str, Any]]:
         """Mark the same folder again."""
         out = self.base / "grades.csv"
-        return grading.grade(self.handed_in, sources=self.sources, out=out, limits=LIMITS, **options)
+        return grade(self.handed_in, sources=self.sources, out=out, limits=LIMITS, **options)
 
 
 def files(directory: Path) -> dict[Path, str]:
@@ -55,6 +55,6 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     (base / "beside.txt").write_text("not to be touched")
     before = files(base)
     began = time.monotonic()
-    rows = grading.grade(base / "in", sources=sources, out=base / "grades.csv", limits=LIMITS)
+    rows = grade(base / "in", sources=sources, out=base / "grades.csv", limits=LIMITS)
     seconds = time.monotonic() - began
     return Batch(base, sources, {row["student"]: row for row in rows}, before, seconds)

@@ -15,6 +15,7 @@ from labkit import variants
 from labkit.authoring import release
 from labkit.evidence import cells
 from labkit.evidence import files as evidence
+from labkit.nbgrader_cells import grade_id_of
 
 LAB = "01_count_things"
 SOURCE = """\
@@ -119,8 +120,7 @@ class Course:
 
 def find(notebook: Notebook, grade_id: str) -> dict[str, Any]:
     """The cell with a grade id."""
-    marks = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in notebook["cells"]]
-    cell: dict[str, Any] = notebook["cells"][marks.index(grade_id)]
+    cell: dict[str, Any] = next(c for c in notebook["cells"] if grade_id_of(c) == grade_id)
     return cell
 
 

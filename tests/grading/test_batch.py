@@ -10,8 +10,9 @@ import nbformat
 import psutil
 import pytest
 
-from labkit.grading import batch as grading
+from labkit.grading import batch as batches
 from labkit.grading import feedback
+from labkit.grading.marking import Job
 from tests.grading import course
 from tests.grading.conftest import Batch, files
 
@@ -20,8 +21,8 @@ LEARNERS = course.LEARNERS
 
 def report_of(batch: Batch, name: str) -> str:
     row = batch.rows[name]
-    told = [f"{f['question']}: {f['sentence']}" for f in row["findings"]]
-    return "\n".join([*told, row["problem"]])
+    findings = [f"{f['question']}: {f['sentence']}" for f in row["findings"]]
+    return "\n".join([*findings, row["problem"]])
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -52,7 +53,7 @@ def test_nothing_else_is_changed_and_nothing_is_left(batch: Batch) -> None:
 
 def test_nothing_of_this_machine_or_of_others_was_seen(batch: Batch) -> None:
     text = (batch.course / "autograded" / "reads" / course.LAB / f"{course.LAB}.ipynb").read_text()
-    assert "learner:x:1000" in text  # the list of users that the cage has
+    assert "learner:x:1000" in text  # the list of users that the sandbox has
     assert "root:" not in text
     assert "Because 3 is more than 2" not in text
     socket = batch.course / "autograded" / "socket" / course.LAB / f"{course.LAB}.ipynb"
@@ -96,7 +97,7 @@ def test_table_of_marks(batch: Batch) -> None:
     assert rows["half"]["questions"] == "largest 2/2; total 0/3; port 0/1; why 0/1.5"
 
 
-def test_time_is_told(batch: Batch, record_testsuite_property: object) -> None:
+def test_the_time_is_shown(batch: Batch, record_testsuite_property: object) -> None:
     slowest = max(batch.rows.values(), key=lambda row: row["seconds"])
     print(f"{len(batch.rows)} submissions in {batch.seconds:.0f} s on {os.cpu_count()} processors")
     assert slowest["seconds"] < 90
@@ -121,9 +122,9 @@ def test_learners_pages_have_no_secret(batch: Batch) -> None:
 def test_a_page_does_not_repeat_what_a_learners_code_read(batch: Batch) -> None:
     record = batch.course / "marks" / "half" / course.LAB / f"{course.LAB}.json"
     kept = record.read_text()
-    told = json.loads(kept)
-    told["questions"][0]["message"] = 'In[9] is assert total == 6, "a_secret_of_the_hidden_test"'
-    record.write_text(json.dumps(told))
+    changed = json.loads(kept)
+    changed["questions"][0]["message"] = 'In[9] is assert total == 6, "a_secret_of_the_hidden_test"'
+    record.write_text(json.dumps(changed))
     try:
         feedback.write(batch.course)
     finally:
@@ -135,13 +136,13 @@ def test_a_page_does_not_repeat_what_a_learners_code_read(batch: Batch) -> None:
 
 def test_a_batch_goes_on_where_it_was(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     marked: list[str] = []
-    real = grading._marked
+    real = batches._mark_all
 
-    def noted(jobs: list[grading._Job]) -> object:
+    def noted(jobs: list[Job]) -> object:
         marked.extend(job.submission.student for job in jobs)
         return real(jobs)
 
-    monkeypatch.setattr(grading, "_marked", noted)
+    monkeypatch.setattr(batches, "_mark_all", noted)
     rows = batch.again()
     assert marked == []
     assert rows == list(batch.rows.values())

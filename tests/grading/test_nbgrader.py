@@ -15,7 +15,7 @@ import pytest
 
 from labkit import paths
 from labkit.authoring import release
-from labkit.grading import batch as grading
+from labkit.grading.batch import grade
 from tests.grading import course
 from tests.grading.conftest import LIMITS
 
@@ -90,7 +90,7 @@ def test_the_same_marks(theirs: Nbgrader, source: Path) -> None:
     assert by_nbgrader == by_hand
 
     # The same course folder, graded again by labkit: the same gradebook.
-    rows = grading.grade(theirs.folder, sources=[source], out=theirs.folder / "ours.csv", limits=LIMITS)
+    rows = grade(theirs.folder, sources=[source], out=theirs.folder / "ours.csv", limits=LIMITS)
     assert {row["student"]: row["points"] for row in rows} == by_hand
     assert {row["assignment"] for row in rows} == {"count"}
     assert theirs.exported() == by_hand
@@ -100,7 +100,7 @@ def test_a_gradebook_that_labkit_made_is_nbgraders(
     theirs: Nbgrader, source: Path, tmp_path: Path
 ) -> None:
     database = f"sqlite:///{tmp_path / 'marks.db'}"
-    grading.grade(
+    grade(
         theirs.folder / "submitted",
         sources=[source],
         out=tmp_path / "grades.csv",

@@ -68,7 +68,7 @@ def test_a_claim_has_its_lab_its_cells_and_where_it_was_seen(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("case", "told"),
+    ("case", "problem"),
     [
         ({"tag": ""}, "no lab proves sky-is-blue"),
         ({"rows": ""}, "01_try_it.md proves sky-is-blue, which claims.yaml has not"),
@@ -81,8 +81,8 @@ def test_a_claim_has_its_lab_its_cells_and_where_it_was_seen(tmp_path: Path) -> 
         ({"prose": "It is so because."}, "01_try_it.md: no claim carries: It is so because."),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path: Path, case: dict[str, str], told: str) -> None:
-    assert claims.problems(labs(tmp_path, **case)) == [told]
+def test_what_does_not_fit_is_named(tmp_path: Path, case: dict[str, str], problem: str) -> None:
+    assert claims.problems(labs(tmp_path, **case)) == [problem]
 
 
 @pytest.mark.parametrize(

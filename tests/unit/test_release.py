@@ -11,8 +11,9 @@ import nbformat
 import pytest
 from nbgrader.nbgraderformat import MetadataValidator
 
-from labkit.authoring import release
+from labkit.authoring import markup, release
 from labkit.errors import UnknownNameError
+from labkit.nbgrader_cells import check_of
 
 LAB = """\
 # Reach a container
@@ -88,7 +89,7 @@ def cell(notebook: nbformat.NotebookNode, cell_id: str) -> nbformat.NotebookNode
     return next(c for c in notebook.cells if c.id == cell_id)
 
 
-def test_answer_becomes_one_stub_a_name(source: Path) -> None:
+def test_answer_becomes_one_stub_per_name(source: Path) -> None:
     assert cell(built(source), "03-answer-cause").source == (
         "# What stops it?\ncause = ...\ncount = ...\nhop = ...\nlast = ...\nexplain = ...\ncause"
     )
@@ -133,7 +134,7 @@ def test_nothing_of_the_solution_is_in_any_byte(source: Path) -> None:
     lines = [
         line.strip()
         for c in release.read_source(source).cells
-        for line in release.solution(c).splitlines()
+        for line in markup.solution(c).splitlines()
     ]
     assert len(lines) == 9
     assert [line for line in lines if line in text] == []
@@ -165,14 +166,14 @@ def test_source_keeps_everything(source: Path) -> None:
     assert len(notebook.cells) == 7
     assert "BEGIN SOLUTION" in cell(notebook, "03-answer-cause").source
     assert "secret" in cell(notebook, "03-check-cause").source
-    assert [release.check_id(c) for c in notebook.cells if release.check_id(c)] == ["cause"]
+    assert [check_of(c) for c in notebook.cells if check_of(c)] == ["cause"]
     assert release.title(notebook) == "Reach a container"
 
 
 def test_building_twice_gives_the_same_bytes(source: Path) -> None:
     texts = {release.build(source), release.build(source)}
     program = (
-        "import sys; from pathlib import Path; from labkit import release;"
+        "import sys; from pathlib import Path; from labkit.authoring import release;"
         "sys.stdout.buffer.write(release.build(Path(sys.argv[1])).encode())"
     )
     for seed in ("1", "2"):
@@ -201,7 +202,7 @@ def test_release_writes_all_or_nothing_and_stale_sees_it(source: Path, tmp_path:
 
     (source.parent / "04_join_an_overlay.md").write_text("no title\n")
     before = target.read_text()
-    with pytest.raises(release.MarkupError):
+    with pytest.raises(markup.MarkupError):
         release.release(source.parent, out)
     assert target.read_text() == before
     assert sorted(path.name for path in out.iterdir()) == [target.name, orphan.name]
@@ -259,7 +260,7 @@ ANSWER = "```{code-cell}\n:tags: [answer:a]\n### BEGIN SOLUTION\na = 1\n### END 
 def test_bad_markup_names_file_and_line(tmp_path: Path, body: str, line: int, problem: str) -> None:
     path = tmp_path / "01_build_a_swarm.md"
     path.write_text(f"# Build a swarm\n{body}")
-    with pytest.raises(release.MarkupError) as caught:
+    with pytest.raises(markup.MarkupError) as caught:
         release.build(path)
     assert str(caught.value).startswith(f"{path}, line {line}: ")
     assert problem in str(caught.value)
@@ -269,9 +270,9 @@ def test_bad_markup_names_file_and_line(tmp_path: Path, body: str, line: int, pr
 def test_lab_needs_a_title_and_a_name(tmp_path: Path) -> None:
     untitled = tmp_path / "01_build_a_swarm.md"
     untitled.write_text("## Second level\n")
-    with pytest.raises(release.MarkupError, match="line 1: the lab has no title"):
+    with pytest.raises(markup.MarkupError, match="line 1: the lab has no title"):
         release.build(untitled)
-    with pytest.raises(release.MarkupError, match="NN_verb_noun"):
+    with pytest.raises(markup.MarkupError, match="NN_verb_noun"):
         release.build(tmp_path / "swarm.md")
 
 
@@ -289,7 +290,9 @@ def test_find_labs(tmp_path: Path) -> None:
         found("03", "reach")
 
 
-def test_nbgraders_source_has_solutions_and_tests_but_nothing_of_the_kits_own(source: Path) -> None:
+def test_nbgraders_source_has_solutions_and_tests_but_nothing_that_only_the_kit_uses(
+    source: Path,
+) -> None:
     notebook = release.nbgrader_source(source)
     MetadataValidator().validate_nb(notebook)
     text = nbformat.writes(notebook)
@@ -299,12 +302,12 @@ def test_nbgraders_source_has_solutions_and_tests_but_nothing_of_the_kits_own(so
     assert "labkit" not in text
 
 
-def test_what_marks_are_given_by_has_hidden_tests_and_no_solution(source: Path) -> None:
+def test_what_is_graded_has_hidden_tests_and_no_solution(source: Path) -> None:
     text = nbformat.writes(release.gradable(source))
     assert "secret" in text
     assert "fire" not in text
     check = cell(release.gradable(source), "03-check-cause").source
     seen = cell(built(source), "03-check-cause").source
-    assert release.without_hidden_tests(check) == seen
-    assert release.hidden_lines(check) == ["assert seen == 42  # secret"]
-    assert release.docstring(check) == "The cause is what the counter says."
+    assert markup.without_hidden_tests(check) == seen
+    assert markup.hidden_lines(check) == ["assert seen == 42  # secret"]
+    assert markup.docstring(check) == "The cause is what the counter says."

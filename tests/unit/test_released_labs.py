@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labkit import paths
-from labkit.authoring import release
+from labkit.authoring import markup, release
 
 SOURCES = release.find_labs(paths.REPOSITORY / "labs" / "source")
 RELEASED = paths.REPOSITORY / "labs" / "release"
@@ -22,6 +22,6 @@ def test_they_are_fresh() -> None:
 def test_no_line_of_a_solution_is_in_any_byte(source: Path) -> None:
     text = (RELEASED / f"{source.stem}.ipynb").read_text()
     for cell in release.read_source(source).cells:
-        for line in release.solution(cell).splitlines():
+        for line in markup.solution(cell).splitlines():
             if len(line.strip()) > 3:
                 assert json.dumps(line.strip())[1:-1] not in text

@@ -1,4 +1,4 @@
-"""Report: everything is told, nothing is loaded from outside."""
+"""Report: everything is shown, nothing is loaded from outside."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from nbformat import v4
 
 from labkit.authoring import report
-from labkit.authoring.runner import STATUSES, CheckResult, LabResult
+from labkit.authoring.runner import CheckResult, LabResult
+from labkit.outcomes import Outcome
 
 PNG = base64.b64encode(b"\x89PNG pretend").decode()
 TABLE = '<table border="1" class="dataframe"><tr><td>10.0.1.5</td></tr></table>'
@@ -45,8 +46,7 @@ def results(tmp_path: Path) -> list[LabResult]:
     path = tmp_path / "03_reach_a_container.ipynb"
     nbformat.write(v4.new_notebook(cells=cells), path)
     checks = tuple(
-        CheckResult(f"check_{n}", status, f"Sentence {n} with <b>.")
-        for n, status in enumerate(STATUSES)
+        CheckResult(f"check_{n}", status, f"Sentence {n} with <b>.") for n, status in enumerate(Outcome)
     )
     return [
         LabResult("03_reach_a_container", "Reach a container", 12.34, 3.0, checks, None, path),
@@ -69,20 +69,20 @@ class Loads(HTMLParser):
         self.urls += [values[key] for key in ("src", "href", "data") if key in values and tag != "a"]
 
 
-def test_index_tells_everything(results: list[LabResult], tmp_path: Path) -> None:
+def test_index_shows_everything(results: list[LabResult], tmp_path: Path) -> None:
     facts = {"Docker": "26.1.5", "Machine": "2 cores & no KVM"}
     path = report.write_report(results, tmp_path / "report", facts=facts)
     assert path == tmp_path / "report" / "index.html"
     html = path.read_text()
     assert "1 of 4 checks passed in 2 labs" in html
     assert "2 cores &amp; no KVM" in html
-    for n, status in enumerate(STATUSES):
+    for n, status in enumerate(Outcome):
         row = re.search(rf"<code>check_{n}</code>.*?</tr>", html, re.DOTALL)
         assert row
         # The word and a shape of its own, not only a colour.
         assert f"</svg>{status}</span>" in row[0]
         assert f"Sentence {n} with &lt;b&gt;." in row[0]
-    assert len(set(re.findall(r"<svg.*?</svg>", html))) == len(STATUSES)
+    assert len(set(re.findall(r"<svg.*?</svg>", html))) == len(Outcome)
     assert '<td class="number">1 of 4</td>' in html
     assert '<td class="number">12.3</td>' in html
     assert "stopped before its end: cell 2 broke" in html

@@ -14,8 +14,9 @@ import nbformat
 import psutil
 import pytest
 
-from labkit.authoring import release, runner
+from labkit.authoring import markup, release, runner
 from labkit.authoring.runner import CheckResult, LabResult
+from labkit.outcomes import Outcome
 
 HEAD = """\
 # Reach a container
@@ -74,7 +75,7 @@ def test_source_scores_full_and_release_zero(tmp_path: Path) -> None:
     assert full.error is None
     assert full.title == "Reach a container"
     assert [c.status for c in full.checks] == ["pass"] * 3
-    assert full.checks[1] == CheckResult("hops", "pass", "The hops on node-1 is 2, as you said.")
+    assert full.checks[1] == CheckResult("hops", Outcome.PASS, "The hops on node-1 is 2, as you said.")
     # Run All reaches the end of what a learner opens, without one point.
     assert zero.error is None
     assert statuses(zero) == {"cause": "unanswered", "hops": "unanswered", "mended": "fail"}
@@ -202,10 +203,10 @@ def test_kernel_is_this_interpreter_in_workdir_with_env(
     assert seen == [("03_reach_a_container", done, 3) for done in range(4)]
 
 
-def test_bad_markup_is_told_before_anything_runs(tmp_path: Path) -> None:
+def test_bad_markup_is_refused_before_anything_runs(tmp_path: Path) -> None:
     good = write(tmp_path, code("1"), "01_build_a_swarm")
     bad = write(tmp_path, code("1", "answer:x"), "02_follow_a_request")
-    with pytest.raises(release.MarkupError):
+    with pytest.raises(markup.MarkupError):
         runner.run_labs([good, bad], workdir=tmp_path / "work", env={}, timeout=60)
     assert not (tmp_path / "work").exists()
 
@@ -226,7 +227,7 @@ def test_ctrl_c_leaves_no_kernel(tmp_path: Path, when: str) -> None:
     program = (
         # What is started in the background of a script is born deaf to Ctrl-C.
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "import sys; from pathlib import Path; from labkit import runner;"
+        "import sys; from pathlib import Path; from labkit.authoring import runner;"
         "runner.run_labs([Path(sys.argv[1])], workdir=Path(sys.argv[2]), env={}, timeout=300)"
     )
     workdir = tmp_path / "work"
@@ -256,7 +257,7 @@ def test_ctrl_c_leaves_no_kernel(tmp_path: Path, when: str) -> None:
 
 
 def test_json_counts_everything_but_pass_as_failed() -> None:
-    checks = tuple(CheckResult(f"c{n}", status, "s") for n, status in enumerate(runner.STATUSES))
+    checks = tuple(CheckResult(f"c{n}", status, "s") for n, status in enumerate(Outcome))
     path = Path("x.ipynb")
     results = [
         LabResult("01_a", "A", 12.345, 2.0, checks, None, path),

@@ -1,4 +1,4 @@
-"""`labkit.score()`: what the checks of this notebook said, and no more."""
+"""The outcomes of checks, and `labkit.score()`, which shows those of this notebook."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.testing.globalipapp import get_ipython
 
-from labkit import outcomes as tally
-from labkit.errors import UsageError
+from labkit import nbgrader_cells, outcomes
+from labkit.errors import CheckFailed, CouldNotRun, Unanswered, UsageError
 from tests.grading import course
 
 
@@ -21,10 +21,10 @@ def shell() -> Iterator[InteractiveShell]:
     get_ipython()  # makes one where there is none
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
-    tally.listen.cache_clear()
-    tally.listen()  # as the import of labkit.checks does, once in a process
+    outcomes.listen.cache_clear()
+    outcomes.listen()  # as the import of labkit.checks does, once in a process
     yield shell
-    tally.listen.cache_clear()
+    outcomes.listen.cache_clear()
     InteractiveShell.clear_instance()
 
 
@@ -40,14 +40,15 @@ def notebook(tmp_path: Path) -> Path:
 def run(shell: InteractiveShell, notebook: Path, **answers: str) -> None:
     for cell in json.loads(notebook.read_text())["cells"]:
         if cell["cell_type"] == "code":
-            grade_id = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
-            source = answers.get(grade_id.removeprefix("answer-"), "".join(cell["source"]))
+            question = nbgrader_cells.question_of(cell)
+            is_answer = nbgrader_cells.role_of(cell).is_answer and question in answers
+            source = answers[question] if is_answer else "".join(cell["source"])
             shell.run_cell(source, store_history=True)
 
 
 def test_outcomes_of_the_last_run(shell: InteractiveShell, notebook: Path) -> None:
     run(shell, notebook, largest="largest = 3", total="total = 7")
-    table = tally.score(notebook)
+    table = outcomes.score(notebook)
     assert table["outcome"].to_dict() == {
         "largest": "pass",
         "total": "fail",
@@ -57,7 +58,7 @@ def test_outcomes_of_the_last_run(shell: InteractiveShell, notebook: Path) -> No
     }
     assert table.loc["all", ["points", "of"]].to_list() == [2, 7.5]
     run(shell, notebook, **course.RIGHT)
-    assert tally.score(notebook).loc["all", "points"] == 6
+    assert outcomes.score(notebook).loc["all", "points"] == 6
 
 
 def test_a_check_whose_text_was_changed_is_not_that_check(
@@ -65,27 +66,41 @@ def test_a_check_whose_text_was_changed_is_not_that_check(
 ) -> None:
     shell.run_cell("from labkit import checks")
     shell.run_cell('"""The largest of your numbers."""\nprint("fine")')
-    assert tally.score(notebook).loc["largest", "outcome"] == "not run"
-    assert tally.score(notebook).loc["all", "points"] == 0
+    assert outcomes.score(notebook).loc["largest", "outcome"] == "not run"
+    assert outcomes.score(notebook).loc["all", "points"] == 0
 
 
 def test_the_lab_is_found_by_its_checks(shell: InteractiveShell, notebook: Path) -> None:
     with pytest.raises(UsageError, match="no check of a lab has run"):
-        tally.score(release=notebook.parent)
+        outcomes.score(release=notebook.parent)
     run(shell, notebook, largest="largest = 3")
-    assert tally.score(release=notebook.parent).loc["largest", "outcome"] == "pass"
+    assert outcomes.score(release=notebook.parent).loc["largest", "outcome"] == "pass"
 
 
 def test_a_notebook_that_is_just_being_saved_is_waited_for(
     notebook: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, asked = notebook.read_text(), tally.questions(notebook)
+    whole, expected = notebook.read_text(), outcomes.questions(notebook)
     notebook.write_text("")
     monkeypatch.setattr(time, "sleep", lambda _: notebook.write_text(whole))
-    assert tally.questions(notebook) == asked
+    assert outcomes.questions(notebook) == expected
 
 
 def test_what_is_no_notebook_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.ipynb").write_text("[]")
     with pytest.raises(UsageError, match=r"x\.ipynb cannot be read"):
-        tally.questions(tmp_path / "x.ipynb")
+        outcomes.questions(tmp_path / "x.ipynb")
+
+
+@pytest.mark.parametrize("error", [CheckFailed, Unanswered, CouldNotRun])
+def test_every_error_of_a_check_has_its_outcome(error: type[CheckFailed]) -> None:
+    outcome, sentence = outcomes.explained(error.__name__, "so it is")
+    assert (outcome, sentence) == (outcomes.of_error(error.__name__), "so it is")
+    assert outcome is not outcomes.Outcome.PASS
+
+
+def test_any_other_error_means_a_check_that_could_not_run() -> None:
+    assert outcomes.explained("NameError", "no x") == (
+        "could not run",
+        "The check ended in NameError: no x",
+    )

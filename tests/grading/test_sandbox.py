@@ -1,4 +1,4 @@
-"""The cage: what is in it and what is not; and that grading refuses to do without."""
+"""The sandbox: what is in it and what is not; and that grading refuses to do without."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+import labkit
 from labkit import paths
-from labkit.grading import batch as grading
-from labkit.grading import kernel as execution
-from labkit.grading import sandbox as cage
-from labkit.grading import sandbox_main as caged
-from labkit.grading.sandbox import CageError, Limits
+from labkit.grading import batch, sandbox, sandbox_main
+from labkit.grading.kernel import MAX_CELL_OUTPUT, Kernel, KernelLost
+from labkit.grading.sandbox import Limits, SandboxError, SandboxProvisioner
 from tests.grading import course
 
 LIMITS = Limits(cell_seconds=10, notebook_seconds=60)
@@ -32,7 +31,7 @@ LIMITS = Limits(cell_seconds=10, notebook_seconds=60)
 
 def test_the_inside(tmp_path: Path) -> None:
     (tmp_path / "given.txt").write_text("for the learner")
-    kernel = execution.Kernel(tmp_path, {"LABKIT_LEARNER": "ada", "HOME": "/root"}, LIMITS, caged=True)
+    kernel = Kernel(tmp_path, {"LABKIT_LEARNER": "ada", "HOME": "/root"}, LIMITS, sandboxed=True)
     with kernel.running():
         for code in (
             "import os, labkit; assert open('given.txt').read() == 'for the learner'",
@@ -46,8 +45,8 @@ def test_the_inside(tmp_path: Path) -> None:
             "import socket; assert [name for _, name in socket.if_nameindex()] == ['lo']",
             "import pandas, matplotlib.pyplot as plt; plt.plot([1]); plt.savefig('plot.png')",
         ):
-            ran = kernel.run(code)
-            assert ran.ok, (code, ran.message)
+            result = kernel.run(code)
+            assert result.ok, (code, result.message)
         for code, kind in (
             ("open('given.txt', 'w')", "OSError"),
             (f"open({str(paths.REPOSITORY / 'labkit' / 'x.py')!r}, 'w')", "OSError"),
@@ -57,33 +56,33 @@ def test_the_inside(tmp_path: Path) -> None:
             ("os.setuid(0)", "OSError"),
             ("input()", "StdinNotImplementedError"),
         ):
-            assert kernel.run(code).kind == kind, code
-        # A namespace of its own would give back rights that the cage takes.
+            assert kernel.run(code).error == kind, code
+        # A namespace of its own would give back rights that the sandbox takes.
         assert kernel.run(
             "import subprocess; subprocess.run(['unshare', '-r', 'true'], check=True)"
-        ).kind
+        ).error
     assert sorted(p.name for p in tmp_path.iterdir()) == ["given.txt"]
-    assert any("given.txt" in told for told in kernel.attempts) is False
+    assert not any("given.txt" in attempt for attempt in kernel.attempts)
     assert "tried to change /usr/x, outside its folder" in kernel.attempts
 
 
 def test_too_many_files_end_it(tmp_path: Path) -> None:
-    kernel = execution.Kernel(tmp_path, {}, LIMITS, caged=True)
+    kernel = Kernel(tmp_path, {}, LIMITS, sandboxed=True)
     code = "for n in range(10**7): open(f'{n}', 'w').close()"
-    with kernel.running(), pytest.raises(execution.KernelLost, match="more than 2000 files"):
+    with kernel.running(), pytest.raises(KernelLost, match="more than 2000 files"):
         kernel.run(code)
 
 
 def test_output_is_kept_up_to_a_size(tmp_path: Path) -> None:
-    kernel = execution.Kernel(tmp_path, {}, LIMITS, caged=True)
+    kernel = Kernel(tmp_path, {}, LIMITS, sandboxed=True)
     with kernel.running():
-        ran = kernel.run("print('x' * 1000)\nprint('y' * 3_000_000)\n1/0")
-        assert ran.kind == "ZeroDivisionError"
-        assert ran.dropped >= 2_900_000
-        assert sum(len(o.get("text", "")) for o in ran.outputs) <= execution.KEPT_OF_CELL
-        assert ran.outputs[-1].ename == "ZeroDivisionError"
-        ran = kernel.run("from IPython.display import clear_output; clear_output()\n1/0")
-        assert ran.kind == "ZeroDivisionError"
+        result = kernel.run("print('x' * 1000)\nprint('y' * 3_000_000)\n1/0")
+        assert result.error == "ZeroDivisionError"
+        assert result.dropped >= 2_900_000
+        assert sum(len(o.get("text", "")) for o in result.outputs) <= MAX_CELL_OUTPUT
+        assert result.outputs[-1].ename == "ZeroDivisionError"
+        result = kernel.run("from IPython.display import clear_output; clear_output()\n1/0")
+        assert result.error == "ZeroDivisionError"
 
 
 @pytest.fixture
@@ -97,8 +96,8 @@ def laid_down() -> Iterator[Path]:
 
 def test_it_ends_with_a_grader_that_is_killed(tmp_path: Path, laid_down: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from labkit import cage, execution\n"
-        "k = execution.Kernel(Path(sys.argv[1]), {}, cage.Limits(), caged=True)\n"
+        "import sys; from pathlib import Path; from labkit.grading import kernel, sandbox\n"
+        "k = kernel.Kernel(Path(sys.argv[1]), {}, sandbox.Limits(), sandboxed=True)\n"
         "with k.running(): print('up', flush=True); sys.stdin.read()\n"
     )
     grader = subprocess.Popen(
@@ -124,10 +123,10 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, laid_down: Path) -> None:
         folder.mkdir(parents=True)
         (folder / f"{course.LAB}.ipynb").write_text(json.dumps(made.with_code("while True: pass")))
     program = (
-        "import signal, sys; from pathlib import Path; from labkit import grading\n"
+        "import signal, sys; from pathlib import Path; from labkit.grading import batch\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler); base = Path(sys.argv[1])\n"
         "sources = sorted((base / 'labs').glob('*.md'))\n"
-        "grading.grade(base / 'in', sources=sources, out=base / 'grades.csv')\n"
+        "batch.grade(base / 'in', sources=sources, out=base / 'grades.csv')\n"
     )
     grader = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)],
@@ -138,10 +137,10 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, laid_down: Path) -> None:
     try:
         deadline = time.monotonic() + 60
         started: list[psutil.Process] = []
-        while not any(map(is_cage, started)) and time.monotonic() < deadline:
+        while not any(map(is_sandbox, started)) and time.monotonic() < deadline:
             started = psutil.Process(grader.pid).children(recursive=True)
             time.sleep(0.1)
-        assert any(map(is_cage, started))
+        assert any(map(is_sandbox, started))
         assert any(laid_down.iterdir())
         os.killpg(grader.pid, signal.SIGINT)  # as a terminal does: to all of them
         _, stderr = grader.communicate(timeout=30)
@@ -153,7 +152,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, laid_down: Path) -> None:
         grader.kill()
 
 
-def is_cage(process: psutil.Process) -> bool:
+def is_sandbox(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return process.name() == "bwrap"
     return False
@@ -161,9 +160,9 @@ def is_cage(process: psutil.Process) -> bool:
 
 def test_without_bubblewrap_grading_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = course.sources(tmp_path)
-    monkeypatch.setattr(cage.shutil, "which", lambda _: None)  # type: ignore[attr-defined]
-    with pytest.raises(CageError, match="not installed") as caught:
-        grading.grade(tmp_path / "in", sources=sources, out=tmp_path / "grades.csv")
+    monkeypatch.setattr(sandbox.shutil, "which", lambda _: None)  # type: ignore[attr-defined]
+    with pytest.raises(SandboxError, match="not installed") as caught:
+        batch.grade(tmp_path / "in", sources=sources, out=tmp_path / "grades.csv")
     assert "apt-get install bubblewrap" in caught.value.hint
     assert caught.value.exit_code == 3
     assert not (tmp_path / "grades").exists()
@@ -175,8 +174,8 @@ def test_a_bubblewrap_that_does_not_work_is_named(
     fake = laid_down / "bwrap"
     fake.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     fake.chmod(0o755)
-    monkeypatch.setattr(cage, "_PATH", f"{laid_down}:{cage._PATH}")
-    assert "No permissions to create new namespace" in cage.refusal()
+    monkeypatch.setattr(sandbox, "_PATH", f"{laid_down}:{sandbox._PATH}")
+    assert "No permissions to create new namespace" in sandbox.refusal()
 
 
 def test_unsafe_runs_with_all_rights_and_the_same_marks(tmp_path: Path) -> None:
@@ -186,8 +185,8 @@ def test_unsafe_runs_with_all_rights_and_the_same_marks(tmp_path: Path) -> None:
     made = course.Course(sources[0])
     notebook = made.with_code("open('/etc/hostname').read()")
     (folder / f"{course.LAB}.ipynb").write_text(json.dumps(notebook))
-    (row,) = grading.grade(
-        tmp_path / "in", sources=sources, out=tmp_path / "grades.csv", limits=LIMITS, caged=False
+    (row,) = batch.grade(
+        tmp_path / "in", sources=sources, out=tmp_path / "grades.csv", limits=LIMITS, sandboxed=False
     )
     assert (row["points"], row["status"], row["findings"]) == (6, "graded", [])
 
@@ -196,36 +195,78 @@ def test_any_program_of_jupyter_can_ask_for_it() -> None:
     project = tomllib.loads((paths.REPOSITORY / "pyproject.toml").read_text())["project"]
     group = "jupyter_client.kernel_provisioners"
     value = project["entry-points"][group]["labkit-cage"]
-    assert EntryPoint("labkit-cage", value, group).load() is cage.CageProvisioner
+    assert EntryPoint("labkit-cage", value, group).load() is SandboxProvisioner
 
 
-def test_the_witness_tells_of_the_learners_code_alone() -> None:
-    told: list[str] = []
-    witness = caged.Witness(told.append, ["/opt/python"], "/home/learner")
+def test_the_witness_reports_the_learners_code_alone() -> None:
+    reports: list[str] = []
+    witness = sandbox_main.Witness(reports.append, ["/opt/python"], "/home/learner")
 
-    def hear(filename: str, event: str, *args: object) -> list[str]:
-        told.clear()
-        witness._told.clear()
+    def reported(filename: str, event: str, *args: object) -> list[str]:
+        reports.clear()
+        witness._reported.clear()
         scope: dict[str, object] = {"witness": witness, "event": event, "args": args}
         exec(compile("witness(event, args)", filename, "exec"), scope)
-        return list(told)
+        return list(reports)
 
     cell = "/tmp/ipykernel_7/1.py"
-    assert hear(cell, "open", "/etc/passwd", "r", 0) == [
+    assert reported(cell, "open", "/etc/passwd", "r", 0) == [
         "tried to read /etc/passwd, outside its folder"
     ]
-    assert hear(cell, "open", "/home/learner/x", "w", os.O_WRONLY) == []
-    assert hear(cell, "open", "/usr/lib/x", "r", 0) == []
-    assert hear(cell, "shutil.rmtree", "/home/learner", None) == [
+    assert reported(cell, "open", "/home/learner/x", "w", os.O_WRONLY) == []
+    assert reported(cell, "open", "/usr/lib/x", "r", 0) == []
+    assert reported(cell, "shutil.rmtree", "/home/learner", None) == [
         "tried to change /home/learner, outside its folder"
     ]
-    assert hear(cell, "os.kill", 1, 9) == ["tried to send signal 9 to process 1"]
-    assert hear(cell, "subprocess.Popen", "ls", ["ls", "-l"], None, None) == [
+    assert reported(cell, "os.kill", 1, 9) == ["tried to send signal 9 to process 1"]
+    assert reported(cell, "subprocess.Popen", "ls", ["ls", "-l"], None, None) == [
         "started a program: ls -l"
     ]
-    assert hear(cell, "socket.connect", None, ("10.0.0.1", 80)) == [
+    assert reported(cell, "socket.connect", None, ("10.0.0.1", 80)) == [
         "tried to use the network: connect ('10.0.0.1', 80)"
     ]
-    assert hear(cell, "open", object(), "r", 0) == []  # and nothing is raised
-    assert hear(str(Path(caged.__file__).parent / "swarm.py"), "open", "/etc/passwd", "r", 0) == []
-    assert hear("<frozen importlib._bootstrap>", "open", "/etc/passwd", "r", 0) == []
+    assert reported(cell, "open", object(), "r", 0) == []  # and nothing is raised
+    assert (
+        reported(str(Path(labkit.__file__).parent / "swarm" / "lab.py"), "open", "/etc/passwd", "r", 0)
+        == []
+    )
+    assert reported("<frozen importlib._bootstrap>", "open", "/etc/passwd", "r", 0) == []
+
+
+def _with_solutions(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a checkout with labs into a directory that is shown inside; returns the checkout."""
+    checkout = base / "environment" / "src" / "labkit"
+    (checkout / "labs" / "source").mkdir(parents=True)
+    (checkout / "labs" / "source" / "01_x.md").write_text("the solution")
+    (checkout / "compose").mkdir()
+    monkeypatch.setattr(paths, "LABS", checkout / "labs")
+    monkeypatch.setattr(paths, "CHECKOUT", None)
+    monkeypatch.setattr(paths, "COMPOSE", base / "environment")
+    return checkout
+
+
+def test_the_labs_of_a_wheel_are_empty_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = _with_solutions(tmp_path, monkeypatch)
+    (tmp_path / "given").mkdir()
+    kernel = Kernel(tmp_path / "given", {}, LIMITS, sandboxed=True)
+    with kernel.running():
+        result = kernel.run(
+            f"import os; print(*os.listdir({str(package / 'labs')!r}), sep=', ')\n"
+            f"open({str(package / 'labs' / 'mine')!r}, 'w')"
+        )
+    assert result.outputs[0].text == "\n"
+    assert "Read-only file system" in result.message
+
+
+def test_a_checkout_in_an_environment_shows_the_package_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = _with_solutions(tmp_path, monkeypatch)
+    monkeypatch.setattr(paths, "CHECKOUT", checkout)
+    (checkout / "labkit").mkdir()
+    monkeypatch.setattr(sandbox, "_PACKAGE", checkout / "labkit")
+    shown = dict(sandbox._host_paths())
+    assert shown[checkout.parents[1]] is True
+    assert shown[checkout] is False
+    assert shown[checkout / "labkit"] is True
+    assert checkout / "labs" not in shown

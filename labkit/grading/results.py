@@ -1,0 +1,108 @@
+"""What is kept of a batch: which records are still valid, the rows, and the CSV table."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from labkit import files
+from labkit.grading.gradebook import Book
+from labkit.grading.marking import Job
+from labkit.grading.submissions import Submission
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_COLUMNS = (
+    *("student", "assignment", "lab", "points", "max", "to_mark_by_hand", "status", "problem"),
+    *("questions", "findings"),
+)
+
+
+def hash_of_kit() -> str:
+    """Return the hash of the kit's code, on which marks depend."""
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def key_of(submission: Submission, others: Iterable[str]) -> str:
+    """Return the hash of everything that a submission's marks depend on; ``others`` are texts."""
+    digest = hashlib.sha256()
+    for text in others:
+        digest.update(hashlib.sha256(text.encode()).digest())
+    for path in (submission.path, submission.evidence):
+        digest.update(b"|")
+        if path is not None and path.is_file() and not path.is_symlink():
+            with suppress(OSError), path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def is_marked(job: Job) -> bool:
+    """Whether the same submission was marked before, from the same source and by the same kit."""
+    with suppress(OSError, ValueError):
+        return bool(read_record(job)["key"] == job.key) and job.notebook.is_file()
+    return False
+
+
+def read_record(job: Job) -> dict[str, Any]:
+    """Read what was found when a submission was marked; `marking` describes it."""
+    record: dict[str, Any] = json.loads(job.record.read_text(encoding="utf-8"))
+    return record
+
+
+def row(book: Book, job: Job) -> dict[str, Any]:
+    """Return the row of a submission, as `labkit grade --json` has it.
+
+    The points are the gradebook's, where people may change them; None: a person still gives them.
+    """
+    submission = job.submission
+    record = read_record(job)
+    scores = book.scores(submission)
+    questions = []
+    for question in record["questions"]:
+        kept = {name: question[name] for name in ("id", "status", "max", "message")}
+        questions.append({**kept, "points": scores[question["id"]].points})
+    return {
+        "student": submission.student,
+        "assignment": submission.assignment,
+        "lab": submission.lab,
+        "points": sum(q["points"] or 0 for q in questions),
+        "max": sum(q["max"] for q in questions),
+        "to_mark_by_hand": sum(scores[q["id"]].by_hand for q in questions),
+        "status": record["status"],
+        "problem": record["problem"],
+        "questions": questions,
+        "findings": record["findings"],
+        "seconds": record["seconds"],
+    }
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write the table of marks: one line per row, questions and findings as text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, _COLUMNS)
+        table.writeheader()
+        for row in rows:
+            marks = [f"{q['id']} {_points(q['points'])}/{_points(q['max'])}" for q in row["questions"]]
+            findings = [
+                f"{f['question']}: {f['sentence']}" if f["question"] else f["sentence"]
+                for f in row["findings"]
+            ]
+            texts = {**row, "questions": "; ".join(marks), "findings": "\n".join(findings)}
+            table.writerow({name: _harmless(texts[name]) for name in _COLUMNS})
+
+
+def _points(value: float | None) -> str:
+    return "?" if value is None else f"{value:g}"
+
+
+def _harmless(value: object) -> object:
+    """Keep a stranger's text from being taken for a formula by a spreadsheet."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
