@@ -26,6 +26,7 @@ from sphinx.util import logging
 
 from labkit.authoring import release, runner
 from labkit.evidence import files, reader
+from labkit.nbgrader_cells import Role, points_of, role_of
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -98,7 +99,7 @@ def page_of(source: Path, executed: NotebookNode) -> tuple[str, dict[str, bytes]
             parts.append(cell.source)
             continue
         parts.append(_code(cell))
-        if "nbgrader" in cell.metadata:  # an answer or a check
+        if role_of(cell) is not Role.GIVEN:
             continue
         for output in outputs[cell.id]:
             name = f"{source.stem}-{len(pictures) + 1}.png"
@@ -143,13 +144,11 @@ def _with_head(page: str, source: Path) -> str:
 
 def _code(cell: NotebookNode) -> str:
     """Return a code cell as a block, with a caption that says what a graded cell is for."""
-    marks = cell.metadata.get("nbgrader", {})
-    caption = ""
-    if marks.get("solution"):
-        caption = "Your answer"
-    elif marks.get("grade"):
-        points = f"{marks['points']:g} point{'' if marks['points'] == 1 else 's'}"
-        caption = f"Check, {points}"
+    points = points_of(cell)
+    caption = {
+        Role.ANSWER: "Your answer",
+        Role.CHECK: f"Check, {points:g} point{'' if points == 1 else 's'}",
+    }.get(role_of(cell))
     options = f":caption: {caption}\n" if caption else ""
     return _fence("code-block", "python", cell.source, options)
 
