@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from labkit.authoring import release
+from labkit.authoring import markup, release
 from tests.docs.markdown import DOCS, ROOT
 
 SOURCES = release.find_labs(ROOT / "labs" / "source")
@@ -75,7 +75,7 @@ def test_a_labs_page_has_its_pictures_and_no_answer(site: Path, source: Path) ->
     assert f"_images/{source.stem}-1.png" in page
     assert "BEGIN SOLUTION" not in text
     for cell in release.read_source(source).cells:
-        hidden = [*release.solution(cell).splitlines(), *release.hidden_lines(cell.source)]
+        hidden = [*markup.solution(cell).splitlines(), *markup.hidden_lines(cell.source)]
         for line in hidden:
             if len(line.strip()) >= _SHORTEST_ANSWER:
                 assert line.strip() not in text
