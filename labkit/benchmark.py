@@ -21,8 +21,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from labkit import __version__, paths, swarm
-from labkit.engines.vm import process as vm
+from labkit import __version__, engines, paths, swarm
+from labkit.engines import images
+from labkit.engines.base import Connection, Engine
 from labkit.errors import EngineError
 from labkit.progress import Progress
 
@@ -89,20 +90,27 @@ def run(rounds: int, progress: Progress) -> Iterator[dict[str, Any]]:
 
 
 def machine() -> dict[str, Any]:
-    """Tell on what the figures were measured."""
+    """Return on what the figures were measured: name -> value."""
     import psutil
-
-    from labkit.engines.vm import accel
-    from labkit.engines.vm import image as embedded
 
     return {
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
         "processors": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "engine": f"vm, {accel.decide(embedded.directory()).reason}",
-        "qemu": accel.qemu_version(),
+        **engine().facts(),
         "python": platform.python_version(),
     }
+
+
+def engine() -> Engine:
+    """Return the engine that is measured: the one that keeps what it has made."""
+    return next(one for one in engines.every() if one.checkpoints(LAB) is not None)
+
+
+def _connection(lab: str) -> Connection:
+    found = engines.find(lab)
+    assert found
+    return found
 
 
 def _seconds(argv: Sequence[str | Path], **environment: str) -> float:
@@ -119,7 +127,7 @@ def _seconds(argv: Sequence[str | Path], **environment: str) -> float:
 def _up(lab: str, *more: str) -> tuple[float, dict[str, Any]]:
     """Run `labkit up` as a person does; returns the whole command's seconds, and what it told."""
     began = time.monotonic()
-    argv = [str(LABKIT), "up", "--engine", "vm", "--lab", lab, "--json", *more]
+    argv = [str(LABKIT), "up", "--engine", engine().kind, "--lab", lab, "--json", *more]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     took = time.monotonic() - began
     if done.returncode:
@@ -174,9 +182,7 @@ def _further_labs(rounds: int) -> list[Figure]:
             for name in names:
                 _up(name)
             for at, name in enumerate(names):
-                guest = vm.find(name)
-                assert guest
-                own[at].append(psutil.Process(guest.pid).memory_full_info().uss / 1e6)
+                own[at].append(psutil.Process(_connection(name).pid).memory_full_info().uss / 1e6)
         finally:
             for name in names:
                 swarm.down(name)
@@ -188,12 +194,10 @@ def _cold_on_an_engine(rounds: int) -> list[Figure]:
     """three nodes on a running engine, cold, beside plain_up.sh"""
     ours, plain = [], []
     with _lab(LAB):
-        guest = vm.find(LAB)
-        assert guest
-        there = {**guest.environment, "IMAGE": "labkit/node:26.1"}
+        there = {**_connection(LAB).environment, "IMAGE": images.name(engines.DEFAULT_DOCKER)}
         for _ in range(rounds):
             try:
-                ours.append(_seconds([LABKIT, "up", "--engine", "docker", "--lab", "beside"], **there))
+                ours.append(_seconds([LABKIT, "up", "--lab", "beside"], **there))
             finally:
                 subprocess.run(
                     [LABKIT, "down", "--lab", "beside"],
@@ -214,8 +218,7 @@ def _probes(rounds: int) -> list[Figure]:
     with _lab(LAB):
         lab = swarm.get(LAB)
         nodes = list(lab.nodes.values())
-        guest = vm.find(LAB)
-        assert guest
+        there = lab.engine.environment
         for _ in range(rounds):
             began = time.monotonic()
             captures = lab.run_all([(nodes[i % len(nodes)].place, argv) for i in range(PROBES)])
@@ -224,7 +227,7 @@ def _probes(rounds: int) -> list[Figure]:
             began = time.monotonic()
             for i in range(PROBES):
                 box = nodes[i % len(nodes)].container
-                _seconds(["docker", "exec", box, *argv], **guest.environment)
+                _seconds(["docker", "exec", box, *argv], **there)
             plain.append(time.monotonic() - began)
         lab.close()
     return [Figure(f"{PROBES} probes over the nodes", "s", ours, plain, "ratio 0.25")]

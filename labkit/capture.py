@@ -1,7 +1,7 @@
-"""A command that was run somewhere in the lab, and everything that came back: the `Capture`.
+"""The `Capture`: a command that ran somewhere in the lab, and everything that came back.
 
-Who runs commands is the swarm; this module only says what a run looks like afterwards: to a
-person (like a terminal), to a program (a table), and on disk (JSON).
+The swarm runs commands; this module says what a finished one looks like: to a person (like a
+terminal), to a program (a table), and on disk (JSON).
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from labkit.errors import CommandFailed, UsageError, redact
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labkit.transport.base import CommandResult
+
 RECORDED = "[recorded "
-"""What everything that is shown of a recorded capture begins with."""
+"""The first characters of whatever is shown of a recorded capture."""
 
 _QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""")
 _SHELL_WORD = re.compile(r"[|&;]+|\d?[<>].*|&>.*|.*;")
@@ -42,11 +44,21 @@ _JSON_TYPES: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Capture:
-    """One run of a command: what was asked, where, and all that came back.
+    """One command with its result.
 
-    ``place`` is what a person calls the spot (`hello-a.1`, `node2/ingress_sbox`), ``node`` the
-    node it is on, ``docker`` the Docker version there. ``started`` is in UTC. One that is ``recorded``
-    comes from evidence and not from a swarm, and says so wherever it is shown.
+        argv        the command as words; `command` is the same as one would type it
+        place       where it ran, as a person calls it: `hello-a.1`, `node2/ingress_sbox`
+        node        the node that the place is on
+        code        the exit code
+        stdout      all that it printed; `text` and `lines` are the same, `table` is it as a table
+        stderr      all that it printed to standard error
+        started     when it began, with a time zone, by the node's clock
+        seconds     how long it ran
+        docker      the Docker version of the node
+        timed_out   it was stopped when its time was up
+        recorded    it comes from evidence and not from a swarm, and says so wherever it is shown
+
+    Raises ValueError for a ``started`` without a time zone.
     """
 
     argv: tuple[str, ...]
@@ -65,19 +77,38 @@ class Capture:
         if self.started.tzinfo is None:
             raise ValueError("started needs a time zone: nodes and notebooks may differ in theirs")
 
+    @classmethod
+    def of(
+        cls, argv: Sequence[str], result: CommandResult, *, place: str, node: str, docker: str
+    ) -> Self:
+        """Return the capture of a command's result: the one way from transport to a notebook."""
+        return cls(
+            argv=tuple(argv),
+            place=place,
+            node=node,
+            code=result.code,
+            stdout=result.stdout,
+            stderr=result.stderr,
+            started=datetime.fromtimestamp(result.started, UTC),
+            seconds=result.seconds,
+            docker=docker,
+            timed_out=result.timed_out,
+            recorded=result.recorded,
+        )
+
     @property
     def command(self) -> str:
-        """The command as one would type it."""
+        """The command as one would type it in a shell."""
         return shlex.join(self.argv)
 
     @property
     def text(self) -> str:
-        """What the command printed."""
+        """The command's standard output."""
         return self.stdout
 
     @property
     def lines(self) -> list[str]:
-        """What the command printed, line by line."""
+        """The command's standard output, line by line, without line ends."""
         return self.stdout.splitlines()
 
     @property
@@ -86,7 +117,7 @@ class Capture:
         return self.code == 0 and not self.timed_out
 
     def check(self) -> Self:
-        """Return this capture, or raise `CommandFailed` if the command failed."""
+        """Return this capture; raises CommandFailed where the command failed or was stopped."""
         if self.ok:
             return self
         stderr = self.stderr
@@ -96,10 +127,14 @@ class Capture:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The output as a table, by the parser that fits the command, after `node` and `place`."""
+        """The output as a table: `node` (str), `place` (str), and the columns of the command's parser.
+
+        `labkit.parsers` documents the columns of each parser. Raises UsageError where no parser fits
+        the command, ParseError where its output is not what the parser expects.
+        """
         found = parsers.parse(self.argv, self.stdout, self.stderr, code=self.code)
         for at, (name, value) in enumerate((("node", self.node), ("place", self.place))):
-            # Not a plain value: in an empty table that would make a column of another type.
+            # A list, since a plain value would make a column of another type in an empty table.
             found.insert(at, name, [value] * len(found))
             found[name] = found[name].astype("str")
         return found
@@ -135,7 +170,10 @@ class Capture:
         return redact("\n".join(parts))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values, with join tokens blotted out: evidence leaves the lab."""
+        """Return the fields as JSON values, with join tokens redacted, since evidence leaves the lab.
+
+        `started` is ISO 8601 text, `argv` a list; all other names and types are those of the fields.
+        """
         row = asdict(self)
         return row | {
             "argv": [redact(word) for word in self.argv],
@@ -146,7 +184,7 @@ class Capture:
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Self:
-        """Read back what `to_json` gave; raise `UsageError` for anything else."""
+        """Return the capture that `to_json` gave; raises UsageError for anything else."""
         for name, kind in _JSON_TYPES.items():
             if not isinstance(row.get(name), kind):
                 raise UsageError(f"not a capture: {name!r} is {row.get(name)!r}")
@@ -163,7 +201,11 @@ class Capture:
 
 
 def argv_of(command: str | Sequence[str]) -> tuple[str, ...]:
-    """Split a command into its words, as a shell would, but never run one."""
+    """Split a command into words as a shell would, without any shell.
+
+    A sequence is taken as it is. Raises UsageError for an empty command, for an unclosed quote, and for
+    what only a shell understands (pipes, redirections, `;`), unless it is quoted.
+    """
     if not isinstance(command, str):
         words = list(command)
     else:
@@ -184,7 +226,11 @@ def argv_of(command: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def table(captures: Iterable[Capture]) -> pd.DataFrame:
-    """Stack the tables of many captures of the same tool, in their order."""
+    """Stack the tables of many captures of the same tool, in their order, with the same columns.
+
+    Raises UsageError where there are no captures or their columns differ, and what `Capture.table`
+    raises.
+    """
     import pandas as pd
 
     stacked: list[pd.DataFrame] = []

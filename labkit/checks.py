@@ -3,12 +3,16 @@
 A check has four outcomes, each one sentence:
 
     pass            prints the sentence and returns None
-    fail            raises `CheckFailed`: where, what was said or expected, what was found
+    fail            raises `CheckFailed`: where, what was answered or expected, what was found
     unanswered      raises `Unanswered`: the answer is still `...`
-    could not run   raises `CouldNotRun`: no evidence, or a probe that never gave its verdict
+    could not run   raises `CouldNotRun`: nothing was measured, or a probe gave no result that counts
 
 All but pass raise, because nbgrader gives full marks to a check cell that merely shows something.
-What was measured is told only after an answer was given. Text compares without regard to case.
+A message names what was measured only after an answer was given. Text compares without regard to case.
+
+In every check `name` is what the sentence calls the value, and `node` the node that it belongs to. A
+*probe* is a command that asks for an answer over the network: a `Capture`, a row of a table, or a
+mapping. Its fields are `argv`, `place`, `node`, `code`, `stderr`, `timed_out`; only `code` is needed.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from collections.abc import Collection, Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from labkit import outcomes as tally
+from labkit import outcomes
 from labkit.errors import CheckFailed, CouldNotRun, Unanswered
 
 if TYPE_CHECKING:
@@ -27,16 +31,18 @@ if TYPE_CHECKING:
 
     from labkit.capture import Capture
 
-tally.listen()  # for `labkit.score()`: every check cell loads this module before it ends
+outcomes.listen()  # for `labkit.score()`: every check cell loads this module before it ends
 
-# The exit codes by which each tool says "I asked, and nothing answered". Any other code but 0 says
-# something about the tool or the name, and proves nothing about the network.
+# The exit codes with which each tool reports that it asked and nothing answered (manual pages of curl,
+# ping, arping and nc). Any other code but 0 is about the tool or the name, and proves nothing about the
+# network.
 _NO_ANSWER = {
     "curl": (7, 28, 52, 56),  # refused, timed out, empty reply, connection reset
     "ping": (1,),
     "arping": (1,),
     "nc": (1,),
 }
+# Exit codes of a command that did not run to its end: `timeout`, `docker exec` and the shell set them.
 _WHY_NOT_RUN = {
     None: "it has no exit code",
     124: "it was cut off before it gave its verdict",
@@ -47,13 +53,16 @@ _WHY_NOT_RUN = {
 
 
 def answered(value: object, *, name: str = "the answer") -> None:
-    """Pass when the learner has put something in the place of `...`."""
+    """Pass when the learner has put something in the place of `...`; else raise `Unanswered`."""
     _require_answer(value, name)
     print(f"{_cap(name)} is given: {_show(value)}.")
 
 
 def one_of(value: object, choices: Iterable[object], *, name: str = "the answer") -> None:
-    """Pass when the answer is one of the choices, the right one or not: for a prediction."""
+    """Pass when the answer is one of the choices, the right one or not: for a prediction.
+
+    Raises `CheckFailed` for another answer, `Unanswered` without one.
+    """
     _require_answer(value, name)
     options = list(choices)
     if not any(_same(value, option) for option in options):
@@ -63,7 +72,11 @@ def one_of(value: object, choices: Iterable[object], *, name: str = "the answer"
 
 
 def equals(value: object, measured: object, *, name: str = "the answer", node: str = "") -> None:
-    """Pass when the answer is what was measured."""
+    """Pass when the answer is what was measured: plain values, lists, sets, numpy's and pandas' values.
+
+    Raises `CheckFailed` where they differ, `Unanswered` without an answer, `CouldNotRun` where nothing
+    was measured (None, NaN).
+    """
     _require_answer(value, name)
     _require_evidence(measured, name, node)
     if not _same(value, measured):
@@ -83,29 +96,39 @@ def close(
     unit: str = "",
     node: str = "",
 ) -> None:
-    """Pass when the number given is as near to the measured one as ``rel`` or ``abs`` allows."""
+    """Pass when the answer is as near to the measured number as ``rel`` or ``abs`` allows.
+
+    ``rel`` is a part of the measured number (0.1: ten per cent), ``abs`` has the unit of both numbers,
+    ``unit`` is only shown. Raises `CheckFailed` where the answer is further off or no number,
+    `Unanswered` without one, `CouldNotRun` where no number was measured, and ValueError unless exactly
+    one of ``rel`` and ``abs`` is given.
+    """
     if (rel is None) == (abs is None):
         raise ValueError("close() takes either rel= or abs=")
     _require_answer(value, name)
     _require_evidence(measured, name, node)
-    said, seen = _number(value), _number(measured)
+    given, seen = _number(value), _number(measured)
     if seen is None:
         raise CouldNotRun(f"{_cap(name)}{_on(node)}: measured {_show(measured)}, not a number.")
-    if said is None:
+    if given is None:
         raise CheckFailed(f"{_cap(name)} should be a number; found {_show(value)}.")
     unit = f" {unit}" if unit else ""
     allowed = math.fabs(rel * seen) if rel is not None else float(abs or 0)
-    if math.fabs(said - seen) > allowed:
+    if math.fabs(given - seen) > allowed:
         near = f"{rel:.0%}" if rel is not None else f"{abs:g}{unit}"
         raise CheckFailed(
-            f"{_cap(name)}{_on(node)}: you said {said:g}{unit}, measured {seen:g}{unit}, "
+            f"{_cap(name)}{_on(node)}: you said {given:g}{unit}, measured {seen:g}{unit}, "
             f"which is further off than {near}."
         )
-    print(f"{_cap(name)}{_on(node)}: you said {said:g}{unit}, measured {seen:g}{unit}.")
+    print(f"{_cap(name)}{_on(node)}: you said {given:g}{unit}, measured {seen:g}{unit}.")
 
 
 def true(condition: object, sentence: str, *, found: object = None, node: str = "") -> None:
-    """Pass when the condition holds; the sentence says in full what then is true."""
+    """Pass when the condition holds; the sentence says in full what is true then.
+
+    ``found`` is shown where the condition does not hold. Raises `CheckFailed` there, `Unanswered` for
+    `...`, `CouldNotRun` where nothing was measured (None, NaN).
+    """
     _require_answer(condition, "the answer")
     _require_evidence(condition, "the condition", node)
     if not condition:
@@ -115,31 +138,40 @@ def true(condition: object, sentence: str, *, found: object = None, node: str = 
 
 
 def reached(probe: Capture | Mapping[str, Any] | pd.DataFrame | Any, *, name: str = "") -> None:
-    """Pass when the probe, or each probe of a table, was answered."""
+    """Pass when the probe, or each probe of a table, was answered: its exit code is 0.
+
+    Raises `CheckFailed` for the first one without an answer, `CouldNotRun` where there is no probe or
+    one that proves nothing (see `not_reached`), `Unanswered` for `...`.
+    """
     probes = _probes(probe, name)
     for one in probes:
         if _verdict(one, name) != 0:
-            raise CheckFailed(f"Expected an answer to {_tell(one, name)}, but none came.")
-    print(f"{_cap(_tell_all(probes, name))} answered.")
+            raise CheckFailed(f"Expected an answer to {_describe(one, name)}, but none came.")
+    print(f"{_cap(_describe_all(probes, name))} answered.")
 
 
 def not_reached(probe: Capture | Mapping[str, Any] | pd.DataFrame | Any, *, name: str = "") -> None:
     """Pass when the probe, or each probe of a table, ran and was not answered.
 
-    Only the probe's own word counts as evidence: one that was not started, was killed, or could not
-    even resolve the name proves nothing, and the check then could not run.
+    Only the tool's own report counts: a probe that was not started, was killed, or could not even
+    resolve the name proves nothing, and the check then raises `CouldNotRun`, as it does where there is
+    no probe. Raises `CheckFailed` for the first one that was answered, `Unanswered` for `...`.
     """
     probes = _probes(probe, name)
     for one in probes:
         if _verdict(one, name) == 0:
-            raise CheckFailed(f"Expected no answer to {_tell(one, name)}, but there was one.")
-    print(f"{_cap(_tell_all(probes, name))} not answered.")
+            raise CheckFailed(f"Expected no answer to {_describe(one, name)}, but there was one.")
+    print(f"{_cap(_describe_all(probes, name))} not answered.")
 
 
 def rises(
     before: object, after: object, *, name: str = "the counter", by: float = 1, node: str = ""
 ) -> None:
-    """Pass when a counter rose by at least ``by``; one that fell was reset and proves nothing."""
+    """Pass when a counter rose by at least ``by``, in the counter's own unit.
+
+    Raises `CheckFailed` where it rose less, `CouldNotRun` where it fell (it was reset, which proves
+    nothing) or is no number, `Unanswered` for `...`.
+    """
     for value in (before, after):
         _require_answer(value, name)
         _require_evidence(value, name, node)
@@ -162,7 +194,12 @@ def rises(
 
 
 def contains(whole: Any, part: object, *, name: str = "the output", node: str = "") -> None:
-    """Pass when a Capture's output, a text or a collection (a column, say) has ``part`` in it."""
+    """Pass when a Capture's output, a text or a collection (a column, say) has ``part`` in it.
+
+    In a text ``part`` may stand anywhere, in a collection it is one whole item. Raises `CheckFailed`
+    where it is not there, `CouldNotRun` where ``whole`` is empty, was not measured, or is a Capture
+    that did not run to its end, `Unanswered` for `...`.
+    """
     for value in (whole, part):
         _require_answer(value, name)
     if hasattr(whole, "code") and hasattr(whole, "stdout"):
@@ -187,7 +224,10 @@ def contains(whole: Any, part: object, *, name: str = "the output", node: str = 
 def table(
     df: Any, *, columns: Collection[str] = (), min_rows: int = 1, name: str = "the table"
 ) -> None:
-    """Pass when a table has the columns and rows that the next checks need."""
+    """Pass when a table has the columns, and at least the rows, that the next checks need.
+
+    Raises `CouldNotRun` where it has not, or is no table; `Unanswered` for `...`.
+    """
     _require_answer(df, name)
     if not hasattr(df, "columns"):
         raise CouldNotRun(f"Expected {name} to be a table; found {_show(df)}.")
@@ -226,7 +266,7 @@ def _require_evidence(measured: Any, name: str, node: str) -> None:
 
 
 def _probes(probe: Any, name: str) -> list[Any]:
-    """Take one probe, or the rows of a table of them, as a list that is not empty."""
+    """Return one probe, or the rows of a table of them, as a list that is not empty."""
     _require_answer(probe, name or "the probe")
     if probe is None:
         raise CouldNotRun(f"There is no probe{f' for {name}' if name else ''} to judge.")
@@ -238,7 +278,7 @@ def _probes(probe: Any, name: str) -> list[Any]:
 
 
 def _verdict(probe: Any, name: str) -> int:
-    """Return 0 for an answered probe, 1 for one that asked in vain; raise for any other."""
+    """Return 0 for an answered probe, 1 for one without an answer; raise `CouldNotRun` for others."""
     code = _code(probe)
     if code == 0:
         return 0
@@ -250,16 +290,16 @@ def _verdict(probe: Any, name: str) -> int:
 
 
 def _not_run(probe: Any, name: str) -> CouldNotRun:
-    """Say why a probe proves nothing."""
+    """Return the error that says why a probe proves nothing."""
     code = _code(probe)
     why = _WHY_NOT_RUN.get(code, f"it ended with code {code}, which says nothing about the network")
     if _field(probe, "timed_out"):
         why = "it was still running when its time was up"
     elif code is not None and code > 128:
         why = f"it was killed by signal {code - 128}"
-    said = str(_field(probe, "stderr") or "").strip().splitlines()
-    quote = f' It said: "{said[-1]}"' if said else ""
-    return CouldNotRun(f"{_cap(_tell(probe, name))} proves nothing: {why}.{quote}")
+    stderr = str(_field(probe, "stderr") or "").strip().splitlines()
+    quote = f' It said: "{stderr[-1]}"' if stderr else ""
+    return CouldNotRun(f"{_cap(_describe(probe, name))} proves nothing: {why}.{quote}")
 
 
 def _code(probe: Any) -> int | None:
@@ -269,23 +309,24 @@ def _code(probe: Any) -> int | None:
 
 
 def _argv(probe: Any) -> list[str]:
+    """Return a probe's command as words; a table holds it as one text."""
     argv = _field(probe, "argv") or ()
     return argv.split() if isinstance(argv, str) else [str(word) for word in argv]
 
 
-def _tell(probe: Any, name: str) -> str:
-    """Name a probe: its command and its place, or the name given and its place."""
+def _describe(probe: Any, name: str) -> str:
+    """Name a probe: the given name, or else its command, and its place."""
     what = name or (f"`{' '.join(_argv(probe))}`" if _argv(probe) else "the probe")
     place, node = (str(_field(probe, key) or "") for key in ("place", "node"))
-    if node not in place:  # a place on a node itself is called like the node
+    if node not in place:  # the place on a node itself has the node's name
         place = f"{place} on {node}" if place else node
     return f"{what} from {place}" if place else what
 
 
-def _tell_all(probes: list[Any], name: str) -> str:
-    """Name one probe, or say how many there were, with the verb."""
+def _describe_all(probes: list[Any], name: str) -> str:
+    """Name one probe, or say how many there were, with the verb of the sentence."""
     if len(probes) == 1:
-        return f"{_tell(probes[0], name)} was"
+        return f"{_describe(probes[0], name)} was"
     return f"the {len(probes)} probes{f' for {name}' if name else ''} were"
 
 
@@ -303,7 +344,7 @@ def _same(value: object, other: object) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Turn numpy's and pandas' scalars, arrays and columns, and lists of them, into Python's own."""
+    """Return Python's own values for those of numpy and pandas: scalars, arrays, columns, and lists."""
     if type(value) is list:
         return [_plain(item) for item in value]
     return value.tolist() if hasattr(value, "tolist") else value
@@ -318,7 +359,7 @@ def _number(value: object) -> float | None:
 
 
 def _show(value: object) -> str:
-    """Show a value in one short line."""
+    """Return a value as one line of at most 120 characters."""
     text = " ".join(repr(_plain(value)).split())
     return text if len(text) <= 120 else f"{text[:117]}..."
 

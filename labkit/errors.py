@@ -1,22 +1,22 @@
-"""Everything that can go wrong, as a small tree of types.
+"""Everything that can go wrong, as a small tree of types, each with its exit code.
 
-    LabkitError                 has .hint (the next step) and .exit_code
-    ├── UsageError       2      what was asked for does not exist or makes no sense
+    LabkitError          1   the root: has .hint (the next step) and .exit_code
+    ├── UsageError       2   what was asked for does not exist or makes no sense
     │   ├── UnknownNameError    an unknown node, task, lab, engine, Docker version, notebook
     │   └── TopologyError       compose/swarm.yaml is wrong: file, line and key
-    ├── EngineError      3      no engine could be had, or it lacks what Swarm needs
+    ├── EngineError      3   no engine is available, or it lacks what Swarm needs
     │   └── BuildError          the embedded machine could not be built
-    ├── SwarmError       3      the swarm could not be had
-    │   └── WaitTimeout         a state that did not come: wanted, last seen, last log lines
-    ├── CommandFailed    1      a command on a node ended with a non-zero exit code
-    ├── NotInEvidence    1      a replay was asked for what its evidence has no answer to
-    └── CheckFailed      1      a check's outcome other than pass
+    ├── SwarmError       3   the swarm could not be started or reached
+    │   └── WaitTimeout         a state that did not come: expected, last seen, last log lines
+    ├── CommandFailed    1   a command on a node failed
+    ├── NotInEvidence    1   a replay has no recorded answer to a request
+    └── CheckFailed      1   a check's outcome other than pass
         ├── Unanswered          the answer cell is still empty
-        └── CouldNotRun         the evidence that the check needs is not there
+        └── CouldNotRun         what the check needs was not measured
 
-A message says what failed, where, and what was expected against what was found; ``hint`` says what
-to do next. Join tokens never enter a message: `redact` is applied to every text that comes from a
-daemon or a tool.
+Modules that raise an error of their own derive it from one of these, beside the code that raises it. A
+message says what failed, where, and what was expected against what was found; ``hint`` says what to do
+next. Join tokens never enter a message: `redact` is applied to every message and hint.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _TOKEN = re.compile(r"SWMTKN-\d+-[0-9a-z]+-[0-9a-z]+")
 
 
 def redact(text: str) -> str:
-    """Replace swarm join tokens, which let anyone into the swarm, by a mark."""
+    """Replace swarm join tokens, which let anyone join the swarm, by `SWMTKN-…`."""
     return _TOKEN.sub("SWMTKN-…", text)
 
 
 class LabkitError(Exception):
-    """Root of the kit's errors: a message, and the next step in ``hint``."""
+    """The root of the kit's errors: a message, and the next step in ``hint``."""
 
     exit_code = 1
 
@@ -53,7 +53,7 @@ class UsageError(LabkitError):
 
 
 class UnknownNameError(UsageError):
-    """A name that is not one of the known ones; the message lists those."""
+    """A name that is not among the known ones, which the message lists."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         names = ", ".join(known) or "none"
@@ -62,7 +62,7 @@ class UnknownNameError(UsageError):
 
 
 class TopologyError(UsageError):
-    """The Compose file of the nodes is wrong; names file, line and key."""
+    """The Compose file of the nodes is wrong; the message names file, line and key."""
 
     def __init__(self, file: str, line: int, key: str, problem: str) -> None:
         super().__init__(
@@ -72,7 +72,7 @@ class TopologyError(UsageError):
 
 
 class EngineError(LabkitError):
-    """No engine could be had, or it lacks what Swarm needs."""
+    """No engine is available, or it lacks what Swarm needs."""
 
     exit_code = 3
 
@@ -82,13 +82,13 @@ class BuildError(EngineError):
 
 
 class SwarmError(LabkitError):
-    """The swarm could not be had."""
+    """The swarm could not be started or reached."""
 
     exit_code = 3
 
 
 class WaitTimeout(SwarmError):
-    """A state that did not come in time, told as a diagnosis."""
+    """A state that did not come in time: what was expected, what was seen last, the last log lines."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class WaitTimeout(SwarmError):
 
 
 class CommandFailed(LabkitError):
-    """A command on a node ended with a non-zero exit code."""
+    """A command on a node failed: its exit code is not 0, or it was stopped when its time was up."""
 
     def __init__(self, place: str, argv: Sequence[str], code: int, stderr: str) -> None:
         super().__init__(f"on {place}: `{' '.join(argv)}` ended with code {code}\n{stderr.strip()}")
@@ -117,24 +117,24 @@ class CommandFailed(LabkitError):
 
 
 class NotInEvidence(LabkitError):
-    """A replay was asked for what its evidence has no answer to: what, from which cell, and why not."""
+    """A replay has no recorded answer: the message names the request, the cell and the reason."""
 
     def _render_traceback_(self) -> list[str]:
-        """Show the sentences alone: the way through the library to them tells a learner nothing."""
+        """Show only the message: frames of the library are of no use to a learner."""
         return [f"{type(self).__name__}: {self}"]
 
 
 class CheckFailed(LabkitError):
-    """A check saw something other than what its sentence says: expected against found."""
+    """A check found something else than its sentence says: expected against found."""
 
     def _render_traceback_(self) -> list[str]:
-        """Show a learner the sentence alone; IPython asks for this instead of the traceback."""
+        """Show only the message; IPython calls this in place of its traceback."""
         return [f"{type(self).__name__}: {self}"]
 
 
 class Unanswered(CheckFailed):
-    """The answer cell that the check belongs to is still empty."""
+    """The answer that the check is about is still `...`."""
 
 
 class CouldNotRun(CheckFailed):
-    """The check's evidence is missing or a probe did not run, so nothing can be said."""
+    """Nothing was measured, or a probe did not run, so the check can say nothing."""

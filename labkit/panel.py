@@ -1,4 +1,4 @@
-"""Controls for what is worth moving: a few values, a button, and the plot of what the swarm then did.
+"""A panel of widgets for an experiment: a control per value, a button, and the plot of the result.
 
 A panel does nothing that a plain call does not: it calls the function it was given, with the values it
 shows, and draws the table that comes back. Nothing is asked of the swarm before the button is pressed.
@@ -22,11 +22,14 @@ def explore(
     draw: Callable[[pd.DataFrame], Axes],
     **controls: range | Sequence[Any] | bool,
 ) -> ipywidgets.VBox:
-    """Build a panel with a control for each keyword of `run`, and a button that runs and draws it.
+    """Return a panel with one control per keyword of `run`, and a button that runs and draws it.
 
-    A range is a slider from its first to its last number, another sequence is a list to choose from,
-    and a bool is a box to tick; each begins with its first value. The plain call that does the same as
-    the button is shown above the plot. Raises UsageError for what cannot be a control.
+    `run` takes the values by keyword, in the units of its own parameters, and returns the table that
+    `draw` draws: an experiment and its plot, say. A range becomes a slider from its first to its last
+    number, another sequence a list to choose from, a bool a box to tick; each begins with its first
+    value. The plain call that does the same as the button is shown above the plot; where it raises a
+    LabkitError, the message is shown in place of the plot. Raises UsageError for a value that cannot
+    be a control.
     """
     import ipywidgets
 
@@ -53,24 +56,24 @@ def explore(
 
 
 def _control(name: str, values: range | Sequence[Any] | bool) -> Any:
-    """Return the widget that one control's values call for, with a label that a screen reader reads."""
+    """Return the widget for one control's values, with a label that a screen reader reads."""
     import ipywidgets
 
     label = name.replace("_", " ")
-    looks: dict[str, Any] = {
+    options: dict[str, Any] = {
         "description": label,
         "tooltip": label,
         "style": {"description_width": "10em"},
         "layout": {"width": "32em"},
     }
     if isinstance(values, bool):
-        return ipywidgets.Checkbox(value=values, indent=True, **looks)
+        return ipywidgets.Checkbox(value=values, indent=True, **options)
     if isinstance(values, range) and values and values.step > 0:
         return ipywidgets.IntSlider(
-            value=values[0], min=values[0], max=values[-1], step=values.step, **looks
+            value=values[0], min=values[0], max=values[-1], step=values.step, **options
         )
     if isinstance(values, Sequence) and not isinstance(values, str | range) and values:
-        return ipywidgets.Dropdown(options=list(values), value=values[0], **looks)
+        return ipywidgets.Dropdown(options=list(values), value=values[0], **options)
     raise UsageError(
         f"{name!r} cannot be a control: found {values!r}",
         hint="give a range that rises, a list of values, or True or False",
@@ -86,12 +89,12 @@ def _show(
     import matplotlib.pyplot as plt
     from IPython.display import display
 
-    told = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    print(f"{getattr(draw, '__name__', 'draw')}({getattr(run, '__name__', 'run')}({told}))")
+    arguments = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    print(f"{getattr(draw, '__name__', 'draw')}({getattr(run, '__name__', 'run')}({arguments}))")
     try:
         figure = draw(run(**values)).figure
     except LabkitError as problem:
         print(f"{type(problem).__name__}: {problem}")
         return
     display(figure)  # type: ignore[no-untyped-call]
-    plt.close(figure.get_figure(root=True))  # else the notebook would show it once more, elsewhere
+    plt.close(figure.get_figure(root=True))  # otherwise the notebook shows it a second time

@@ -1,18 +1,15 @@
-"""Tells people how far long work is, on stderr: a bar on a terminal, a line a stage elsewhere."""
+"""Progress of long work, on stderr: a bar per stage on a terminal or in a notebook, else a line."""
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-log = logging.getLogger("labkit")
-
 
 class Step:
-    """One stage under way: `note` says what happens now, `fraction` how much of it is done."""
+    """A running stage of the work; this one shows nothing."""
 
     def note(self, text: str) -> None:
         """Show what is being done now."""
@@ -22,15 +19,15 @@ class Step:
 
 
 class Progress:
-    """Shows nothing; what tests and quiet callers pass."""
+    """Progress that shows nothing: for tests and quiet callers."""
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Step]:
-        """Run one stage of the work under a title."""
+        """Run the body as one stage of the work, under a title."""
         yield Step()
 
     def say(self, text: str) -> None:
-        """Tell something that people should know beside the stages."""
+        """Show a message that belongs to no stage."""
 
 
 class _BarStep(Step):
@@ -48,7 +45,7 @@ class _BarStep(Step):
 
 
 class Bars(Progress):
-    """Draws one bar a stage on a terminal or in a notebook, and writes one line a stage to a file."""
+    """Progress as one bar per stage on a terminal or in a notebook; elsewhere as one line per stage."""
 
     def say(self, text: str) -> None:
         """Write a line to stderr."""
@@ -56,7 +53,7 @@ class Bars(Progress):
 
     @contextmanager
     def stage(self, title: str) -> Iterator[Step]:
-        """Run one stage of the work under a title."""
+        """Run the body as one stage; a line is written when it has ended, with its seconds."""
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bar

@@ -1,13 +1,13 @@
-"""What a table holds, declared once: names, types and meanings of its columns.
+"""The columns of a table, declared once: their names, their types, what they mean.
 
-A parser or an experiment is decorated with its columns. The decorator builds or checks the table by
-them, and writes them into the docstring, so that neither can say anything else than the other:
+A parser or an experiment is decorated with its columns. The decorator builds the table by them, or
+checks it, and writes them into the docstring, so that code, table and documentation cannot differ:
 
     @table(
-        Column("node", "str", "the node that asks"),
-        Column("rtt_ms", "float", "to the answer and back"),
+        Column("target", "str", "the address that was asked"),
+        Column("rtt_ms", "float", "from the request to its reply; absent: no reply"),
     )
-    def ping(text: str) -> Iterator[Row]:
+    def round_trips(text: str) -> Iterator[Row]:
 
 Types: `str` (NaN when absent), `int` ("Int64", <NA> when absent), `float` ("float64", NaN when absent),
 `bool` ("boolean"). Nothing is nested; lists are joined with a comma. A column's unit is in its name
@@ -17,9 +17,10 @@ Types: `str` (NaN when absent), `int` ("Int64", <NA> when absent), `float` ("flo
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, get_args
 
 if TYPE_CHECKING:
@@ -29,16 +30,26 @@ P = ParamSpec("P")
 Row = dict[str, Any]
 Kind = Literal["str", "int", "float", "bool"]
 
-_DTYPES: Mapping[str, str] = {"str": "str", "int": "Int64", "float": "float64", "bool": "boolean"}
+_DTYPES: Mapping[Kind, str] = {"str": "str", "int": "Int64", "float": "float64", "bool": "boolean"}
+# What needs no second look. Text may be a number: that is how tools print one.
+_PLAIN: Mapping[Kind, frozenset[type]] = {
+    "str": frozenset({str, type(None)}),
+    "int": frozenset({int, str, type(None)}),
+    "float": frozenset({float, int, str, type(None)}),
+    "bool": frozenset({bool, type(None)}),
+}
 
 
 class SchemaError(TypeError):
-    """A table is not what its columns say. That is a fault of labkit, never of what was measured."""
+    """A table is not what its columns declare: a mistake in labkit, not in what was measured."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name in flat lower snake case, the type of its values, what they mean."""
+    """One column: its name in flat lower snake case, the type of its values, what they mean.
+
+    Raises SchemaError for a type that is unknown, and for a name of another form.
+    """
 
     name: str
     kind: Kind
@@ -56,10 +67,45 @@ class Column:
         """The pandas dtype of the column."""
         return _DTYPES[self.kind]
 
+    def series(self, values: Sequence[Any]) -> pd.Series[Any]:
+        """Return values in the column's dtype; None, NaN and <NA> are absent.
+
+        Text is read as a number where the column holds numbers. Raises SchemaError for a value that is
+        not of the column's type.
+        """
+        import pandas as pd  # here, since it costs more than all the rest of labkit together
+
+        if not _PLAIN[self.kind].issuperset(map(type, values)):
+            values = [self._plain(value) for value in values]
+        if self.kind in ("int", "float"):
+            read = int if self.kind == "int" else float
+            try:
+                values = [None if value is None else read(value) for value in values]
+            except ValueError as problem:
+                raise SchemaError(f"column {self.name!r} is {self.kind}: {problem}") from problem
+        return pd.Series(values, dtype=self.dtype)
+
+    def _plain(self, value: Any) -> Any:
+        """Return a value that may be numpy's or pandas' as Python's own."""
+        import pandas as pd
+
+        if pd.api.types.is_scalar(value) and pd.isna(value):
+            return None
+        whole = pd.api.types.is_integer(value) or isinstance(value, str)
+        fits = {
+            "str": isinstance(value, str),
+            "int": whole,
+            "float": whole or pd.api.types.is_float(value),
+            "bool": pd.api.types.is_bool(value),
+        }
+        if not fits[self.kind]:
+            raise SchemaError(f"column {self.name!r} is {self.kind}, and a row has {value!r}")
+        return value.item() if hasattr(value, "item") else value
+
 
 @dataclass(frozen=True)
 class Schema:
-    """The columns of one table, in order."""
+    """The columns of one table, in order. Raises SchemaError for a name that is declared twice."""
 
     columns: tuple[Column, ...]
 
@@ -68,89 +114,97 @@ class Schema:
         if twice := {name for name in names if names.count(name) > 1}:
             raise SchemaError(f"declared twice: {', '.join(sorted(twice))}")
 
-    @property
+    @cached_property
     def dtypes(self) -> dict[str, str]:
         """Column name -> pandas dtype."""
         return {column.name: column.dtype for column in self.columns}
 
     def text(self) -> str:
-        """The columns as the docstring shows them: name, type, meaning."""
-        wide = max((len(column.name) for column in self.columns), default=0)
-        rows = (f"{c.name:<{wide}}  {c.kind:<5}  {c.meaning}".rstrip() for c in self.columns)
-        return "\n".join(rows)
+        """One line per column, as the docstring shows it: name, type, meaning."""
+        width = max((len(column.name) for column in self.columns), default=0)
+        lines = (f"{c.name:<{width}}  {c.kind:<5}  {c.meaning}".rstrip() for c in self.columns)
+        return "\n".join(lines)
 
     def frame(self, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-        """Make a table of rows; a key that a row lacks is absent there, no rows give all the columns.
+        """Make a table of rows. A key that a row lacks is absent there; no rows still give all columns.
 
-        Raises SchemaError for a key that is no column, and for a value that is not of its type. What a
-        tool prints may be a text of digits: those are read as the numbers that they are.
+        Raises SchemaError for a key that is no column, and for a value that is not of its type.
         """
-        import pandas as pd  # here, since it costs more than all the rest of labkit together
+        import pandas as pd
 
-        kept = list(rows)
-        for row in kept:
-            if strange := row.keys() - self.dtypes.keys():
-                raise SchemaError(f"not declared: {', '.join(sorted(strange))}")
+        found = list(rows)
+        for row in found:
+            if not row.keys() <= self.dtypes.keys():
+                undeclared = ", ".join(sorted(row.keys() - self.dtypes.keys()))
+                raise SchemaError(f"a row has what is not declared: {undeclared}")
         return pd.DataFrame(
-            {
-                column.name: pd.Series(
-                    [_cast(row.get(column.name), column) for row in kept], dtype=column.dtype
-                )
-                for column in self.columns
-            }
+            {c.name: c.series([row.get(c.name) for row in found]) for c in self.columns}
         )
 
     def check(self, found: pd.DataFrame) -> pd.DataFrame:
-        """Return a table in the declared order and dtypes; raises SchemaError where it is another."""
-        if strange := set(map(str, found.columns)) ^ self.dtypes.keys():
-            raise SchemaError(f"declared or there, but not both: {', '.join(sorted(strange))}")
+        """Return a table with its columns in the declared order and dtypes, and its index as it was.
+
+        Raises SchemaError where a column is missing, not declared, or holds another type.
+        """
+        import pandas as pd
+
+        names = [str(name) for name in found.columns]
+        if undeclared := set(names) - self.dtypes.keys():
+            raise SchemaError(f"the table has what is not declared: {', '.join(sorted(undeclared))}")
+        if missing := self.dtypes.keys() - set(names):
+            raise SchemaError(f"the table lacks: {', '.join(sorted(missing))}")
+        if len(names) > len(self.dtypes):
+            raise SchemaError("the table has a column twice")
+        return pd.DataFrame(
+            {column.name: _as_declared(found[column.name], column) for column in self.columns}
+        )
+
+
+def _as_declared(values: pd.Series[Any], column: Column) -> pd.Series[Any]:
+    """Return a column of a table in its declared dtype."""
+    if str(values.dtype) == column.dtype:
+        return values
+    if column.kind == "int" and str(values.dtype) == "float64":
+        # What pandas makes of whole numbers with a gap; others than whole ones are refused.
         try:
-            return found[list(self.dtypes)].astype(self.dtypes)
-        except (TypeError, ValueError) as problem:
-            raise SchemaError(f"a value is not of its column's type: {problem}") from problem
-
-
-def _cast(value: Any, column: Column) -> Any:
-    """Return a value as its column has it; raises SchemaError for one that is of another type."""
-    if value is None:
-        return None
-    fits: dict[str, tuple[type, ...]] = {
-        "str": (str,),
-        "int": (int, str),
-        "float": (int, float, str),
-        "bool": (bool,),
-    }
-    wanted = fits[column.kind]
-    if not isinstance(value, wanted) or (isinstance(value, bool) and column.kind != "bool"):
-        raise SchemaError(f"column {column.name!r} is {column.kind}, and a row has {value!r}")
-    casts: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
-    return casts[column.kind](value)
+            return values.astype("Int64")
+        except TypeError as problem:
+            raise SchemaError(f"column {column.name!r} is int: {problem}") from problem
+    return column.series(values.tolist()).set_axis(values.index)
 
 
 def table(
     *columns: Column,
 ) -> Callable[[Callable[P, Iterable[Row] | pd.DataFrame]], Callable[P, pd.DataFrame]]:
-    """Declare what a function's table holds: it yields rows, or returns the whole table."""
+    """Declare the columns of a function's table. The function yields rows, or returns the whole table.
+
+    What the decorated function returns is always a DataFrame that fits; `SchemaError` is raised for
+    rows or a table that do not. Its docstring ends with the columns.
+    """
     schema = Schema(columns)
 
     def decorate(read: Callable[P, Iterable[Row] | pd.DataFrame]) -> Callable[P, pd.DataFrame]:
         @wraps(read)
-        def made(*args: P.args, **kwargs: P.kwargs) -> pd.DataFrame:
+        def build(*args: P.args, **kwargs: P.kwargs) -> pd.DataFrame:
             import pandas as pd
 
             found = read(*args, **kwargs)
             return schema.check(found) if isinstance(found, pd.DataFrame) else schema.frame(found)
 
+        # There is no docstring under `python -OO`; the columns are shown there all the same.
         head = inspect.cleandoc(read.__doc__ or "")
-        made.__doc__ = f"{head}\n\n{schema.text()}\n"
-        made.schema = schema  # type: ignore[attr-defined]
-        return made
+        build.__doc__ = f"{head}\n\nColumns::\n\n{textwrap.indent(schema.text(), '    ')}\n".lstrip()
+        build.schema = schema  # type: ignore[attr-defined]
+        # For help() and the reference: rows go in, a table comes out.
+        signature = inspect.signature(read).replace(return_annotation="pd.DataFrame")
+        build.__signature__ = signature  # type: ignore[attr-defined]
+        return build
 
     return decorate
 
 
 def schema_of(function: Callable[..., Any]) -> Schema:
-    """Return what a function's table was declared to hold; raises SchemaError where nothing was."""
+    """Return the declared columns of a function's table; raises SchemaError where there are none."""
     found = getattr(function, "schema", None)
     if not isinstance(found, Schema):
         raise SchemaError(f"{function.__qualname__} declares no columns")

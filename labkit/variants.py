@@ -1,7 +1,7 @@
 """A learner's own names, ports, subnets and numbers, so that copied answers are wrong answers.
 
-They follow from the learner's id alone: the same id gives the same swarm on every machine, and an
-instructor who knows the id knows the right answers.
+They are computed from the learner's id alone: the same id gives the same names and numbers on every
+machine, and an instructor who knows the id can compute them too.
 """
 
 from __future__ import annotations
@@ -28,24 +28,28 @@ _LEARNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 @dataclass(frozen=True)
 class Variant:
-    """What a learner's experiments are called and numbered."""
+    """One learner's names and numbers for the services and networks of the labs."""
 
     learner: str
     service: str  # hello-amber
     network: str  # net-amber
-    port: int  # published, 5100 to 5999
-    subnet: str  # an overlay's, 10.100.0.0/24 to 10.199.255.0/24: Swarm's own begin at 10.0.0.0
+    port: int  # the published port, 5100 to 5999
+    subnet: str  # of an overlay, 10.100.0.0/24 to 10.199.255.0/24: Swarm's own begin at 10.0.0.0
     replicas: int  # 3 to 5
-    requests: int  # 24 to 60, so many for each task that the share is a whole number
+    requests: int  # 24 to 60, a multiple of the replicas
 
     @property
     def address_prefix(self) -> str:
-        """What the addresses in the subnet begin with: 10.123.45."""
+        """The text that every address in the subnet begins with, such as `10.123.45.`."""
         return self.subnet.rpartition(".")[0] + "."
 
 
 def of(learner: str | None = None) -> Variant:
-    """Return a learner's variant; raises UsageError for an id that could not name a folder."""
+    """Return a learner's variant.
+
+    Without an id it is the one in LABKIT_LEARNER, else the login name. Raises UsageError for an id that
+    could not name a folder.
+    """
     who = learner or os.environ.get("LABKIT_LEARNER") or getpass.getuser()
     if not _LEARNER.fullmatch(who):
         raise UsageError(
@@ -67,7 +71,11 @@ def of(learner: str | None = None) -> Variant:
 
 
 def seen_in(argv: Sequence[str], you: Variant) -> Iterator[tuple[str, str, str]]:
-    """Find what in a docker command is of another learner's variant: what, its value, the own one."""
+    """Yield what in a docker command belongs to another variant than the learner's own.
+
+    Each item is the kind (name, port or subnet), the value found, and the learner's own value. Only
+    words that have the form of a variant's values are compared.
+    """
     if argv[:1] != ["docker"]:
         return
     for word in argv:

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.engines import debian as bootstrap
-from labkit.swarm import DEFAULT_DOCKER
+from labkit.engines import DEFAULT_DOCKER, debian
 
 BIN = Path(sys.executable).with_name("labkit")
 RESULTS = Path(__file__).with_name("matrix.json")
@@ -77,9 +76,9 @@ def main() -> int:
     """Run the matrix, or a part of it; returns the number of versions that did not pass."""
     seen = {row["docker"]: row for row in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
     failed = 0
-    versions = [word for word in sys.argv[1:] if word in bootstrap.releases()]
+    versions = [word for word in sys.argv[1:] if word in debian.releases()]
     names = [word for word in sys.argv[1:] if word not in versions]
-    for docker in versions or bootstrap.releases():
+    for docker in versions or debian.releases():
         row = one(docker, names)
         print(json.dumps(row), flush=True)
         failed += bool(row["code"])
@@ -93,7 +92,7 @@ def main() -> int:
             **row,
         }
         # After each: an hour's results must not be lost with the last of them.
-        rows = [seen[version] for version in bootstrap.releases() if version in seen]
+        rows = [seen[version] for version in debian.releases() if version in seen]
         RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
     return failed
 

@@ -1,125 +1,111 @@
-"""Where the nodes of a swarm run. Every engine ends in the same thing, a `docker.DockerClient`.
+"""Where the nodes of a swarm run. Every engine ends in the same thing, a Docker daemon that answers.
 
-docker   the engine that this machine has
-vm       a private engine in a virtual machine that labkit builds: no Docker, no root
-auto     docker if one answers and can run Swarm, else vm
+docker   the daemon that this machine has
+vm       a private daemon in a virtual machine that labkit builds: no Docker, no root
+auto     the first of them that can be used here
 
-A lab whose answers come from evidence says that its engine is `replay`; that one starts nothing.
+Another engine is one more row in `ENGINES` (CONTRIBUTING.md tells how to add one). A lab whose answers
+come from evidence says that its engine is `replay`; that one starts nothing.
 """
 
 from __future__ import annotations
 
-import functools
-import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import pkgutil
+from functools import cache
 from typing import TYPE_CHECKING
 
-from labkit.engines import docker, images
-from labkit.engines.vm import process as vm
 from labkit.errors import EngineError, UnknownNameError, UsageError
-from labkit.progress import Progress
-from labkit.transport import live as channel
 
 if TYPE_CHECKING:
-    from docker import DockerClient
+    from labkit.engines.base import Checkpoints, Connection, Engine, SwarmSpec
 
-KINDS = ("auto", "docker", "vm")
-LAB_LABEL = "labkit.lab"
+ENGINES = {
+    "docker": "labkit.engines.docker:DockerEngine",
+    "vm": "labkit.engines.vm.engine:VmEngine",
+}
+"""Name -> the class of the engine, loaded when it is asked for: `labkit --help` needs none of them.
 
+`auto` tries them in this order, and takes the last where none can be used.
+"""
 
-@dataclass(frozen=True)
-class Engine:
-    """An engine that answers, and what an ordinary docker client needs to reach it."""
+COMMANDS = {"vm": "labkit.engines.vm.commands:app"}
+"""Name -> the commands of an engine's own, `labkit NAME …`, where it has any."""
 
-    kind: str
-    accel: str | None
-    client: DockerClient
-    environment: Mapping[str, str]
-    label: str
-    """What the lab is called in the labels on this engine."""
-    open_socket: Callable[[str, int, str], socket.socket]
-    """Connects to a unix socket in a container: its name, its first process, the socket's path."""
+DEFAULT_DOCKER = "26.1"
+"""The Docker version of the nodes where none is named: Debian stable's."""
 
-    def reach(self, container: str, pid: int) -> channel.Reach:
-        """Return what connects to the unix sockets of one container."""
-        return functools.partial(self.open_socket, container, pid)
+OTHER_ENGINE = "use the embedded machine: labkit up --engine vm"
+"""The next step for who has a daemon that a swarm's nodes cannot run on."""
 
 
-def of_machine(machine: vm.Machine) -> Engine:
-    """Return the engine of an embedded machine."""
-    return Engine(
-        kind="vm",
-        accel=machine.accel,
-        client=machine.client(),
-        environment=machine.environment,
-        label=vm.INNER_LAB,
-        open_socket=lambda _, pid, path: machine.reach(pid, path),
-    )
+@cache
+def _load(where: str) -> Engine:
+    engine: Engine = pkgutil.resolve_name(where)()
+    return engine
 
 
-def _of_docker(lab: str, client: DockerClient) -> Engine:
-    return Engine(
-        kind="docker",
-        accel=None,
-        client=client,
-        environment=docker.environment(),
-        label=lab,
-        open_socket=lambda container, _, path: channel.through_exec(client, container, path),
-    )
+def every() -> list[Engine]:
+    """Return the engines, in the order in which `auto` tries them."""
+    return [_load(where) for where in ENGINES.values()]
 
 
-def choose(kind: str) -> tuple[str, str]:
-    """Return the engine that a wish comes to ("docker" or "vm"), and why."""
+def choose(kind: str) -> tuple[Engine, str]:
+    """Return the engine that a name stands for, and why; raises UsageError and UnknownNameError."""
     if kind == "replay":
         raise UsageError(
             "a replay has no engine that could be started: its answers come from evidence",
             hint="labkit run --replay labs/evidence, or in a notebook: labkit.attach(replay=True)",
         )
-    if kind not in KINDS:
-        raise UnknownNameError("engine", kind, KINDS)
     if kind != "auto":
-        return kind, "asked for"
-    try:
-        docker.connect().close()
-    except EngineError as problem:
-        return "vm", str(problem).splitlines()[0]
-    return "docker", "a Docker engine answers"
+        if kind not in ENGINES:
+            raise UnknownNameError("engine", kind, ["auto", *ENGINES])
+        return _load(ENGINES[kind]), "asked for"
+    reasons: list[str] = []
+    for engine in every():
+        refusal = engine.refusal()
+        if not refusal:
+            return engine, reasons[0] if reasons else f"a {engine.kind.capitalize()} engine answers"
+        reasons.append(refusal)
+    return engine, reasons[0]
 
 
-def open_docker(lab: str, docker_version: str, progress: Progress) -> Engine:
-    """Return this machine's own engine for a new lab, with the node image on it."""
-    client = docker.connect()
-    images.ensure(client, docker_version, progress)
-    return _of_docker(lab, client)
+def _by_lookup() -> list[Engine]:
+    """The engines as a lab is looked for: the one that knows its labs from files comes first."""
+    return every()[::-1]
 
 
-def find(lab: str) -> Engine | None:
-    """Find the engine that runs a lab, by its machine or by the labels on the Docker engine."""
-    machine = vm.find(lab)
-    if machine:
-        return of_machine(machine)
-    try:
-        client = docker.connect()
-    except EngineError:
-        return None
-    if client.containers.list(all=True, filters={"label": f"{LAB_LABEL}={lab}"}):
-        return _of_docker(lab, client)
-    client.close()
-    return None
+def find(lab: str) -> Connection | None:
+    """Find the daemon that a lab's nodes run on, whichever engine has it."""
+    return next(filter(None, (engine.find(lab) for engine in _by_lookup())), None)
 
 
-def labs() -> dict[str, str]:
-    """List the labs of this machine: name -> the engine they run on."""
-    found = {machine.lab: "vm" for machine in vm.found()}
-    try:
-        client = docker.connect()
-    except EngineError:
-        return found
-    chosen: dict[str, str | list[str] | bool] = {"label": LAB_LABEL}
-    for box in client.containers.list(all=True, filters=chosen):
-        found.setdefault(box.labels[LAB_LABEL], "docker")
-    for network in client.networks.list(filters={"label": LAB_LABEL}):
-        found.setdefault(network.attrs["Labels"][LAB_LABEL], "docker")
-    client.close()
-    return found
+def labs() -> list[str]:
+    """List the labs of this machine, also those of which only a part is there."""
+    return sorted({lab for engine in every() for lab in engine.labs()})
+
+
+def remove(lab: str) -> bool:
+    """Leave nothing of a lab on any engine; returns whether there was anything."""
+    return any([engine.remove(lab) for engine in _by_lookup()])
+
+
+def spec_of(lab: str) -> SwarmSpec | None:
+    """Return what a running lab was asked to be, None where no engine knows."""
+    return next(filter(None, (engine.spec_of(lab) for engine in _by_lookup())), None)
+
+
+def crash_log(lab: str) -> str | None:
+    """Return the last lines of a lab's machine that exited unexpectedly; None where none did."""
+    return next(filter(None, (engine.crash_log(lab) for engine in _by_lookup())), None)
+
+
+def checkpoints(lab: str) -> Checkpoints:
+    """Return the checkpoints of a lab; raises EngineError where its engine cannot keep any."""
+    running = next((engine for engine in _by_lookup() if engine.find(lab)), None)
+    for engine in [running] if running else _by_lookup():
+        if (kept := engine.checkpoints(lab)) is not None:
+            return kept
+    raise EngineError(
+        f"lab {lab!r} does not run on the embedded machine, and nothing else can be kept",
+        hint="labkit up --engine vm",
+    )

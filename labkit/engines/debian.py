@@ -7,13 +7,17 @@ last.
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
+import logging
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,8 +25,11 @@ from pathlib import Path
 import yaml
 
 from labkit import paths
+from labkit.engines.base import key_of
 from labkit.errors import BuildError, UnknownNameError
-from labkit.progress import Progress
+from labkit.progress import Progress, Step
+
+log = logging.getLogger(__name__)
 
 APP_SUITE = "trixie"
 
@@ -35,11 +42,14 @@ TOOLS = {
     "cpio": "cpio",
     "newuidmap": "uidmap",
 }
+RUN_TOOLS = ("qemu-system-x86_64", "qemu-img")
+"""What running needs; the others are for building, and an imported machine is built already."""
+
 # Ordinary users on Debian have no sbin in their PATH, yet mke2fs lives there and needs no root.
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 _TRIMMED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
-_NEEDED_BYTES = 4_000_000_000
+NEEDED_BYTES = 4_000_000_000
 _RECIPE = "2"  # raise it when this file comes to make other images of the same inputs
 
 
@@ -68,25 +78,42 @@ def release(docker: str) -> Release:
 
 
 def tool(name: str) -> str:
-    """Find a program that a Debian package brings; raises BuildError with the package's name."""
+    """Find a program that a Debian package brings; raises BuildError with the way to have it."""
     found = shutil.which(name, path=SEARCH_PATH)
     if not found:
-        raise missing_tools([name])
+        raise tools_error([name])
     return found
 
 
+def missing_tools(names: Iterable[str] = TOOLS) -> list[str]:
+    """List those of the programs that this machine lacks."""
+    return [name for name in names if not shutil.which(name, path=SEARCH_PATH)]
+
+
 def missing_packages() -> list[str]:
-    """List the Debian packages that the embedded machine needs and this machine lacks."""
-    return sorted({p for name, p in TOOLS.items() if not shutil.which(name, path=SEARCH_PATH)})
+    """List the Debian packages that building and running the machine needs and that lack here."""
+    return sorted({TOOLS[name] for name in missing_tools()})
 
 
-def missing_tools(names: Iterable[str]) -> BuildError:
-    """Say which programs are missing, and the command that installs them."""
-    packages = sorted({TOOLS[name] for name in names})
-    return BuildError(
-        f"the embedded machine needs programs that are not here: {', '.join(names)}",
-        hint=install_command(packages),
+def tools_error(missing: Sequence[str]) -> BuildError:
+    """Return the error for programs that are missing, with the way to go on for this kind of system."""
+    import_it = (
+        "labkit vm import FILE, with what `labkit vm export` wrote on a Debian or Ubuntu machine"
     )
+    running = [name for name in missing if name in RUN_TOOLS]
+    if shutil.which("apt-get"):
+        hint = install_command(sorted({TOOLS[name] for name in missing}))
+        if not running:
+            hint += f"; or, without building anything here: {import_it}"
+    elif running:
+        hint = (
+            f"install QEMU ({', '.join(RUN_TOOLS)}) with this system's package manager, then: "
+            f"{import_it}; or use a Docker engine: labkit up --engine docker"
+        )
+    else:
+        hint = f"{import_it}; or use a Docker engine: labkit up --engine docker"
+    programs = ", ".join(missing)
+    return BuildError(f"the embedded machine needs programs that are not here: {programs}", hint=hint)
 
 
 def install_command(packages: Sequence[str]) -> str:
@@ -98,15 +125,6 @@ def listed(file: Path) -> list[str]:
     """Read a list of one name a line, with # comments."""
     lines = (line.strip() for line in file.read_text().splitlines())
     return [line for line in lines if line and not line.startswith("#")]
-
-
-def key_of(*parts: str | Path) -> str:
-    """Name a result by everything that went into it: texts, and files by their content."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.read_bytes() if isinstance(part, Path) else part.encode())
-        digest.update(b"\0")
-    return digest.hexdigest()[:12]
 
 
 def mirror() -> str | None:
@@ -132,6 +150,17 @@ def mirror() -> str | None:
     return None
 
 
+@contextmanager
+def build_lock() -> Iterator[None]:
+    """Let one process at a time build in the cache; a second waits and then finds the work done."""
+    paths.cache().mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (paths.cache() / "build.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for leftover in paths.cache().glob("unfinished-*"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        yield
+
+
 def make_tar(
     target: Path,
     *,
@@ -150,6 +179,19 @@ def make_tar(
     target.parent.mkdir(parents=True, exist_ok=True)
     demand_space(target.parent)
     unfinished = target.with_name(f"unfinished-{target.name}")
+    argv = _mmdebstrap(unfinished, suite, packages, hooks)
+    with progress.stage(title) as step, _spacious_tmp() as environment:
+        try:
+            code, last = _run(argv, environment, step)
+            if code:
+                raise failed(f"making the root file system of {title!r}", last, target.parent)
+            os.replace(unfinished, target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    return target
+
+
+def _mmdebstrap(out: Path, suite: str, packages: Sequence[str], hooks: Sequence[str]) -> list[str]:
     argv = [tool("mmdebstrap"), "--variant=minbase", f"--include={','.join(packages)}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _TRIMMED]
     argv += [
@@ -163,46 +205,40 @@ def make_tar(
         "--verbose",
     ]
     argv += [f"--customize-hook={hook}" for hook in hooks]
-    argv += ["--format=tar", suite, str(unfinished)]
-    site = mirror()
-    if site:
+    argv += ["--format=tar", suite, str(out)]
+    if site := mirror():
         argv.append(site)
-    with progress.stage(title) as step, _spacious_tmp() as environment:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            env=environment,
-        )
-        last: list[str] = []
-        try:
-            assert process.stderr
-            seen = 0
-            for line in process.stderr:
-                last = [*last[-11:], line.rstrip()]
-                if match := re.match(r"(Unpacking|Setting up) (\S+)", line):
-                    seen += 1
-                    step.note(f"{match[1]} {match[2]}"[:40])
-            code = process.wait()
-        finally:
-            if process.poll() is None:
-                end_group(process)
-            if process.returncode:
-                unfinished.unlink(missing_ok=True)
-        if code:
-            raise failed(f"making the root file system of {title!r}", last, target.parent)
-        os.replace(unfinished, target)
-    return target
+    return argv
+
+
+def _run(argv: Sequence[str], environment: Mapping[str, str], step: Step) -> tuple[int, list[str]]:
+    """Run mmdebstrap and show what it does; returns its exit code and its last lines."""
+    log.debug("%s", shlex.join(argv))
+    process = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        env=environment,
+    )
+    last: list[str] = []
+    try:
+        assert process.stderr
+        for line in process.stderr:
+            last = [*last[-11:], line.rstrip()]
+            if match := re.match(r"(Unpacking|Setting up) (\S+)", line):
+                step.note(f"{match[1]} {match[2]}"[:40])
+        return process.wait(), last
+    finally:
+        if process.poll() is None:
+            end_group(process)
 
 
 def end_group(process: subprocess.Popen[str]) -> None:
     """End a program and what it started; it gets time to remove its temporary files."""
-    import signal
-
     for number in (signal.SIGINT, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
@@ -239,24 +275,24 @@ class _spacious_tmp:
 def demand_space(directory: Path) -> None:
     """Refuse to begin what cannot fit; raises BuildError with what is free and what is needed."""
     free = shutil.disk_usage(directory).free
-    if free < _NEEDED_BYTES:
+    if free < NEEDED_BYTES:
         raise BuildError(
-            f"{directory} has {free / 1e9:.1f} GB free, building needs {_NEEDED_BYTES / 1e9:.0f} GB",
+            f"{directory} has {free / 1e9:.1f} GB free, building needs {NEEDED_BYTES / 1e9:.0f} GB",
             hint="make room there, or set LABKIT_HOME to a directory on a larger disk",
         )
 
 
 def failed(what: str, last: Sequence[str], directory: Path) -> BuildError:
-    """Tell why a build tool gave up: the disk, or its own last lines."""
-    told = "\n".join(f"  {line}" for line in last)
+    """Return the error for a build tool that gave up: the disk, or its own last lines."""
+    lines = "\n".join(f"  {line}" for line in last)
     free = shutil.disk_usage(directory).free
-    if free < 50_000_000 or "No space left" in told:
+    if free < 50_000_000 or "No space left" in lines:
         hint = f"the disk of {directory} is full: make room, or set LABKIT_HOME elsewhere; " + (
             "finished stages are kept"
         )
     else:
         hint = "mend what the last lines name and run the same command again; finished stages are kept"
-    return BuildError(f"{what} failed; its last lines:\n{told}", hint=hint)
+    return BuildError(f"{what} failed; its last lines:\n{lines}", hint=hint)
 
 
 def app_tar(progress: Progress) -> Path:
@@ -268,10 +304,15 @@ def app_tar(progress: Progress) -> Path:
         paths.cache() / f"app-{key}.tar",
         suite=APP_SUITE,
         packages=packages,
-        hooks=[f"upload '{folder / 'server.py'}' /srv/server.py", *_SMALLER],
+        hooks=[_upload(folder / "server.py", "/srv/server.py"), *_SMALLER],
         progress=progress,
         title="web app from Debian packages",
     )
+
+
+def _upload(file: Path, to: str) -> str:
+    """Return the mmdebstrap hook that copies a file of the kit; hooks are split as a shell does."""
+    return f"upload {shlex.quote(str(file))} {to}"
 
 
 def node_tar_path(docker: str) -> Path:
@@ -304,12 +345,12 @@ def node_tar(docker: str, progress: Progress) -> Path:
     into = "usr/share/labkit/node-test usr/local/lib/labkit usr/local/bin etc/docker var/lib/docker"
     hooks = [
         " && ".join(f'mkdir -p "$1/{path}"' for path in into.split()),
-        f"tar-in '{app}' /usr/share/labkit/node-test",
-        f"upload '{folder / 'containerd.toml'}' /etc/docker/containerd.toml",
-        f"upload '{folder / 'daemon.json'}' /etc/docker/daemon.json",
-        f"upload '{folder / 'agent.py'}' /usr/local/lib/labkit/agent.py",
-        f"upload '{folder / 'entrypoint'}' /usr/local/bin/labkit-node",
-        f"upload '{folder / 'seed'}' /usr/local/lib/labkit/seed",
+        f"tar-in {shlex.quote(str(app))} /usr/share/labkit/node-test",
+        _upload(folder / "containerd.toml", "/etc/docker/containerd.toml"),
+        _upload(folder / "daemon.json", "/etc/docker/daemon.json"),
+        _upload(folder / "agent.py", "/usr/local/lib/labkit/agent.py"),
+        _upload(folder / "entrypoint", "/usr/local/bin/labkit-node"),
+        _upload(folder / "seed", "/usr/local/lib/labkit/seed"),
         'chmod 755 "$1/usr/local/bin/labkit-node" "$1/usr/local/lib/labkit/seed"',
         *_SMALLER,
     ]

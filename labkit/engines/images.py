@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit import paths
-from labkit.engines import debian as bootstrap
-from labkit.engines.vm import image as machine
+from labkit.engines import debian
 from labkit.errors import BuildError
 from labkit.progress import Progress, Step
 
@@ -33,7 +32,7 @@ def config(docker: str) -> dict[str, object]:
     return {
         "Entrypoint": ["/usr/local/bin/labkit-node"],
         "Volumes": {"/var/lib/docker": {}},
-        "Labels": {KEY_LABEL: bootstrap.node_key(docker)},
+        "Labels": {KEY_LABEL: debian.node_key(docker)},
     }
 
 
@@ -45,7 +44,7 @@ def present(client: DockerClient, docker: str) -> bool:
         labels = client.images.get(name(docker)).labels
     except ImageNotFound:
         return False
-    return labels.get(KEY_LABEL) == bootstrap.node_key(docker)
+    return labels.get(KEY_LABEL) == debian.node_key(docker)
 
 
 def import_tar(client: DockerClient, docker: str, tar: Path, step: Step) -> None:
@@ -66,7 +65,7 @@ def import_tar(client: DockerClient, docker: str, tar: Path, step: Step) -> None
         changes=[
             'ENTRYPOINT ["/usr/local/bin/labkit-node"]',
             "VOLUME /var/lib/docker",
-            f"LABEL {KEY_LABEL}={bootstrap.node_key(docker)}",
+            f"LABEL {KEY_LABEL}={debian.node_key(docker)}",
         ],
     )
     if "error" in answer:
@@ -75,13 +74,13 @@ def import_tar(client: DockerClient, docker: str, tar: Path, step: Step) -> None
 
 def build(client: DockerClient, docker: str) -> None:
     """Make the node image from its Dockerfile, for engines that reach a registry."""
-    wanted = bootstrap.release(docker)
+    wanted = debian.release(docker)
     client.images.build(
         path=str(paths.COMPOSE),
         dockerfile="node/Dockerfile",
         tag=name(docker),
         buildargs={"SUITE": wanted.suite, "DOCKER_PACKAGES": " ".join(wanted.packages)},
-        labels={KEY_LABEL: bootstrap.node_key(docker)},
+        labels={KEY_LABEL: debian.node_key(docker)},
         rm=True,
         forcerm=True,
     )
@@ -95,10 +94,10 @@ def ensure(client: DockerClient, docker: str, progress: Progress) -> None:
     """
     if present(client, docker):
         return
-    tar = bootstrap.node_tar_path(docker)
-    if tar.exists() or not {"mmdebstrap"} & set(bootstrap.missing_packages()):
-        with machine.build_lock():
-            bootstrap.node_tar(docker, progress)
+    tar = debian.node_tar_path(docker)
+    if tar.exists() or not {"mmdebstrap"} & set(debian.missing_packages()):
+        with debian.build_lock():
+            debian.node_tar(docker, progress)
         with progress.stage(f"node image with Docker {docker} into the engine") as step:
             import_tar(client, docker, tar, step)
         return
@@ -112,5 +111,5 @@ def ensure(client: DockerClient, docker: str, progress: Progress) -> None:
             raise BuildError(
                 f"the node image could not be built from compose/node/Dockerfile: {problem}",
                 hint="the engine must reach a registry for that; without one: "
-                + bootstrap.install_command(["mmdebstrap"]),
+                + debian.install_command(["mmdebstrap"]),
             ) from problem

@@ -1,50 +1,51 @@
-"""Keeps a record of everything that a lab asks of its nodes, on the way: a `Link` around a live one.
+"""The link to a node that keeps a record of all that goes over it, around a live one.
 
-Three things are not kept, because they have no end or no words: streams of a Docker engine that go on
+Three things are not kept, because they have no end or no text: streams of a Docker daemon that go on
 until somebody stops them, connections that are handed over (attach), and files. They work, and the
 evidence says that they were asked for.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
 
 from labkit.evidence import cells
-from labkit.evidence.files import Writer
-from labkit.transport import live as channel
+from labkit.evidence.api import reason_not_kept, request_row, response_of, response_row
+from labkit.evidence.format import row_of_result
+from labkit.evidence.writer import Writer
+from labkit.transport.base import Command, CommandResult, CommandRunner
+from labkit.transport.daemon import daemon
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from requests import PreparedRequest, Response
 
-    from labkit.transport.live import Command
+    from labkit.transport.live import LiveLink
 
-_VERSION = f"/v{channel.API_VERSION}"
+Finish = Callable[[Mapping[str, Any]], None]
+"""Completes a record that was started: called with the fields of the request and of its response."""
 
 
-class Recorded:
+class RecordedLink:
     """The link to a node, with a record of what goes over it."""
 
-    def __init__(self, node: str, docker: str, live: channel.Live, writer: Writer) -> None:
+    def __init__(self, node: str, docker: str, live: LiveLink, writer: Writer) -> None:
         self._live = live
-        self._pen = Pen(writer, node, docker)
+        self._recorder = Recorder(writer, node, docker)
 
     @cached_property
-    def agent(self) -> channel.Runs:
+    def runner(self) -> CommandRunner:
         """What runs commands on the node."""
-        return _Agent(self._live.agent, self._pen)
+        return _RecordedRunner(self._live.runner, self._recorder)
 
     @cached_property
     def docker(self) -> DockerClient:
         """A docker client of the node's own daemon."""
-        return channel.daemon(self._live.reach, through=self._through)
+        return daemon(self._live.reach, through=self._through)
 
     def pause(self, seconds: float) -> None:
         """Wait."""
@@ -61,35 +62,34 @@ class Recorded:
         self._live.close()
 
     def _through(self, request: PreparedRequest, send: Callable[[], Response]) -> Response:
-        asked = asked_of(request)
-        why = endless(request)
-        note = self._pen.begins("api")
-        if why:
-            note(asked | {"error": why})
+        row = request_row(request)
+        finish = self._recorder.start("api")
+        if reason := reason_not_kept(request):
+            finish(row | {"error": reason})
             return send()
         try:
             response = send()
             # All of it now: what is read later would come at a time that nobody knows.
             content = response.content
         except Exception as problem:
-            note(asked | {"error": f"{type(problem).__name__}: {problem}"})
+            finish(row | {"error": f"{type(problem).__name__}: {problem}"})
             raise
         kind = response.headers.get("Content-Type", "")
-        note(asked | answered(response.status_code, kind, content))
+        finish(row | response_row(response.status_code, kind, content))
         return response_of(request, response.status_code, kind, content)
 
 
-class Pen:
-    """Writes what was asked of one node, under the cell that asked."""
+class Recorder:
+    """Writes down what was asked of one node, under the cell that asked."""
 
     def __init__(self, writer: Writer, node: str, docker: str) -> None:
         self._writer, self._node, self._docker = writer, node, docker
 
-    def begins(self, kind: str) -> Callable[[Mapping[str, Any]], None]:
-        """Something is asked now; returns what writes it down when it has its answer."""
+    def start(self, kind: str) -> Finish:
+        """Start a record; call the result with the whole row when the response is there."""
         started, cell = self._writer.now(), cells.now()
 
-        def note(row: Mapping[str, Any]) -> None:
+        def finish(row: Mapping[str, Any]) -> None:
             whole = {"node": self._node, **row} if kind != "lab" else row
             try:
                 self._writer.write(kind, cell, started, whole, docker=self._docker)
@@ -101,41 +101,38 @@ class Pen:
                     stacklevel=1,
                 )
 
-        return note
+        return finish
 
 
-class _Agent:
-    """A node's agent, with a record of its commands; each is written before its answer is given."""
+class _RecordedRunner:
+    """Runs commands and records them; each is written before its result is handed on."""
 
-    def __init__(self, live: channel.Agent, pen: Pen) -> None:
-        self._live, self._pen = live, pen
+    def __init__(self, live: CommandRunner, recorder: Recorder) -> None:
+        self._live, self._recorder = live, recorder
         self._ready: set[int] = set()
 
-    def submit(self, command: Command) -> tuple[int, Future[dict[str, Any]]]:
-        note = self._pen.begins("command")
-        asked = {
-            "place": command.place,
-            "netns": command.netns,
-            "pid": command.pid,
-            "argv": list(command.argv),
-        }
-        answer: Future[dict[str, Any]] = Future()
+    def submit(self, command: Command) -> tuple[int, Future[CommandResult]]:
+        finish = self._recorder.start("command")
+        result: Future[CommandResult] = Future()
         number, running = self._live.submit(command)
 
-        def ended(told: Future[dict[str, Any]]) -> None:
-            row = {**asked, "ready": number in self._ready}
-            if problem := told.exception():
-                note(row | {"error": str(problem.args[0])})
-                answer.set_exception(problem)
+        def ended(live: Future[CommandResult]) -> None:
+            row = {
+                "place": command.place,
+                "netns": command.netns,
+                "pid": command.pid,
+                "argv": list(command.argv),
+                "ready": number in self._ready,
+            }
+            if problem := live.exception():
+                finish(row | {"error": str(problem.args[0])})
+                result.set_exception(problem)
                 return
-            result = told.result()
-            words = {name: result[name] for name in ("code", "stdout", "stderr")}
-            times = {"began": result["started"], "ran": result["seconds"]}
-            note(row | words | times | {"timed_out": result["timed_out"]})
-            answer.set_result(result)
+            finish(row | row_of_result(live.result()))
+            result.set_result(live.result())
 
         running.add_done_callback(ended)
-        return number, answer
+        return number, result
 
     def wait_ready(self, number: int, timeout: float) -> None:
         self._live.wait_ready(number, timeout)
@@ -146,73 +143,3 @@ class _Agent:
 
     def close(self) -> None:
         self._live.close()
-
-
-# --- requests to a Docker engine, in words -------------------------------------------------------
-
-
-def asked_of(request: PreparedRequest) -> dict[str, Any]:
-    """Say what a request asks: method, path without the API's version, body."""
-    body, words = request.body, None
-    if isinstance(body, bytes):
-        try:
-            words = body.decode()
-        except UnicodeDecodeError:
-            words = f"base64:{base64.b64encode(body).decode()}"
-    elif body is not None:
-        words = body if isinstance(body, str) else "(a stream)"
-    path = request.path_url.removeprefix(_VERSION)
-    return {"method": request.method, "path": path, "body": words}
-
-
-def endless(request: PreparedRequest) -> str:
-    """Say why a request's answer cannot be kept; empty where it can."""
-    address = urlsplit(request.path_url)
-    words = {name: values[-1] for name, values in parse_qs(address.query).items()}
-    if "Upgrade" in request.headers:
-        return "a connection that is handed over is not kept"
-    if address.path.endswith("/events") and "until" not in words:
-        return "events without an end (until=…) are not kept"
-    if address.path.endswith("/logs") and words.get("follow") in ("1", "True", "true"):
-        return "logs that are followed are not kept"
-    if address.path.endswith("/stats") and words.get("stream") not in ("0", "False", "false"):
-        return "a stream of statistics is not kept"
-    if address.path.endswith(("/get", "/archive", "/export")):
-        return "files are not kept"
-    return ""
-
-
-def answered(status: int, kind: str, content: bytes) -> dict[str, Any]:
-    """Say what the answer to a request was."""
-    try:
-        text, encoding = content.decode(), "text"
-    except UnicodeDecodeError:
-        text, encoding = base64.b64encode(content).decode(), "base64"
-    return {"status": status, "type": kind, "response": text, "encoding": encoding}
-
-
-def content_of(row: Mapping[str, Any]) -> bytes:
-    """Return the bytes that `answered` put into words."""
-    text = str(row["response"])
-    return base64.b64decode(text) if row["encoding"] == "base64" else text.encode(errors="replace")
-
-
-class _Body(io.BytesIO):
-    """An answer's bytes, with what the docker SDK looks for in one that comes in chunks."""
-
-    chunked = True
-
-    @property
-    def chunk_left(self) -> int:
-        return len(self.getbuffer()) - self.tell()
-
-
-def response_of(request: PreparedRequest, status: int, kind: str, content: bytes) -> Response:
-    """Make an answer anew from what is kept of it: live and replayed, the SDK reads the same."""
-    from requests.adapters import HTTPAdapter
-    from urllib3 import HTTPResponse
-
-    raw = HTTPResponse(
-        _Body(content), headers={"Content-Type": kind}, status=status, preload_content=False
-    )
-    return HTTPAdapter().build_response(request, raw)

@@ -17,6 +17,7 @@ Nothing waits: a pause puts a clock forward.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import itertools
 import os
@@ -30,17 +31,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from labkit.errors import NotInEvidence, SwarmError, redact
-from labkit.evidence import cells
-from labkit.evidence import files as evidence
-from labkit.evidence import recorded as recording
-from labkit.evidence.files import Line
-from labkit.transport import live as channel
+from labkit.evidence import cells, files
+from labkit.evidence.api import content_of, request_row, response_of
+from labkit.evidence.format import MAX_TEXT, describe, result_of_row
+from labkit.evidence.reader import Line, read
+from labkit.transport.base import Command, CommandResult, CommandRunner, ended_first
+from labkit.transport.daemon import daemon
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from requests import PreparedRequest, Response
-
-    from labkit.transport.live import Command
 
 Key = tuple[Any, ...]
 _SLACK_S = 1e-3  # a started is rounded to microseconds
@@ -72,7 +72,7 @@ class Replay:
     """The evidence of a lab, and how far a notebook that runs again has come in it."""
 
     def __init__(self, path: Path) -> None:
-        self.evidence = evidence.read(path)
+        self.evidence = read(path)
         self._lock = threading.RLock()
         self._time = threading.local()
         self._everywhere: dict[Key, list[Line]] = {}
@@ -111,7 +111,7 @@ class Replay:
                 raise self._unknown(kind, row)
         if cut := line.row.get("cut"):
             raise NotInEvidence(
-                f"the {' and '.join(cut)} of {line.asked} had more than {evidence.MAX_TEXT} "
+                f"the {' and '.join(cut)} of {line.asked} had more than {MAX_TEXT} "
                 f"characters, which is all that evidence keeps{self._asking()}",
                 hint="ask for less: a shorter capture, fewer lines",
             )
@@ -185,7 +185,7 @@ class Replay:
 
     def _unknown(self, kind: str, row: Mapping[str, Any]) -> NotInEvidence:
         """Say what was asked, by which cell, and what is there that is like it."""
-        asked = evidence.describe(kind, row)
+        asked = describe(kind, row)
         told = f"the evidence {self.evidence.path.name} has no answer to {asked}{self._asking()}"
         if kind == "command":
             lines = [line for line in self.evidence.lines if line.kind == "command"]
@@ -223,21 +223,21 @@ class Replay:
         return time.monotonic() + float(getattr(self._time, "ahead", 0.0))
 
 
-class Replayed:
+class ReplayedLink:
     """The link to a node that is not there."""
 
     def __init__(self, node: str, replay: Replay) -> None:
         self._node, self._replay = node, replay
 
     @cached_property
-    def agent(self) -> channel.Runs:
+    def runner(self) -> CommandRunner:
         """What answers commands."""
-        return _Agent(self._node, self._replay)
+        return _ReplayedRunner(self._node, self._replay)
 
     @cached_property
     def docker(self) -> DockerClient:
         """A docker client whose requests are answered from the evidence."""
-        return channel.daemon(nowhere, through=self._through)
+        return daemon(nowhere, through=self._through)
 
     def pause(self, seconds: float) -> None:
         """Put the clock forward."""
@@ -253,13 +253,13 @@ class Replayed:
     def _through(self, request: PreparedRequest, _: Callable[[], Response]) -> Response:
         import requests
 
-        line = self._replay.take("api", {"node": self._node, **recording.asked_of(request)})
+        line = self._replay.take("api", {"node": self._node, **request_row(request)})
         self._replay.done(line)
         row = line.row
         if "error" in row:
             raise requests.ConnectionError(row["error"])
-        content = recording.content_of(row)
-        return recording.response_of(request, row["status"], row["type"], content)
+        content = content_of(row)
+        return response_of(request, row["status"], row["type"], content)
 
 
 def nowhere(path: str) -> NoReturn:
@@ -267,8 +267,8 @@ def nowhere(path: str) -> NoReturn:
     raise SwarmError(f"there is no node behind a replay, and so no {path}", hint="labkit up")
 
 
-class _Answer(Future[dict[str, Any]]):
-    """The recorded answer of a command; it is there at once, and `done` when it was done then."""
+class _RecordedResult(Future[CommandResult]):
+    """The recorded result of a command; it is there at once, and `done` when it was done then."""
 
     def __init__(self, line: Line, replay: Replay) -> None:
         super().__init__()
@@ -277,20 +277,19 @@ class _Answer(Future[dict[str, Any]]):
         if "error" in row:
             self.set_exception(SwarmError(row["error"]))
             return
-        words = {name: row[name] for name in ("code", "stdout", "stderr", "timed_out")}
-        self.set_result({**words, "started": row["began"], "seconds": row["ran"], "recorded": True})
+        self.set_result(dataclasses.replace(result_of_row(row), recorded=True))
 
     def done(self) -> bool:
         # Code that has changed since may never ask the same: then the time counts that it waits.
         waited = self._replay.now() - self._asked
         return waited >= self._line.row["seconds"] or self._replay.passed(self._line)
 
-    def result(self, timeout: float | None = None) -> dict[str, Any]:
+    def result(self, timeout: float | None = None) -> CommandResult:
         self._replay.done(self._line)
         return super().result(timeout)
 
 
-class _Agent:
+class _ReplayedRunner:
     """Answers commands from the evidence."""
 
     def __init__(self, node: str, replay: Replay) -> None:
@@ -298,16 +297,16 @@ class _Agent:
         self._numbers = itertools.count(1)
         self._asked: dict[int, Line] = {}
 
-    def submit(self, command: Command) -> tuple[int, Future[dict[str, Any]]]:
+    def submit(self, command: Command) -> tuple[int, Future[CommandResult]]:
         line = self._replay.take("command", {"node": self._node, **command._asdict()})
         number = next(self._numbers)
         self._asked[number] = line
-        return number, _Answer(line, self._replay)
+        return number, _RecordedResult(line, self._replay)
 
     def wait_ready(self, number: int, timeout: float) -> None:
         row = self._asked[number].row
         if not row["ready"]:
-            raise channel.ended_first(str(row.get("stderr", row.get("error"))))
+            raise ended_first(str(row.get("stderr", row.get("error"))))
 
     def stop(self, number: int) -> None:
         pass
@@ -330,7 +329,7 @@ def asked() -> Path | None:
     if not named:
         return None
     path = Path(named)
-    return evidence.of_notebook(path) if path.is_dir() else path
+    return files.of_notebook(path) if path.is_dir() else path
 
 
 def begin(path: Path) -> Replay:

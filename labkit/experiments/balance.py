@@ -318,7 +318,7 @@ def idle(
 
     running = {name: _pause(source, pause, timeout_s) for name, pause in pauses.items()}
     looks: list[Capture] = []
-    while not all(one.answer.done() for one in running.values()):
+    while not all(one.done() for one in running.values()):
         looks.append(balancer.run(["ipvsadm", "-l", "-n", "-c"]).check())
         source.node.link.pause(_LOOK_EVERY_S)
     rows: list[dict[str, Any]] = []

@@ -32,8 +32,9 @@ import nbformat
 from labkit import files
 from labkit.authoring import markup
 from labkit.errors import CouldNotRun
+from labkit.evidence import audit
 from labkit.evidence import files as evidence
-from labkit.evidence.files import Finding
+from labkit.evidence.audit import Finding
 from labkit.grading import sandbox, submissions
 from labkit.grading.kernel import CellResult, Kernel, KernelLost, KernelStartError, error_output
 from labkit.grading.merge import Merged, merge
@@ -140,7 +141,7 @@ def _evidence_findings(
 ) -> list[Finding]:
     path = submission.evidence
     if path is not None:
-        return evidence.problems(path, learner=submission.student, notebook={"cells": cells})
+        return audit.problems(path, learner=submission.student, notebook={"cells": cells})
     if _needs_evidence(gradable):
         return [Finding(None, f"no evidence was handed in ({evidence.beside(submission.path).name})")]
     return []

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 
-from labkit.evidence.files import Finding
+from labkit.evidence.audit import Finding
 from labkit.nbgrader_cells import Role, grade_id_of, question_of, role_of
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 from labkit import paths, variants
 from labkit.errors import UsageError
-from labkit.evidence import cells
+from labkit.evidence import cells, reader
 from labkit.evidence import files as evidence
 from labkit.nbgrader_cells import Role, grade_id_of, question_of, role_of
 
@@ -109,7 +109,7 @@ def _about_evidence(path: Path, content: _Notebook) -> Iterator[Remark]:
         yield Remark(False, f"There is no evidence: {path.name} is not beside the notebook; {advice}.")
         return
     try:
-        found = evidence.read(path)
+        found = reader.read(path)
     except UsageError as problem:
         yield Remark(False, str(problem))
         return
@@ -134,7 +134,7 @@ def _about_evidence(path: Path, content: _Notebook) -> Iterator[Remark]:
         yield Remark(True, f"{whose} It will be reported. (export LABKIT_LEARNER=… says who you are.)")
 
 
-def _about_changed_cells(found: evidence.Evidence, content: _Notebook) -> Iterator[Remark]:
+def _about_changed_cells(found: reader.Evidence, content: _Notebook) -> Iterator[Remark]:
     texts_run = {line.row["cell"]: line.row["source"] for line in found.lines}
     changed = [
         cell["source"].strip().partition("\n")[0]

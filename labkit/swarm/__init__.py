@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from labkit.swarm.lab import APP_IMAGE, Lab, place_of
 from labkit.swarm.lifecycle import (
-    DEFAULT_DOCKER,
     DEFAULT_NODES,
-    Started,
+    UpResult,
     check_name,
     default_lab,
     down,
@@ -17,21 +16,19 @@ from labkit.swarm.lifecycle import (
     get,
     reset,
     up,
-    wanted,
 )
 from labkit.swarm.places import Node, Place, Running, Task
 from labkit.swarm.waiting import wait_for
 
 __all__ = [
     "APP_IMAGE",
-    "DEFAULT_DOCKER",
     "DEFAULT_NODES",
     "Lab",
     "Node",
     "Place",
     "Running",
-    "Started",
     "Task",
+    "UpResult",
     "check_name",
     "default_lab",
     "down",
@@ -41,5 +38,4 @@ __all__ = [
     "reset",
     "up",
     "wait_for",
-    "wanted",
 ]

@@ -6,16 +6,17 @@ import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
-from labkit import __version__, engines, variants
+from labkit import __version__, variants
+from labkit.engines.base import Connection
 from labkit.errors import EngineError
-from labkit.evidence import files as evidence
-from labkit.evidence import recorded as recording
-from labkit.evidence import replayed as replays
+from labkit.evidence import files, replayed
+from labkit.evidence.recorded import RecordedLink, Recorder
+from labkit.evidence.writer import writer
 from labkit.progress import Bars
+from labkit.swarm import lifecycle
 from labkit.swarm.lab import Lab
-from labkit.swarm.lifecycle import default_lab, find, up
 from labkit.swarm.places import Node
-from labkit.transport import live as channel
+from labkit.transport.live import LiveLink
 
 
 def attach(lab: str | None = None, *, replay: bool | str | Path = False) -> Lab:
@@ -25,37 +26,37 @@ def attach(lab: str | None = None, *, replay: bool | str | Path = False) -> Lab:
     recording of this notebook's lab that the kit came with. LABKIT_REPLAY, a file or a directory of
     such recordings, goes before that. Raises UsageError for evidence that cannot be read.
     """
-    named = replays.asked()
+    named = replayed.asked()
     if named is None and replay:
-        named = evidence.of_kit() if replay is True else Path(replay)
+        named = files.of_kit() if replay is True else Path(replay)
     if named:
         return _replayed(named)
-    replays.end()
-    wanted = lab or default_lab()
+    replayed.end()
+    wanted = lab or lifecycle.default_lab()
     try:
-        found = find(wanted) or up(wanted, progress=Bars()).lab
+        found = lifecycle.find(wanted) or lifecycle.up(wanted, progress=Bars()).lab
     except EngineError as problem:
         hint = f"{problem.hint}; without any swarm, with recorded answers: labkit.attach(replay=True)"
         raise EngineError(problem.args[0], hint=hint.removeprefix("; ")) from problem
-    file = evidence.target()
-    return _recorded(found, file) if file else found
+    file = files.target()
+    return _with_evidence(found, file) if file else found
 
 
-def _recorded(lab: Lab, file: Path) -> Lab:
+def _with_evidence(lab: Lab, file: Path) -> Lab:
     """Keep evidence of all that is asked of a lab from now on."""
     try:
-        writer = evidence.writer(file, variants.of().learner)
+        lines = writer(file, variants.of().learner)
     except OSError as problem:
         print(f"No evidence is kept: {file}: {problem.strerror}. The lab itself works.")
         return lab
     nodes = {}
     for node in lab.nodes.values():
-        assert isinstance(node.link, channel.Live)
-        link = recording.Recorded(node.name, node.docker_version, node.link, writer)
+        assert isinstance(node.link, LiveLink)
+        link = RecordedLink(node.name, node.docker_version, node.link, lines)
         nodes[node.name] = dataclasses.replace(node, link=link)
     kept = dataclasses.replace(lab, nodes=nodes)
-    pen = recording.Pen(writer, kept.manager.name, kept.manager.full_version)
-    pen.begins("lab")(
+    recorder = Recorder(lines, kept.manager.name, kept.manager.full_version)
+    recorder.start("lab")(
         {
             "lab": kept.name,
             "engine": kept.engine.kind,
@@ -76,29 +77,29 @@ def _recorded(lab: Lab, file: Path) -> Lab:
 
 
 def _replayed(file: Path) -> Lab:
-    """Return the lab that a file of evidence tells of, and say that it is not there."""
-    replay = replays.begin(file)
+    """Return the lab that a file of evidence is of, and tell the learner that it does not run."""
+    replay = replayed.begin(file)
     line = replay.take("lab", {})
     replay.done(line)
     row = line.row
     nodes = {
-        told["name"]: Node(
-            name=told["name"],
-            address=told["address"],
-            container=told["container"],
-            docker_version=told["docker"],
-            link=replays.Replayed(told["name"], replay),
+        node["name"]: Node(
+            name=node["name"],
+            address=node["address"],
+            container=node["container"],
+            docker_version=node["docker"],
+            link=replayed.ReplayedLink(node["name"], replay),
             log=list,
         )
-        for told in row["nodes"]
+        for node in row["nodes"]
     }
-    engine = engines.Engine(
+    connection = Connection(
         kind="replay",
         accel=row["accel"],
-        client=replays.Replayed("the machine", replay).docker,
+        client=replayed.ReplayedLink("the machine", replay).docker,
         environment={},
         label=row["lab"],
-        open_socket=lambda *_: replays.nowhere(file.name),
+        open_socket=lambda *_: replayed.nowhere(file.name),
     )
     print(
         f"Replay of {file.name}: no swarm is running. Every answer was recorded on "
@@ -107,7 +108,7 @@ def _replayed(file: Path) -> Lab:
     )
     return Lab(
         row["lab"],
-        engine,
+        connection,
         nodes[row["nodes"][0]["name"]].docker_version,
         nodes,
         replay.evidence.learner,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labkit import engines
 from labkit.capture import Capture
+from labkit.engines.base import Connection
 from labkit.errors import UnknownNameError, UsageError
 from labkit.swarm import membership
 from labkit.swarm.places import Node, Place, Task
@@ -22,7 +22,7 @@ class Lab:
     """A running swarm and everything in it that a lab looks at."""
 
     name: str
-    engine: engines.Engine
+    engine: Connection
     docker: str
     nodes: dict[str, Node]
     learner: str | None = None

@@ -7,13 +7,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.capture import Capture, argv_of
 from labkit.errors import SwarmError, UnknownNameError
-from labkit.transport import live as channel
+from labkit.transport.base import Command, CommandResult, CommandRunner, Link
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -55,22 +54,22 @@ class Place:
         after it.
         """
         running = self._submit(command, ready=ready)
-        self.node.agent.wait_ready(running.number, _COMMAND_SECONDS)
+        self.node.runner.wait_ready(running.number, _COMMAND_SECONDS)
         try:
             yield running
             self.node.link.pause(linger_s)
         finally:
-            self.node.agent.stop(running.number)
+            self.node.runner.stop(running.number)
             running.result()
 
     def _submit(
         self, command: str | Sequence[str], *, timeout: float | None = None, ready: str | None = None
     ) -> Running:
         argv = argv_of(command)
-        number, answer = self.node.agent.submit(
-            channel.Command(argv, self.label, self.netns, self.pid, timeout, ready)
+        number, pending = self.node.runner.submit(
+            Command(argv, self.label, self.netns, self.pid, timeout, ready)
         )
-        return Running(self, argv, number, answer)
+        return Running(self, argv, number, pending)
 
 
 @dataclass(frozen=True)
@@ -80,23 +79,20 @@ class Running:
     place: Place
     argv: tuple[str, ...]
     number: int
-    answer: Future[dict[str, Any]]
+    pending: Future[CommandResult]
+
+    def done(self) -> bool:
+        """Whether the command has ended."""
+        return self.pending.done()
 
     def result(self) -> Capture:
         """Wait for the end and return what was captured."""
-        told = self.answer.result()
-        return Capture(
-            argv=self.argv,
+        return Capture.of(
+            self.argv,
+            self.pending.result(),
             place=self.place.label,
             node=self.place.node.name,
-            code=told["code"],
-            stdout=told["stdout"],
-            stderr=told["stderr"],
-            started=datetime.fromtimestamp(told["started"], UTC),
-            seconds=told["seconds"],
             docker=self.place.node.docker_version,
-            timed_out=told["timed_out"],
-            recorded=told.get("recorded", False),
         )
 
 
@@ -108,13 +104,13 @@ class Node:
     address: str
     container: str
     docker_version: str
-    link: channel.Link = field(repr=False)
+    link: Link = field(repr=False)
     log: Callable[[], list[str]] = field(repr=False)
 
     @property
-    def agent(self) -> channel.Runs:
+    def runner(self) -> CommandRunner:
         """What runs commands on the node."""
-        return self.link.agent
+        return self.link.runner
 
     @property
     def docker(self) -> DockerClient:

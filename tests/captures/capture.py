@@ -4,12 +4,13 @@ Run by hand, on a lab that may be used up: every service and network in it is re
 
     .venv/bin/labkit up --engine vm --lab cap26 --docker 26.1
     .venv/bin/python tests/captures/capture.py --lab cap26
-    LABKIT_WRITE_GOLDENS=1 .venv/bin/pytest -q tests/unit/test_parsers.py -k captured
+    LABKIT_WRITE_GOLDENS=1 .venv/bin/pytest -q tests/unit/parsers -k golden
     git diff tests/captures          # read the goldens against the text by eye
 
-The folder is the nodes' Docker version; a file is `<tool>--<place>-<case>.txt`: the argv on its first
-line, then the standard output, unedited. The order matters: traffic comes first, so that counters,
-neighbours and flows have something to show, and a tool is asked while what it shows goes on.
+The folder is the nodes' Docker version; a file is `<tool>--<place>-<case>.txt`, where the tool is the
+name of its file in labkit/parsers (iptables-save belongs to iptables): the argv on the first line, then
+the standard output, unedited. The order matters: traffic comes first, so that counters, neighbours and
+flows have something to show, and a tool runs while what it shows goes on.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ HERE = Path(__file__).parent
 SERVICE, OVERLAY, ENCRYPTED = "hello-a", "my-overlay", "my-secret"
 PUBLISHED, TARGET = 5000, 3000
 NOBODY = "no-such-service"
-SIDE_BY_SIDE = 4
+AT_ONCE = 4
 CURL = ("curl", "-s", "-m", "5", "-w", CURL_FORMAT)
 _FOREIGN = re.compile(r"SWMTKN|https?://(?!\d|hello-a)|/home/|/root/|BEGIN [A-Z ]*KEY")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Command:
     """One file to write: its name, and the command whose output goes there."""
 
     name: str
@@ -45,15 +46,15 @@ class Wanted:
     argv: tuple[str, ...]
 
 
-def batched(wanted: Sequence[Wanted], size: int) -> Iterator[Sequence[Wanted]]:
+def batched(commands: Sequence[Command], size: int) -> Iterator[Sequence[Command]]:
     """Cut a list into pieces."""
-    for at in range(0, len(wanted), size):
-        yield wanted[at : at + size]
+    for at in range(0, len(commands), size):
+        yield commands[at : at + size]
 
 
-def want(name: str, place: Place, command: str | Sequence[str]) -> Wanted:
-    """Name what a command prints somewhere."""
-    return Wanted(name, place, argv_of(command))
+def command(name: str, place: Place, words: str | Sequence[str]) -> Command:
+    """Return the command that fills the file of this name, at a place."""
+    return Command(name, place, argv_of(words))
 
 
 class Folder:
@@ -75,17 +76,17 @@ class Folder:
         (self.path / f"{name}.txt").write_text(text)
         print(f"{name}  ({len(capture.lines)} lines, exit {capture.code})", flush=True)
 
-    def take(self, lab: Lab, wanted: Sequence[Wanted]) -> None:
-        """Run commands, a few side by side, and write what they print."""
-        for few in batched(wanted, SIDE_BY_SIDE):
+    def take(self, lab: Lab, commands: Sequence[Command]) -> None:
+        """Run commands, a few at once, and write what they print."""
+        for few in batched(commands, AT_ONCE):
             captures = lab.run_all([(item.place, item.argv) for item in few], timeout=110)
             for item, capture in zip(few, captures, strict=True):
                 self.write(item.name, capture)
 
 
 @dataclass(frozen=True)
-class Spots:
-    """The places that are looked at, on the node of one task and beside it."""
+class Places:
+    """Where the commands run: on the node of one task, in its namespaces, and beside it."""
 
     a: Task
     b: Task
@@ -105,7 +106,7 @@ class Spots:
         }
 
 
-def stand_up(lab: Lab) -> Spots:
+def stand_up(lab: Lab) -> Places:
     """Make the network and the service, and find the places."""
     # An emulated node is late now and then, above all with Docker 20.10; that is no reason to give its
     # tasks to others in the middle of it.
@@ -114,7 +115,7 @@ def stand_up(lab: Lab) -> Spots:
     lab.network(OVERLAY)
     lab.service(SERVICE, replicas=2, publish=f"{PUBLISHED}:{TARGET}", networks=[OVERLAY])
     a, b = lab.tasks(SERVICE)
-    spots = Spots(
+    places = Places(
         a=a,
         b=b,
         node=a.node.place,
@@ -125,100 +126,104 @@ def stand_up(lab: Lab) -> Spots:
 
     def answers() -> tuple[bool, str]:
         inside = a.run([*CURL, f"http://{SERVICE}:{TARGET}/"])
-        outside = spots.node.run([*CURL, f"http://127.0.0.1:{PUBLISHED}/"])
+        outside = places.node.run([*CURL, f"http://127.0.0.1:{PUBLISHED}/"])
         return inside.stdout[:2] + outside.stdout[:2] == "HIHI", f"{inside}\n{outside}"
 
     swarm.wait_for("the service to answer by its name and its port", answers)
-    return spots
+    return places
 
 
 # --- the tools, in the order in which they are run -----------------------------------------------
 
 
-def names(spots: Spots) -> Iterator[Wanted]:
-    """Ask the embedded DNS; every question has an end, for Docker 20.10 answers some with silence."""
-    asked = {
+def names(places: Places) -> Iterator[Command]:
+    """Ask the embedded DNS, with short timeouts: Docker 20.10 leaves some questions unanswered."""
+    questions = {
         "service": SERVICE,
         "tasks": f"tasks.{SERVICE}",
         "nobody": NOBODY,
         # One with a dot is always asked upstream, of which there is none.
         "stranger": f"{NOBODY}.example",
     }
-    for case, name in asked.items():
-        patient = ["-timeout=2", "-retry=0"]
-        yield want(f"nslookup--task-{case}", spots.a.place, ["nslookup", *patient, name])
+    for case, name in questions.items():
+        nslookup = ["nslookup", "-timeout=2", "-retry=0"]
+        yield command(f"nslookup--task-{case}", places.a.place, [*nslookup, name])
         once = ["+time=2", "+tries=1"]
-        yield want(f"dig--task-{case}", spots.a.place, ["dig", *once, name])
-        yield want(f"dig--task-{case}-short", spots.a.place, ["dig", "+short", *once, name])
-    address = spots.b.addresses[OVERLAY]
-    yield want("nslookup--task-pointer", spots.a.place, ["nslookup", address])
-    yield want("dig--task-pointer", spots.a.place, ["dig", *once, "-x", address])
-    yield want("dig--task-aaaa", spots.a.place, ["dig", *once, SERVICE, "AAAA"])
-    yield want("dig--task-answer-only", spots.a.place, ["dig", *once, "+noall", "+answer", SERVICE])
+        yield command(f"dig--task-{case}", places.a.place, ["dig", *once, name])
+        yield command(f"dig--task-{case}-short", places.a.place, ["dig", "+short", *once, name])
+    address = places.b.addresses[OVERLAY]
+    yield command("nslookup--task-pointer", places.a.place, ["nslookup", address])
+    yield command("dig--task-pointer", places.a.place, ["dig", *once, "-x", address])
+    yield command("dig--task-aaaa", places.a.place, ["dig", *once, SERVICE, "AAAA"])
+    yield command("dig--task-answer-only", places.a.place, ["dig", *once, "+noall", "+answer", SERVICE])
     # The same by the node's own, other, version of dig.
-    yield want("dig--sandbox-tasks", spots.a.sandbox, ["dig", *once, "@127.0.0.11", f"tasks.{SERVICE}"])
-
-
-def requests(spots: Spots) -> Iterator[Wanted]:
-    """Ask the app, with success and without."""
-    named = f"http://{SERVICE}:{TARGET}"
-    published = f"http://127.0.0.1:{PUBLISHED}"
-    task, node = spots.a.place, spots.node
-    yield want("curl--task-ok", task, [*CURL, f"{named}/"])
-    yield want("curl--task-whoami", task, [*CURL, f"{named}/whoami"])
-    yield want("curl--task-whoami-plain", task, ["curl", "-s", f"{named}/whoami"])
-    yield want("curl--task-headers", task, ["curl", "-si", f"{named}/whoami"])
-    yield want("curl--task-kept-alive", task, [*CURL, f"{named}/whoami", f"{named}/whoami"])
-    yield want("curl--task-not-found", task, [*CURL, f"{named}/nothing-here"])
-    # Published ports exist on the ingress network only.
-    yield want("curl--task-refused", task, [*CURL, f"http://{SERVICE}:{PUBLISHED}/"])
-    # The article's puzzle: the rules in the tasks' namespaces drop this.
-    there = spots.b.addresses["ingress"]
-    yield want("curl--task-timed-out", task, [*CURL, f"http://{there}:{TARGET}/"])
-    yield want("curl--task-nobody", task, [*CURL, f"http://{NOBODY}:{TARGET}/"])
-    yield want("curl--node-whoami", node, [*CURL, f"{published}/whoami"])
-    yield want("curl--node-refused", node, [*CURL, f"http://127.0.0.1:{PUBLISHED + 1}/"])
-    yield want(
-        "curl--ingress_sbox-whoami", spots.ingress_sbox, [*CURL, f"http://{there}:{TARGET}/whoami"]
+    yield command(
+        "dig--sandbox-tasks", places.a.sandbox, ["dig", *once, "@127.0.0.11", f"tasks.{SERVICE}"]
     )
 
 
-def echoes(spots: Spots) -> Iterator[Wanted]:
+def requests(places: Places) -> Iterator[Command]:
+    """Ask the app, with success and without."""
+    named = f"http://{SERVICE}:{TARGET}"
+    published = f"http://127.0.0.1:{PUBLISHED}"
+    task, node = places.a.place, places.node
+    yield command("curl--task-ok", task, [*CURL, f"{named}/"])
+    yield command("curl--task-whoami", task, [*CURL, f"{named}/whoami"])
+    yield command("curl--task-whoami-plain", task, ["curl", "-s", f"{named}/whoami"])
+    yield command("curl--task-headers", task, ["curl", "-si", f"{named}/whoami"])
+    yield command("curl--task-kept-alive", task, [*CURL, f"{named}/whoami", f"{named}/whoami"])
+    yield command("curl--task-not-found", task, [*CURL, f"{named}/nothing-here"])
+    # Published ports exist on the ingress network only.
+    yield command("curl--task-refused", task, [*CURL, f"http://{SERVICE}:{PUBLISHED}/"])
+    # The article's puzzle: the rules in the tasks' namespaces drop this.
+    there = places.b.addresses["ingress"]
+    yield command("curl--task-timed-out", task, [*CURL, f"http://{there}:{TARGET}/"])
+    yield command("curl--task-nobody", task, [*CURL, f"http://{NOBODY}:{TARGET}/"])
+    yield command("curl--node-whoami", node, [*CURL, f"{published}/whoami"])
+    yield command("curl--node-refused", node, [*CURL, f"http://127.0.0.1:{PUBLISHED + 1}/"])
+    yield command(
+        "curl--ingress_sbox-whoami", places.ingress_sbox, [*CURL, f"http://{there}:{TARGET}/whoami"]
+    )
+
+
+def pings(places: Places) -> Iterator[Command]:
     """Ping what answers and what does not."""
-    there = spots.b.addresses[OVERLAY]
+    there = places.b.addresses[OVERLAY]
     nowhere = re.sub(r"\d+$", "250", there)
-    for where, place in (("task", spots.a.place), ("sandbox", spots.a.sandbox)):
-        yield want(f"ping--{where}-ok", place, ["ping", "-c", "2", "-i", "0.2", there])
-        yield want(f"ping--{where}-unreachable", place, ["ping", "-c", "2", "-W", "4", nowhere])
-    yield want("ping--task-service", spots.a.place, ["ping", "-c", "1", SERVICE])
-    yield want("ping--task-ingress", spots.a.place, ["ping", "-c", "1", spots.b.addresses["ingress"]])
-    yield want("ping--task-no-route", spots.a.place, ["ping", "-c", "1", "-W", "2", "192.0.2.1"])
+    for where, place in (("task", places.a.place), ("sandbox", places.a.sandbox)):
+        yield command(f"ping--{where}-ok", place, ["ping", "-c", "2", "-i", "0.2", there])
+        yield command(f"ping--{where}-unreachable", place, ["ping", "-c", "2", "-W", "4", nowhere])
+    yield command("ping--task-service", places.a.place, ["ping", "-c", "1", SERVICE])
+    yield command(
+        "ping--task-ingress", places.a.place, ["ping", "-c", "1", places.b.addresses["ingress"]]
+    )
+    yield command("ping--task-no-route", places.a.place, ["ping", "-c", "1", "-W", "2", "192.0.2.1"])
 
 
-def interfaces(spots: Spots) -> Iterator[Wanted]:
+def interfaces(places: Places) -> Iterator[Command]:
     """Look at links, addresses, neighbours, routes and forwarding tables."""
-    task, sandbox, overlay, sbox = spots.a.place, spots.a.sandbox, spots.overlay, spots.ingress_sbox
-    there = spots.b.addresses[OVERLAY]
-    spread = {
+    task, sandbox, overlay, sbox = places.a.place, places.a.sandbox, places.overlay, places.ingress_sbox
+    there = places.b.addresses[OVERLAY]
+    by_name = {
         "task": task,
         "sandbox": sandbox,
         "ingress_sbox": sbox,
         "overlay": overlay,
-        "lb": spots.lb,
+        "lb": places.lb,
     }
-    for where, place in spread.items():
-        yield want(f"ip-addr--{where}-brief", place, "ip -br addr")
+    for where, place in by_name.items():
+        yield command(f"ip-addr--{where}-brief", place, "ip -br addr")
         for case, options in (("text", ""), ("json", "-j")):
             for what in ("addr", "neigh", "route"):
-                yield want(f"ip-{what}--{where}-{case}", place, f"ip {options} {what}")
-    yield want("ip-addr--node-text", spots.node, "ip addr")
-    yield want("ip-addr--node-one-line", spots.node, "ip -o -4 addr")
-    yield want("ip-neigh--sandbox-counted", sandbox, "ip -s neigh")
-    yield want("ip-neigh--overlay-vxlan0", overlay, "ip neigh show dev vxlan0")
-    yield want("ip-route--node-text", spots.node, "ip route")
-    yield want("ip-route--task-get", task, ["ip", "route", "get", there])
-    yield want("ip-link--task-json", task, "ip -j link")
-    yield want("ip-link--node-json", spots.node, "ip -j link")
+                yield command(f"ip-{what}--{where}-{case}", place, f"ip {options} {what}")
+    yield command("ip-addr--node-text", places.node, "ip addr")
+    yield command("ip-addr--node-one-line", places.node, "ip -o -4 addr")
+    yield command("ip-neigh--sandbox-counted", sandbox, "ip -s neigh")
+    yield command("ip-neigh--overlay-vxlan0", overlay, "ip neigh show dev vxlan0")
+    yield command("ip-route--node-text", places.node, "ip route")
+    yield command("ip-route--task-get", task, ["ip", "route", "get", there])
+    yield command("ip-link--task-json", task, "ip -j link")
+    yield command("ip-link--node-json", places.node, "ip -j link")
     forms = {
         "text": "",
         "json": "-j",
@@ -229,81 +234,81 @@ def interfaces(spots: Spots) -> Iterator[Wanted]:
         "brief": "-br",
     }
     for case, options in forms.items():
-        yield want(f"ip-link--overlay-{case}", overlay, f"ip {options} link")
+        yield command(f"ip-link--overlay-{case}", overlay, f"ip {options} link")
     for case, options in (("text", ""), ("json", "-j"), ("counted", "-s")):
-        command = f"bridge {options} fdb show dev vxlan0"
-        yield want(f"bridge-fdb--overlay-vxlan0-{case}", overlay, command)
-    yield want("bridge-fdb--overlay-all", overlay, "bridge fdb show")
-    yield want("bridge-fdb--overlay-all-json", overlay, "bridge -j fdb show")
+        argv = f"bridge {options} fdb show dev vxlan0"
+        yield command(f"bridge-fdb--overlay-vxlan0-{case}", overlay, argv)
+    yield command("bridge-fdb--overlay-all", overlay, "bridge fdb show")
+    yield command("bridge-fdb--overlay-all-json", overlay, "bridge -j fdb show")
 
 
-def rules(spots: Spots) -> Iterator[Wanted]:
+def rules(places: Places) -> Iterator[Command]:
     """Read iptables in four namespaces."""
-    for where, place in spots.namespaces.items():
+    for where, place in places.namespaces.items():
         for table in ("filter", "nat", "mangle"):
             of = [] if table == "filter" else ["-t", table]
-            yield want(f"iptables--{where}-{table}-list", place, ["iptables", *of, "-nvL"])
-            yield want(f"iptables--{where}-{table}-rules", place, ["iptables", *of, "-S"])
-        yield want(f"iptables-save--{where}", place, ["iptables-save"])
-    sandbox = spots.a.sandbox
-    yield want("iptables--sandbox-exact-list", sandbox, "iptables -nvxL --line-numbers")
-    yield want("iptables--sandbox-plain-list", sandbox, "iptables -nL")
-    yield want("iptables--sandbox-counted-rules", sandbox, "iptables -v -S")
-    yield want("iptables-save--sandbox-counted", sandbox, "iptables-save -c")
+            yield command(f"iptables--{where}-{table}-list", place, ["iptables", *of, "-nvL"])
+            yield command(f"iptables--{where}-{table}-rules", place, ["iptables", *of, "-S"])
+        yield command(f"iptables-save--{where}", place, ["iptables-save"])
+    sandbox = places.a.sandbox
+    yield command("iptables--sandbox-exact-list", sandbox, "iptables -nvxL --line-numbers")
+    yield command("iptables--sandbox-plain-list", sandbox, "iptables -nL")
+    yield command("iptables--sandbox-counted-rules", sandbox, "iptables -v -S")
+    yield command("iptables-save--sandbox-counted", sandbox, "iptables-save -c")
 
 
-def flows(spots: Spots) -> Iterator[Wanted]:
+def flows(places: Places) -> Iterator[Command]:
     """Look at connections that are under way: see `transfers`."""
-    for where, place in (("ingress_sbox", spots.ingress_sbox), ("lb", spots.lb)):
-        yield want(f"ipvsadm--{where}", place, "ipvsadm -ln")
-        yield want(f"ipvsadm--{where}-stats", place, "ipvsadm -ln --stats")
-        yield want(f"ipvsadm--{where}-exact-stats", place, "ipvsadm -ln --stats --exact")
-        yield want(f"ipvsadm--{where}-connections", place, "ipvsadm -lnc")
-        yield want(f"conntrack--{where}", place, "conntrack -L")
-    yield want("ipvsadm--sandbox-empty", spots.a.sandbox, "ipvsadm -ln")
-    yield want("conntrack--sandbox", spots.a.sandbox, "conntrack -L")
-    yield want("conntrack--ingress_sbox-extended", spots.ingress_sbox, "conntrack -L -o extended")
-    yield want("ss--sandbox-listening", spots.a.sandbox, "ss -lunpt")
-    yield want("ss--task-tcp", spots.a.place, "ss -tn")
-    yield want("ss--sandbox-tcp-processes", spots.a.sandbox, "ss -tnp")
-    yield want("ss--sandbox-time-wait", spots.a.sandbox, "ss -tn state time-wait")
-    yield want("ss--sandbox-all", spots.a.sandbox, "ss -anut")
+    for where, place in (("ingress_sbox", places.ingress_sbox), ("lb", places.lb)):
+        yield command(f"ipvsadm--{where}", place, "ipvsadm -ln")
+        yield command(f"ipvsadm--{where}-stats", place, "ipvsadm -ln --stats")
+        yield command(f"ipvsadm--{where}-exact-stats", place, "ipvsadm -ln --stats --exact")
+        yield command(f"ipvsadm--{where}-connections", place, "ipvsadm -lnc")
+        yield command(f"conntrack--{where}", place, "conntrack -L")
+    yield command("ipvsadm--sandbox-empty", places.a.sandbox, "ipvsadm -ln")
+    yield command("conntrack--sandbox", places.a.sandbox, "conntrack -L")
+    yield command("conntrack--ingress_sbox-extended", places.ingress_sbox, "conntrack -L -o extended")
+    yield command("ss--sandbox-listening", places.a.sandbox, "ss -lunpt")
+    yield command("ss--task-tcp", places.a.place, "ss -tn")
+    yield command("ss--sandbox-tcp-processes", places.a.sandbox, "ss -tnp")
+    yield command("ss--sandbox-time-wait", places.a.sandbox, "ss -tn state time-wait")
+    yield command("ss--sandbox-all", places.a.sandbox, "ss -anut")
 
 
-def transfers(spots: Spots) -> list[Running]:
+def transfers(places: Places) -> list[Running]:
     """Begin transfers that last for some seconds, by the name and through the routing mesh."""
     slow = ["curl", "-s", "-o", "/dev/null", "-m", "40", "--limit-rate", "20k"]
     begun = [
         place.start([*slow, f"{address}/bytes/50000000"])
         for place, address in (
-            (spots.a.place, f"http://{SERVICE}:{TARGET}"),
-            (spots.a.place, f"http://{SERVICE}:{TARGET}"),
-            (spots.node, f"http://127.0.0.1:{PUBLISHED}"),
-            (spots.node, f"http://127.0.0.1:{PUBLISHED}"),
+            (places.a.place, f"http://{SERVICE}:{TARGET}"),
+            (places.a.place, f"http://{SERVICE}:{TARGET}"),
+            (places.node, f"http://127.0.0.1:{PUBLISHED}"),
+            (places.node, f"http://127.0.0.1:{PUBLISHED}"),
         )
     ]
 
     def look() -> tuple[bool, str]:
-        shown = [place.run("ipvsadm -lnc").stdout for place in (spots.lb, spots.ingress_sbox)]
+        shown = [place.run("ipvsadm -lnc").stdout for place in (places.lb, places.ingress_sbox)]
         return all(text.count("ESTABLISHED") == 2 for text in shown), "\n".join(shown)
 
     swarm.wait_for("two transfers each by name and through the mesh", look, seconds=30)
     return begun
 
 
-def packets(folder: Folder, spots: Spots) -> None:
+def packets(folder: Folder, places: Places) -> None:
     """Watch the wire during one request, from a clean neighbour table."""
-    a, b = spots.a, spots.b
+    a, b = places.a, places.b
     there = b.addresses[OVERLAY]
     vxlan = ["udp", "port", "4789"]
     watched = [
         ("tcpdump--sandbox-request", a.sandbox, ["tcpdump", "-ni", "any", "tcp", "or", "arp"]),
         ("tcpdump--sandbox-request-e", a.sandbox, ["tcpdump", "-nei", "any", "tcp", "or", "arp"]),
         ("tcpdump--sandbox-names", a.sandbox, ["tcpdump", "-ni", "lo", "udp"]),
-        ("tcpdump--overlay-arp-e", spots.overlay, ["tcpdump", "-nei", "br0", "arp"]),
-        ("tcpdump--node-vxlan", spots.node, ["tcpdump", "-ni", "eth0", *vxlan]),
-        ("tcpdump--node-vxlan-e", spots.node, ["tcpdump", "-nttei", "eth0", *vxlan]),
-        ("tcpdump--node-vxlan-any", spots.node, ["tcpdump", "-ni", "any", *vxlan]),
+        ("tcpdump--overlay-arp-e", places.overlay, ["tcpdump", "-nei", "br0", "arp"]),
+        ("tcpdump--node-vxlan", places.node, ["tcpdump", "-ni", "eth0", *vxlan]),
+        ("tcpdump--node-vxlan-e", places.node, ["tcpdump", "-nttei", "eth0", *vxlan]),
+        ("tcpdump--node-vxlan-any", places.node, ["tcpdump", "-ni", "any", *vxlan]),
     ]
     a.sandbox.run(["ip", "neigh", "flush", "all"])
     with contextlib.ExitStack() as stack:
@@ -324,8 +329,8 @@ def encrypted(folder: Folder, lab: Lab) -> None:
     there = b.addresses[ENCRYPTED]
 
     def answers() -> tuple[bool, str]:
-        told = a.run([*CURL, f"http://{there}:{TARGET}/"])
-        return told.stdout.startswith("HI"), str(told)
+        answer = a.run([*CURL, f"http://{there}:{TARGET}/"])
+        return answer.stdout.startswith("HI"), str(answer)
 
     swarm.wait_for("the encrypted overlay to carry a request", answers)
     node = a.node.place
@@ -335,10 +340,10 @@ def encrypted(folder: Folder, lab: Lab) -> None:
     folder.take(
         lab,
         [
-            want("iptables--node-encrypted-filter-list", node, "iptables -nvL INPUT"),
-            want("iptables--node-encrypted-mangle-list", node, "iptables -t mangle -nvL"),
-            want("iptables--node-encrypted-mangle-rules", node, "iptables -t mangle -S"),
-            want("iptables-save--node-encrypted", node, "iptables-save"),
+            command("iptables--node-encrypted-filter-list", node, "iptables -nvL INPUT"),
+            command("iptables--node-encrypted-mangle-list", node, "iptables -t mangle -nvL"),
+            command("iptables--node-encrypted-mangle-rules", node, "iptables -t mangle -S"),
+            command("iptables-save--node-encrypted", node, "iptables-save"),
         ],
     )
 
@@ -349,17 +354,17 @@ def main() -> None:
     parser.add_argument("--lab", required=True, help="a running lab; what is in it is removed")
     lab = swarm.get(parser.parse_args().lab)
     folder = Folder(lab.docker)
-    spots = stand_up(lab)
-    folder.take(lab, list(names(spots)))
-    folder.take(lab, list(requests(spots)))
-    folder.take(lab, list(echoes(spots)))
-    folder.take(lab, list(interfaces(spots)))
-    folder.take(lab, list(rules(spots)))
-    under_way = transfers(spots)
-    folder.take(lab, list(flows(spots)))
+    places = stand_up(lab)
+    folder.take(lab, list(names(places)))
+    folder.take(lab, list(requests(places)))
+    folder.take(lab, list(pings(places)))
+    folder.take(lab, list(interfaces(places)))
+    folder.take(lab, list(rules(places)))
+    under_way = transfers(places)
+    folder.take(lab, list(flows(places)))
     for running in under_way:
         running.result()
-    packets(folder, spots)
+    packets(folder, places)
     encrypted(folder, lab)
     lab.close()
 

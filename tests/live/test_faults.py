@@ -13,7 +13,8 @@ import pytest
 
 from labkit import faults, swarm, variants
 from labkit.errors import UsageError
-from labkit.faults.testbed import wait_until_green
+from labkit.faults import injection
+from labkit.faults.health import wait_until_green
 from tests.conftest import LAB, Command
 
 ROUNDS = range(int(os.environ.get("LABKIT_FAULT_ROUNDS", "1")))
@@ -87,7 +88,7 @@ def test_what_was_mended_by_hand_is_healed_without_harm(bench: swarm.Lab) -> Non
 def test_a_fault_that_does_not_come_about_is_undone(
     bench: swarm.Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "_SHOWN_SECONDS", 0.0)
+    monkeypatch.setattr(injection, "_SHOWN_SECONDS", 0.0)
     never = faults.Fault("never", "", "", ("far",), faults.of("esp-dropped").steps, lambda _: [], bool)
     monkeypatch.setitem(faults.FAULTS, "never", never)
     with pytest.raises(Exception, match="the evidence of never"):

@@ -14,15 +14,16 @@ import pytest
 
 from labkit import paths, swarm
 from labkit.engines.docker import refuse_unfit
-from labkit.engines.vm import process as vm
+from labkit.engines.vm import machine
 from labkit.errors import EngineError
+from labkit.swarm import nodes
 from tests import BIN
 from tests.conftest import LAB, Command
 
 
 def machines_at(lab: str) -> list[psutil.Process]:
     """The QEMU processes of a lab."""
-    return vm._qemus_in(vm.lab_directory(lab))
+    return machine.qemus_in(machine.lab_directory(lab))
 
 
 @pytest.mark.parametrize(("after", "number"), [("machine", signal.SIGINT), ("engine", signal.SIGTERM)])
@@ -35,7 +36,7 @@ def test_an_interrupted_up_leaves_nothing(after: str, number: signal.Signals) ->
         text=True,
         start_new_session=True,
     )
-    directory = vm.lab_directory(lab)
+    directory = machine.lab_directory(lab)
     try:
         sign = directory / ("serial.log" if after == "machine" else "machine.json")
         deadline = time.monotonic() + 200
@@ -93,7 +94,7 @@ def test_a_killed_up_is_found_and_removed_by_down(labkit: Command) -> None:
     done = labkit("down", "--lab", lab, "--json")
     assert json.loads(done.stdout) == {"down": [lab]}
     assert machines_at(lab) == []
-    assert not vm.lab_directory(lab).exists()
+    assert not machine.lab_directory(lab).exists()
 
 
 def test_a_lab_on_another_engine_lives_beside_and_goes_whole(
@@ -124,9 +125,11 @@ def test_a_lab_on_another_engine_lives_beside_and_goes_whole(
 def test_what_the_engines_kernel_lacks_is_named(
     lab: swarm.Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(swarm._NEEDS, "no_such", ["ip", "link", "add", "x", "type", "no_such_kind"])
+    monkeypatch.setitem(
+        nodes.KERNEL_NEEDS, "no_such", ["ip", "link", "add", "x", "type", "no_such_kind"]
+    )
     with pytest.raises(EngineError) as caught:
-        swarm._preflight(lab.manager)
+        nodes.check_kernel(lab.manager)
     assert "modprobe -a no_such;" in str(caught.value)
     assert "ip_vs" not in str(caught.value)
 
@@ -145,7 +148,7 @@ def test_an_engine_that_says_it_cannot_is_believed(info: dict[str, object], said
 
 
 def test_the_machines_live_under_the_state_directory_only(lab: swarm.Lab) -> None:
-    machine = vm.find(LAB)
-    assert machine
-    assert Path(machine.directory).parent == paths.machines()
-    assert Path(machine.directory).stat().st_mode & 0o077 == 0
+    running = machine.find(LAB)
+    assert running
+    assert Path(running.directory).parent == paths.machines()
+    assert Path(running.directory).stat().st_mode & 0o077 == 0

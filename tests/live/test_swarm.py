@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from labkit import parsers, swarm
-from labkit.engines.vm import process as vm
+from labkit.engines.vm import machine
 from labkit.errors import SwarmError, UnknownNameError, UsageError
 from tests.conftest import LAB, Command
 
@@ -114,12 +114,12 @@ def test_nodes_have_no_way_out(lab: swarm.Lab) -> None:
 
 
 def test_only_loopback_listens_and_only_with_our_certificate(lab: swarm.Lab) -> None:
-    machine = vm.find(LAB)
-    assert machine
-    listening = [c.laddr for c in psutil.Process(machine.pid).net_connections() if c.status == "LISTEN"]
-    ports = (machine.port, machine.relay)
+    running = machine.find(LAB)
+    assert running
+    listening = [c.laddr for c in psutil.Process(running.pid).net_connections() if c.status == "LISTEN"]
+    ports = (running.port, running.relay)
     assert {(a.ip, a.port) for a in listening} == {("127.0.0.1", port) for port in ports}
-    context = ssl.create_default_context(cafile=str(Path(machine.tls) / "ca.pem"))
+    context = ssl.create_default_context(cafile=str(Path(running.tls) / "ca.pem"))
 
     def ask_without_a_certificate(port: int, question: bytes) -> bytes:
         with (
@@ -131,8 +131,8 @@ def test_only_loopback_listens_and_only_with_our_certificate(lab: swarm.Lab) -> 
             return stream.recv(100)
         return b""
 
-    assert ask_without_a_certificate(machine.port, b"GET /_ping HTTP/1.0\r\n\r\n") == b""
-    assert ask_without_a_certificate(machine.relay, b'{"clock": 1}\n') == b""
+    assert ask_without_a_certificate(running.port, b"GET /_ping HTTP/1.0\r\n\r\n") == b""
+    assert ask_without_a_certificate(running.relay, b'{"clock": 1}\n') == b""
     assert abs(machine.set_clock()) < 2
 
 

@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from labkit import engines, swarm
-from labkit.transport import live as channel
+from labkit import swarm
+from labkit.engines.base import Connection
+from labkit.transport.base import AGENT
+from labkit.transport.daemon import daemon
+from labkit.transport.live import LiveLink
 
 Run = Callable[[list[str]], "str | dict[str, Any]"]
 Answer = Callable[[str, str, bytes], tuple[int, str, bytes]]
@@ -27,7 +30,7 @@ class FakeNode:
 
     def reach(self, path: str) -> socket.socket:
         ours, theirs = socket.socketpair()
-        serve = self._agent if path == channel.AGENT else self._daemon
+        serve = self._agent if path == AGENT else self._daemon
         threading.Thread(target=serve, args=(theirs,), daemon=True).start()
         return ours
 
@@ -107,16 +110,16 @@ def lab_of(nodes: Mapping[str, FakeNode]) -> swarm.Lab:
             address=f"172.30.0.{number}",
             container=f"lab-{name}-1",
             docker_version="26.1",
-            link=channel.Live(name, node.reach),
+            link=LiveLink(name, node.reach),
             log=list,
         )
         for number, (name, node) in enumerate(nodes.items(), 2)
     }
     first = next(iter(nodes.values()))
-    engine = engines.Engine(
+    engine = Connection(
         kind="vm",
         accel="tcg",
-        client=channel.daemon(first.reach),
+        client=daemon(first.reach),
         environment={},
         label="vm",
         open_socket=lambda *_: socket.socket(),
@@ -171,6 +174,8 @@ class Toy:
     def api(self, method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
         what = path.removeprefix("/v1.41/").partition("?")[0]
         with self.lock:
+            if what == "_ping":
+                return 200, "text/plain", b"OK"
             if what == "version":
                 return as_json({"Version": "26.1.5"})
             if what == "services":

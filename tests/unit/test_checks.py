@@ -57,7 +57,7 @@ def test_partly_answered_is_unanswered(value: object) -> None:
     assert outcome(checks.answered, value) == "Unanswered"
 
 
-def test_unanswered_does_not_tell_what_was_measured() -> None:
+def test_unanswered_does_not_show_what_was_measured() -> None:
     with pytest.raises(Unanswered) as caught:
         checks.equals(..., "firewall", name="the cause")
     assert "firewall" not in str(caught.value)
@@ -71,7 +71,7 @@ def test_pass_prints_one_sentence_and_returns_none(capsys: pytest.CaptureFixture
     assert capsys.readouterr() == ("The cause on node-1 is 'firewall', as you said.\n", "")
 
 
-def test_wrong_answer_tells_place_said_and_measured() -> None:
+def test_a_wrong_answer_names_place_answer_and_measurement() -> None:
     with pytest.raises(CheckFailed) as caught:
         checks.equals(3, np.int64(2), name="the number of hops", node="node-1")
     assert str(caught.value) == "The number of hops on node-1: you said 3, measured 2."
@@ -110,12 +110,12 @@ def test_close_keeps_to_its_tolerance() -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"rel": 0.1, "abs": 1}])
-def test_close_wants_one_tolerance(options: dict[str, float]) -> None:
+def test_close_needs_exactly_one_tolerance(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="either"):
         checks.close(1, 1, **options)
 
 
-def test_true_tells_sentence_and_found(capsys: pytest.CaptureFixture[str]) -> None:
+def test_true_shows_the_sentence_and_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
     checks.true(np.bool_(True), "Every node has an ingress_sbox.")
     assert capsys.readouterr().out == "Every node has an ingress_sbox.\n"
     with pytest.raises(CheckFailed) as caught:
@@ -134,7 +134,7 @@ def test_reached() -> None:
 
 
 @pytest.mark.parametrize("code", [7, 28, 52, 56])
-def test_not_reached_passes_on_curls_word(code: int) -> None:
+def test_not_reached_passes_where_curl_got_no_answer(code: int) -> None:
     checks.not_reached(FakeCapture(code=code))
 
 
@@ -165,7 +165,7 @@ def test_a_probe_that_did_not_run_proves_nothing(capture: FakeCapture) -> None:
     assert capture.stderr in str(caught.value)
 
 
-def test_ping_says_no_answer_by_one() -> None:
+def test_pings_code_for_no_answer_is_one() -> None:
     checks.not_reached(FakeCapture(argv=("/bin/ping", "-c", "1", "10.0.1.4"), code=1))
 
 
@@ -209,3 +209,15 @@ def test_table() -> None:
     assert outcome(checks.table, df, min_rows=2) == "CouldNotRun"
     assert outcome(checks.table, df.iloc[:0]) == "CouldNotRun"
     assert outcome(checks.table, "node-1 0") == "CouldNotRun"
+
+
+def test_every_check_says_when_it_raises() -> None:
+    """The names that a notebook calls; each docstring names the outcomes that it can have."""
+    public = [
+        getattr(checks, name)
+        for name in vars(checks)
+        if not name.startswith("_") and getattr(vars(checks)[name], "__module__", "") == checks.__name__
+    ]
+    assert len(public) == 10
+    for check in public:
+        assert "Unanswered" in (check.__doc__ or ""), check.__name__

@@ -110,7 +110,7 @@ def test_doctor_examines_a_machine_whose_qemu_was_removed(
 
 def test_what_is_missing_comes_with_the_command_that_installs_it() -> None:
     code = """
-from labkit.engines import bootstrap
+from labkit.engines import debian as bootstrap
 bootstrap.SEARCH_PATH = "/nowhere"
 try:
     bootstrap.tool("mmdebstrap")

@@ -16,9 +16,11 @@ import pytest
 
 from labkit import variants
 from labkit.errors import UsageError
-from labkit.evidence import cells
+from labkit.evidence import audit, cells, format, reader
 from labkit.evidence import files as evidence
-from labkit.evidence.files import Finding, Writer
+from labkit.evidence import writer as writing
+from labkit.evidence.audit import Finding
+from labkit.evidence.writer import Writer
 
 SETUP, RUN = "lab = labkit.attach()", "seen = a.run('ip neigh')"
 ADA, BOB = variants.of("ada"), variants.of("bob")
@@ -96,7 +98,7 @@ def forged(path: Path, change: Callable[[int, Row], Row]) -> None:
 
 
 def sentences(path: Path, **more: Any) -> list[tuple[str | None, str]]:
-    found = evidence.problems(path, learner="ada", notebook=notebook(), **more)
+    found = audit.problems(path, learner="ada", notebook=notebook(), **more)
     return [(finding.question, finding.sentence) for finding in found]
 
 
@@ -104,17 +106,17 @@ def sentences(path: Path, **more: Any) -> list[tuple[str | None, str]]:
 
 
 def test_what_is_written_is_read(file: Path) -> None:
-    found = evidence.read(file)
+    found = reader.read(file)
     assert found.broken == ()
     assert found.learner == "ada"
     assert [line.kind for line in found.lines] == ["lab", "command", "command", "command"]
     assert found.lines[2].capture.text == "10.0.1.6 dev eth0\n"  # type: ignore[union-attr]
     assert found.lines[0].capture is None
     assert found.lines[2].asked == "`ip neigh` on hello.1"
-    assert evidence.problems(file, learner="ada", notebook=notebook()) == []
+    assert audit.problems(file, learner="ada", notebook=notebook()) == []
     packed = file.with_suffix(".jsonl.gz")
     evidence.pack(file, packed)
-    assert evidence.read(packed).lines == found.lines
+    assert reader.read(packed).lines == found.lines
     once = packed.read_bytes()
     evidence.pack(file, packed)
     assert packed.read_bytes() == once
@@ -131,11 +133,11 @@ def test_another_process_goes_on_with_the_chain(file: Path) -> None:
     with open(file, "a") as half:  # killed while it wrote
         half.write('{"number":11,"ki')
     write(first, "last")
-    found = evidence.read(file)
+    found = reader.read(file)
     assert (len(found.lines), found.broken) == (11, ())
     file.unlink()
     write(second, "anew")
-    assert [line.row["number"] for line in evidence.read(file).lines] == [1]
+    assert [line.row["number"] for line in reader.read(file).lines] == [1]
 
 
 def _write_many(path: Path, count: int) -> None:
@@ -152,27 +154,27 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
         process.start()
     for process in both:
         process.join()
-    found = evidence.read(path)
+    found = reader.read(path)
     assert (len(found.lines), found.broken) == (100, ())
 
 
 def test_a_full_file_is_left_as_it_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = file.read_bytes()
-    monkeypatch.setattr(evidence, "MAX_BYTES", len(before) + 100)
+    monkeypatch.setattr(writing, "MAX_BYTES", len(before) + 100)
     writer = Writer(file, "ada")
     with pytest.raises(OSError, match="it has reached"):
         writer.write("command", cells.Cell(9, "", RUN), writer.now(), command(), docker="26.1")
     assert file.read_bytes() == before
-    monkeypatch.setattr(evidence, "MAX_BYTES", 100)
+    monkeypatch.setattr(reader, "MAX_BYTES", 100)
     with pytest.raises(UsageError, match="is larger than"):
-        evidence.read(file)
+        reader.read(file)
 
 
 def test_a_packed_bomb_is_not_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "bomb.evidence.jsonl.gz"
-    path.write_bytes(gzip.compress(bytes(evidence.MAX_BYTES + 10)))
+    path.write_bytes(gzip.compress(bytes(format.MAX_BYTES + 10)))
     with pytest.raises(UsageError, match="is larger than 64 MiB"):
-        evidence.read(path)
+        reader.read(path)
 
 
 @pytest.mark.parametrize(
@@ -182,13 +184,13 @@ def test_what_is_no_evidence_is_said_to_be_none(content: bytes, tmp_path: Path) 
     path = tmp_path / "x.evidence.jsonl"
     path.write_bytes(content)
     with pytest.raises(UsageError, match="holds no evidence"):
-        evidence.read(path)
-    (finding,) = evidence.problems(path)
+        reader.read(path)
+    (finding,) = audit.problems(path)
     assert finding.question is None
-    assert evidence.problems(tmp_path / "none")[0].sentence.endswith("No such file or directory")
+    assert audit.problems(tmp_path / "none")[0].sentence.endswith("No such file or directory")
     torn = tmp_path / "torn.gz"
     torn.write_bytes(gzip.compress(b"x" * 999)[:-9])
-    assert "cannot be read" in evidence.problems(torn)[0].sentence
+    assert "cannot be read" in audit.problems(torn)[0].sentence
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_what_is_no_evidence_is_said_to_be_none(content: bytes, tmp_path: Path) 
 )
 def test_a_line_that_is_none_is_left_out_and_told(change: Row, file: Path) -> None:
     forged(file, lambda at, row: row | change if at == 3 else row)
-    found = evidence.read(file)
+    found = reader.read(file)
     assert len(found.lines) == 3
     assert (3, "line 3 is no line of evidence") in found.broken
 
@@ -226,7 +228,7 @@ def test_every_byte_counts(file: Path) -> None:
         changed = bytearray(whole)
         changed[at] ^= 1
         file.write_bytes(changed)
-        assert evidence.problems(file, learner="ada"), f"byte {at} of {len(whole)}"
+        assert audit.problems(file, learner="ada"), f"byte {at} of {len(whole)}"
 
 
 def test_an_edited_output_is_told_for_its_question(file: Path) -> None:
@@ -246,7 +248,7 @@ def test_a_missing_line_is_told(file: Path) -> None:
 
 
 def test_another_learners_evidence_is_told(file: Path) -> None:
-    found = evidence.problems(file, learner="bob", notebook=notebook())
+    found = audit.problems(file, learner="bob", notebook=notebook())
     assert found[0] == Finding(
         "who", "line 1 (attach()) is of 'ada', not of 'bob'; so it is with 2 more."
     )
@@ -254,10 +256,10 @@ def test_another_learners_evidence_is_told(file: Path) -> None:
 
 def test_another_learners_variant_under_the_own_name_is_told(file: Path) -> None:
     forged(file, lambda _, row: row | {"learner": "bob"})
-    found = evidence.problems(file, learner="bob", notebook=notebook())
+    found = audit.problems(file, learner="bob", notebook=notebook())
     assert [finding.question for finding in found] == ["who"]
     assert f"has the port {ADA.port}; that of 'bob' is {BOB.port}" in found[0].sentence
-    assert not evidence.problems(file, learner="not an id")[0].question
+    assert not audit.problems(file, learner="not an id")[0].question
 
 
 def test_names_and_subnets_of_variants() -> None:
@@ -295,12 +297,12 @@ def test_times_that_cannot_be_are_told(file: Path) -> None:
 
 
 def test_shown_output_that_is_not_in_the_evidence_is_told(file: Path) -> None:
-    shown = str(evidence.read(file).lines[2].capture)
-    assert evidence.problems(file, learner="ada", notebook=notebook(shown)) == []
-    (found,) = evidence.problems(file, learner="ada", notebook=notebook(shown.replace("1.6", "1.9")))
+    shown = str(reader.read(file).lines[2].capture)
+    assert audit.problems(file, learner="ada", notebook=notebook(shown)) == []
+    (found,) = audit.problems(file, learner="ada", notebook=notebook(shown.replace("1.6", "1.9")))
     assert found.question == "who"
     assert "`hello.1 $ ip neigh` that is not in the evidence" in found.sentence
-    (found,) = evidence.problems(file, learner="ada", notebook=notebook(f"[recorded …]\n{shown}"))
+    (found,) = audit.problems(file, learner="ada", notebook=notebook(f"[recorded …]\n{shown}"))
     assert "shows output of a recording" in found.sentence
 
 
@@ -314,5 +316,5 @@ def test_a_forged_file_does_not_hold_the_judge_up(tmp_path: Path) -> None:
             text = json.dumps({**whole, **LAB, "previous": ""}, separators=(",", ":"))
             file.write(f'{text[:-1]},"hash":"{"0" * 64}"}}\n')
     began = time.process_time()
-    assert evidence.problems(path, learner="ada", notebook=notebook())
+    assert audit.problems(path, learner="ada", notebook=notebook())
     assert time.process_time() - began < 10

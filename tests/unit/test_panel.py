@@ -54,7 +54,7 @@ def test_the_button_runs_with_the_values_shown(capsys: pytest.CaptureFixture[str
     assert not box.children[2].disabled
 
 
-def test_a_failure_is_told_in_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_shows_its_own_message(capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> pd.DataFrame:
         raise CommandFailed("node1", ["curl", "x"], 7, "refused")
 

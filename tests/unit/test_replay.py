@@ -21,9 +21,10 @@ import labkit
 from labkit import paths, swarm
 from labkit.authoring import runner
 from labkit.errors import CommandFailed, EngineError, NotInEvidence, SwarmError, UsageError, WaitTimeout
-from labkit.evidence import cells
+from labkit.evidence import cells, reader, writer
 from labkit.evidence import files as evidence
 from labkit.evidence import replayed as replay
+from labkit.swarm import lifecycle, membership
 from tests.unit.fakes import Toy, as_json
 
 
@@ -33,7 +34,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("LABKIT_REPLAY", "LABKIT_EVIDENCE", "JPY_SESSION_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LABKIT_LEARNER", "ada")
-    evidence.writer.cache_clear()
+    writer.writer.cache_clear()
     yield
     replay.end()
 
@@ -47,14 +48,14 @@ def file(tmp_path: Path) -> Path:
 def toy(file: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     """A toy swarm that `labkit.attach()` finds, and keeps evidence of."""
     made = Toy()
-    monkeypatch.setattr(swarm, "find", lambda _: made.lab)
+    monkeypatch.setattr(lifecycle, "find", lambda _: made.lab)
     monkeypatch.setenv("LABKIT_EVIDENCE", str(file))
     return made
 
 
 def replayed(file: Path, monkeypatch: pytest.MonkeyPatch) -> swarm.Lab:
     """The same lab without a swarm, as in another process."""
-    monkeypatch.setattr(swarm, "find", lambda _: pytest.fail("a replay looked for a swarm"))
+    monkeypatch.setattr(lifecycle, "find", lambda _: pytest.fail("a replay looked for a swarm"))
     monkeypatch.setenv("LABKIT_REPLAY", str(file))
     replay.end()
     return labkit.attach()
@@ -244,7 +245,7 @@ def test_a_slow_command_is_done_when_it_was(
     def looks(lab: swarm.Lab) -> list[str]:
         running = lab.node("node2").place.start("slow")
         seen = []
-        while not running.answer.done():
+        while not running.done():
             seen.append(ask(lab))
             lab.pause(0.1)
         return [*seen, running.result().text]
@@ -333,7 +334,8 @@ def _ending(serve: Any) -> Any:
 def test_long_answers_are_left_out_and_said_so(
     toy: Toy, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(evidence, "MAX_TEXT", 50)
+    for module in (writer, replay):
+        monkeypatch.setattr(module, "MAX_TEXT", 50)
     lab = labkit.attach()
     long = lab.manager.run(["echo", "x" * 60])
     assert len(long.text) > 60
@@ -375,7 +377,7 @@ def test_a_node_joins_again_on_a_replay(toy: Toy, file: Path, monkeypatch: pytes
         node.api = api
 
     def join(lab: swarm.Lab) -> bool:
-        swarm._join(lab.manager, lab.node("node2"), "Worker")
+        membership.join(lab.manager, lab.node("node2"), "Worker")
         return True
 
     assert join(labkit.attach())
@@ -433,7 +435,7 @@ def test_without_an_engine_the_recording_is_offered(monkeypatch: pytest.MonkeyPa
     def none(_: str) -> None:
         raise EngineError("no engine", hint="labkit doctor")
 
-    monkeypatch.setattr(swarm, "find", none)
+    monkeypatch.setattr(lifecycle, "find", none)
     with pytest.raises(EngineError, match=r"recorded answers: labkit.attach\(replay=True\)"):
         labkit.attach()
     with pytest.raises(UsageError, match="which recording"):
@@ -468,9 +470,9 @@ NOTEBOOK = """\
 
 ```{code-cell}
 import labkit
-from labkit import swarm
+from labkit.swarm import lifecycle
 from tests.unit.fakes import Toy, as_json
-swarm.find = lambda _: Toy().lab
+lifecycle.find = lambda _: Toy().lab
 lab, you = labkit.attach(), labkit.variant()
 lab.service("hello", replicas=2)
 ```
@@ -553,7 +555,7 @@ def test_a_front_end_that_names_its_cells_is_heard(tmp_path: Path) -> None:
     client.start_channels()
     try:
         client.wait_for_ready(timeout=60)
-        code = "from labkit import cells, evidence; now = cells.now()"
+        code = "from labkit.evidence import cells, files as evidence; now = cells.now()"
         code += "; told = now.run, now.id, now.text, str(evidence.target())"
         for run, identity in ((1, "03-00"), (2, "03-01")):
             content = {"code": code, "user_expressions": {"told": "told"}, "silent": False}
@@ -580,6 +582,6 @@ def test_threads_write_whole_lines(toy: Toy, file: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    read = evidence.read(file)
+    read = reader.read(file)
     assert not read.broken
     assert sum(line.kind == "command" for line in read.lines) == 20

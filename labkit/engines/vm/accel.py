@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from labkit import paths
-from labkit.engines import debian as bootstrap
+from labkit import files, paths
+from labkit.engines import debian
 
 _DEADLINE = 10.0  # seconds; a working KVM needs about one
 _MARK = b"labkit: this accelerator works"
@@ -45,7 +45,7 @@ class Verdict:
 @cache
 def qemu_version() -> str:
     """Return QEMU's version line; raises BuildError where QEMU is missing."""
-    argv = [bootstrap.tool("qemu-system-x86_64"), "--version"]
+    argv = [debian.tool("qemu-system-x86_64"), "--version"]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
@@ -68,15 +68,13 @@ def decide(machine: Path) -> Verdict:
         if known["when"] == now:
             return Verdict(**known["verdict"])
     verdict = _try_kvm(machine)
-    unfinished = memory.with_name(f"unfinished-accel-{os.getpid()}.json")
-    unfinished.write_text(json.dumps({"when": now, "verdict": asdict(verdict)}))
-    os.replace(unfinished, memory)
+    files.write_json(memory, {"when": now, "verdict": asdict(verdict)})
     return verdict
 
 
 def _try_kvm(machine: Path) -> Verdict:
     argv = [
-        bootstrap.tool("qemu-system-x86_64"),
+        debian.tool("qemu-system-x86_64"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"),
         *Verdict("kvm", "").options,
         *("-m", "256", "-serial", "stdio"),

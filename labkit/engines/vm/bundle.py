@@ -14,16 +14,16 @@ import re
 import shutil
 import tarfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from labkit import __version__, paths
-from labkit.engines import debian as bootstrap
-from labkit.engines.vm import image as machine
-from labkit.engines.vm import process as vm
-from labkit.engines.vm import snapshots as states
+from labkit.engines import debian
+from labkit.engines.base import SwarmSpec
+from labkit.engines.vm import image, snapshots
 from labkit.errors import BuildError, UsageError
+from labkit.files import replacing
 from labkit.progress import Progress, Step
 
 _MANIFEST = "labkit.json"
@@ -34,68 +34,70 @@ _MOST_MANIFEST = 1 << 20
 _LEVEL = 3  # of Zstandard: higher ones take minutes and save a tenth
 
 
-def write(target: Path, wanted: states.Wanted, progress: Progress) -> dict[str, int]:
+def write(target: Path, spec: SwarmSpec, progress: Progress) -> dict[str, int]:
     """Write the file; returns the bytes of what is in it and of the file itself.
 
-    Raises StateRefused where the state is missing or does not fit: `labkit up` makes it.
+    Raises SnapshotRefused where the snapshot is missing or does not fit: `labkit up` makes it.
     """
     import zstandard
 
     if target.exists():
         raise UsageError(f"{target} is there already", hint="remove it, or name another file")
-    state = states.newest(wanted)
-    if not state:
-        raise states.StateRefused(
-            f"no saved state of {wanted.nodes} nodes with Docker {wanted.docker} is here",
-            hint=f"labkit up --engine vm --docker {wanted.docker} --nodes {wanted.nodes} makes it",
+    snapshot = snapshots.newest(spec)
+    if not snapshot:
+        raise snapshots.SnapshotRefused(
+            f"no saved state of {spec.nodes} nodes with Docker {spec.docker} is here",
+            hint=f"labkit up --engine vm --docker {spec.docker} --nodes {spec.nodes} makes it",
         )
-    states.check(state)
-    nodes = vm.node_disk(wanted.docker, progress).parent
+    snapshots.check(snapshot)
+    nodes = image.node_disk(spec.docker, progress).parent
     held = [
         path
-        for directory in (machine.directory(), nodes, state)
+        for directory in (image.directory(), nodes, snapshot)
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     ]
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    try:
-        with progress.stage(f"writing {target.name}") as step:
-            step.note("checksums")
-            manifest = _manifest(wanted.docker, state, held)
-            whole = sum(file["size"] for file in manifest["files"].values())
-            done = 0
-            compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=-1)
-            with (
-                unfinished.open("wb") as out,
-                compressor.stream_writer(out) as packed,
-                tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as archive,
-            ):
-                os.fchmod(out.fileno(), 0o600)  # the machine's keys are in it
-                text = machine.to_json(manifest).encode()
-                archive.addfile(_member(_MANIFEST, len(text)), io.BytesIO(text))
-                for path in held:
-                    size = path.stat().st_size
-                    step.note(path.name)
-                    with path.open("rb") as file:
-                        archive.addfile(_member(_inner(path), size), file)
-                    done += size
-                    step.fraction(done / whole)
-        os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=-1)
+    # Readable by its owner only: the machine's keys are in it.
+    with progress.stage(f"writing {target.name}") as step, replacing(target, mode=0o600) as partial:
+        step.note("checksums")
+        manifest = _manifest(spec.docker, snapshot, held)
+        with (
+            partial.open("wb") as out,
+            compressor.stream_writer(out) as packed,
+            tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as archive,
+        ):
+            _pack(archive, manifest, held, step)
     return {"content": sum(path.stat().st_blocks * 512 for path in held), "file": target.stat().st_size}
 
 
-def _manifest(docker: str, state: Path, held: list[Path]) -> dict[str, Any]:
+def _pack(
+    archive: tarfile.TarFile, manifest: Mapping[str, Any], held: Sequence[Path], step: Step
+) -> None:
+    """Write the manifest, and then each file that it names."""
+    whole = sum(file["size"] for file in manifest["files"].values())
+    text = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+    archive.addfile(_member(_MANIFEST, len(text)), io.BytesIO(text))
+    done = 0
+    for path in held:
+        size = path.stat().st_size
+        step.note(path.name)
+        with path.open("rb") as file:
+            archive.addfile(_member(_inner(path), size), file)
+        done += size
+        step.fraction(done / whole)
+
+
+def _manifest(docker: str, snapshot: Path, held: list[Path]) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "kit": __version__,
         "docker": docker,
-        "machine": machine.directory().name,
-        "nodes": vm.nodes_directory(docker).name,
-        "state": _inner(state),
+        "machine": image.directory().name,
+        "nodes": image.nodes_directory(docker).name,
+        "state": _inner(snapshot),
         "created": time.time(),
-        "files": {_inner(path): states.sealed(path) for path in held},
+        "files": {_inner(path): snapshots.describe_file(path) for path in held},
     }
 
 
@@ -120,8 +122,8 @@ def read(source: Path, progress: Progress) -> tuple[str, str]:
 
     if not source.is_file():
         raise UsageError(f"{source} is not a file", hint="labkit vm import FILE")
-    with machine.build_lock():
-        bootstrap.demand_space(paths.cache())
+    with debian.build_lock():
+        debian.demand_space(paths.cache())
         unfinished = paths.cache() / f"unfinished-import-{os.getpid()}"
         unfinished.mkdir(mode=0o700)
         try:
@@ -140,8 +142,8 @@ def read(source: Path, progress: Progress) -> tuple[str, str]:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        states.check(paths.cache() / manifest["state"])
-    except states.StateRefused as refused:
+        snapshots.check(paths.cache() / manifest["state"])
+    except snapshots.SnapshotRefused as refused:
         return str(manifest["docker"]), str(refused.args[0])
     return str(manifest["docker"]), ""
 
@@ -165,7 +167,7 @@ def _unpack(archive: tarfile.TarFile, into: Path, source: Path, step: Step) -> d
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         step.note(path.name)
         _write_sparse(_stream(archive, member), path, member.size)
-        if states.sealed(path) != expected[member.name]:
+        if snapshots.describe_file(path) != expected[member.name]:
             raise _damaged(source, f"{member.name} is not what was exported")
         seen.add(member.name)
         done += member.size
@@ -179,12 +181,12 @@ def _refuse_others(manifest: Mapping[str, Any]) -> None:
     here = {
         "format": _FORMAT,
         "kit": __version__,
-        "machine": machine.directory().name,
+        "machine": image.directory().name,
     }
-    if not _NAME.fullmatch(f"{manifest.get('state')}/{states.RECORD}"):
+    if not _NAME.fullmatch(f"{manifest.get('state')}/{snapshots.RECORD}"):
         raise UsageError(f"the file names {manifest.get('state')!r} as its saved state")
     docker = str(manifest.get("docker"))
-    here["nodes"] = vm.nodes_directory(docker).name
+    here["nodes"] = image.nodes_directory(docker).name
     for what, expected in here.items():
         if manifest.get(what) != expected:
             raise BuildError(

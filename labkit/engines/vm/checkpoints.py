@@ -1,129 +1,121 @@
-"""Keeps moments of a running lab that its learner wants to come back to.
+"""Saves, lists and restores checkpoints of a running lab.
 
-A moment is the whole embedded machine, its memory and the layers over its disks. It lies in the cache
-and outlives the lab; it needs the saved state that the lab came from, whose disks are below its layers.
+A checkpoint is the whole embedded machine, its memory and the layers over its disks. It lies in the
+cache and outlives the lab; it needs the snapshot that the lab came from, whose disks are below its
+layers.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
-from labkit import paths
-from labkit.engines import debian as bootstrap
-from labkit.engines.vm import image as machine
-from labkit.engines.vm import process as vm
-from labkit.engines.vm import snapshots as states
+from labkit import files, paths
+from labkit.engines import debian
+from labkit.engines.base import Checkpoint
+from labkit.engines.vm import machine, process, snapshots
 from labkit.errors import EngineError, UnknownNameError, UsageError
 
 MOST = 5
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
-_FILES = (vm.WHOLE, *vm.LAYERS)
+_FILES = (process.WHOLE, *process.LAYERS)
 
 
-@dataclass(frozen=True)
-class Moment:
-    """One moment: when it was kept, and how many bytes of disk it takes."""
+class MachineCheckpoints:
+    """The checkpoints of one lab."""
 
-    name: str
-    created: float
-    size: int
+    def __init__(self, lab: str) -> None:
+        self._lab = lab
+        self._home = paths.cache() / "checkpoints" / lab
 
+    def list(self) -> list[Checkpoint]:
+        """Return them, oldest first."""
+        found = []
+        for directory in self._home.glob("[!.]*"):
+            record = snapshots.read(directory)
+            size = sum(path.stat().st_blocks * 512 for path in directory.iterdir())
+            found.append(Checkpoint(directory.name, record["created"], size))
+        return sorted(found, key=lambda checkpoint: checkpoint.created)
 
-def kept(lab: str) -> list[Moment]:
-    """List the moments of a lab, oldest first."""
-    moments = []
-    for directory in _home(lab).glob("[!.]*"):
-        record = states.read(directory)
-        size = sum(path.stat().st_blocks * 512 for path in directory.iterdir())
-        moments.append(Moment(directory.name, record["created"], size))
-    return sorted(moments, key=lambda moment: moment.created)
-
-
-def save(lab: str, name: str) -> None:
-    """Keep this moment of a running lab; raises UsageError, and EngineError where it has no machine."""
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot be a checkpoint's name: small letters, digits, hyphens, 31 at most",
-            hint="labkit checkpoint save before-the-fault",
-        )
-    names = [moment.name for moment in kept(lab)]
-    if name in names:
-        raise UsageError(
-            f"lab {lab!r} has a checkpoint {name!r} already",
-            hint=f"labkit checkpoint remove {name}, or take another name",
-        )
-    if len(names) >= MOST:
-        raise UsageError(
-            f"lab {lab!r} has {len(names)} checkpoints, {MOST} at most: {', '.join(names)}",
-            hint="labkit checkpoint remove NAME",
-        )
-    guest = vm.find(lab)
-    if guest is None:
-        raise EngineError(
-            f"lab {lab!r} does not run on the embedded machine, and nothing else can be kept",
-            hint="labkit up --engine vm",
-        )
-    bootstrap.demand_space(paths.cache())
-    unfinished = _home(lab) / f".unfinished-{name}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True, mode=0o700)
-    try:
-        vm.freeze(guest, unfinished)
-        guest.set_clock()
-        wanted = states.Wanted(**states.read(Path(guest.state))["wanted"])
-        record = states.record_of(wanted, unfinished, _FILES)
-        (unfinished / states.RECORD).write_text(machine.to_json({**record, "state": guest.state}))
-        unfinished.rename(_home(lab) / name)
-    finally:
+    def save(self, name: str) -> None:
+        """Save the running lab; raises UsageError, and EngineError where it has no machine."""
+        self._refuse(name)
+        running = machine.find(self._lab)
+        if running is None:
+            raise EngineError(
+                f"lab {self._lab!r} does not run on the embedded machine, and nothing else can be kept",
+                hint="labkit up --engine vm",
+            )
+        debian.demand_space(paths.cache())
+        unfinished = self._home / f".unfinished-{name}"
         shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True, mode=0o700)
+        try:
+            process.save_whole(running, unfinished)
+            running.set_clock()
+            spec = snapshots.spec_in(snapshots.read(Path(running.state)))
+            record = snapshots.record_of(spec, unfinished, _FILES)
+            files.write_json(unfinished / snapshots.RECORD, {**record, "state": running.state})
+            unfinished.rename(self._home / name)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def _refuse(self, name: str) -> None:
+        """Raise UsageError where no checkpoint of that name can be saved."""
+        if not _NAME.fullmatch(name):
+            raise UsageError(
+                f"{name!r} cannot be a checkpoint's name: small letters, digits, hyphens, 31 at most",
+                hint="labkit checkpoint save before-the-fault",
+            )
+        names = [checkpoint.name for checkpoint in self.list()]
+        if name in names:
+            raise UsageError(
+                f"lab {self._lab!r} has a checkpoint {name!r} already",
+                hint=f"labkit checkpoint remove {name}, or take another name",
+            )
+        if len(names) >= MOST:
+            raise UsageError(
+                f"lab {self._lab!r} has {len(names)} checkpoints, {MOST} at most: {', '.join(names)}",
+                hint="labkit checkpoint remove NAME",
+            )
+
+    def restore(self, name: str) -> None:
+        """End the lab's machine, if it has one, and start it out of a checkpoint.
+
+        Raises UnknownNameError, and SnapshotRefused where the checkpoint does not fit any more or is
+        damaged; the machine that runs is ended only when the checkpoint fits.
+        """
+        directory = self._find(name)
+        record = snapshots.check(directory, _FILES)
+        below = Path(record["state"])
+        if not below.exists():
+            raise snapshots.SnapshotRefused(f"the snapshot that it stands on is gone: {below.name}")
+        spec = snapshots.spec_in(record)
+        snapshots.verifier(directory, _FILES)()
+        machine.remove(machine.lab_directory(self._lab))
+        started = process.restore_whole(
+            self._lab,
+            spec.docker,
+            directory,
+            record["state"],
+            memory_mb=snapshots.memory_mb(spec),
+        )
+        started.set_clock()
+
+    def remove(self, name: str) -> None:
+        """Remove a checkpoint; raises UnknownNameError."""
+        shutil.rmtree(self._find(name))
+
+    def _find(self, name: str) -> Path:
+        known = [checkpoint.name for checkpoint in self.list()]
+        if name not in known:
+            hint = "labkit checkpoint list"
+            raise UnknownNameError(f"checkpoint of lab {self._lab!r}", name, known, hint=hint)
+        return self._home / name
 
 
-def restore(lab: str, name: str) -> vm.Machine:
-    """End the lab's machine, if it has one, and start it at a moment that was kept.
-
-    Raises UnknownNameError, and StateRefused where the moment does not fit any more or is damaged; the
-    machine that runs is ended only when the moment fits.
-    """
-    directory = _find(lab, name)
-    record = states.check(directory, _FILES)
-    below = Path(record["state"])
-    if not below.exists():
-        raise states.StateRefused(f"the saved state that it stands on is gone: {below.name}")
-    wanted = states.Wanted(**record["wanted"])
-    states.checker(directory, _FILES)()
-    vm.remove(vm.lab_directory(lab))
-    guest = vm.thaw(
-        lab,
-        wanted.docker,
-        directory,
-        record["state"],
-        memory_mb=wanted.memory_mb,
-    )
-    guest.set_clock()
-    return guest
-
-
-def remove(lab: str, name: str) -> None:
-    """Remove a moment; raises UnknownNameError."""
-    shutil.rmtree(_find(lab, name))
-
-
-def states_in_use() -> set[str]:
-    """Return the saved states that moments stand on."""
-    found = (paths.cache() / "checkpoints").glob(f"*/*/{states.RECORD}")
-    return {str(states.read(record.parent)["state"]) for record in found}
-
-
-def _home(lab: str) -> Path:
-    return paths.cache() / "checkpoints" / lab
-
-
-def _find(lab: str, name: str) -> Path:
-    known = [moment.name for moment in kept(lab)]
-    if name not in known:
-        hint = "labkit checkpoint list"
-        raise UnknownNameError(f"checkpoint of lab {lab!r}", name, known, hint=hint)
-    return _home(lab) / name
+def snapshots_in_use() -> set[str]:
+    """Return the snapshots that checkpoints of any lab stand on."""
+    found = (paths.cache() / "checkpoints").glob(f"*/*/{snapshots.RECORD}")
+    return {str(snapshots.read(record.parent)["state"]) for record in found}

@@ -6,9 +6,6 @@ carries the key of everything it was made from and gets its name last, so it is 
 
 from __future__ import annotations
 
-import datetime
-import fcntl
-import ipaddress
 import json
 import lzma
 import os
@@ -16,30 +13,26 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from labkit import paths
-from labkit.engines import debian as bootstrap
+from labkit.engines import debian, images
+from labkit.engines.base import key_of
+from labkit.engines.vm import certificates
 from labkit.errors import BuildError
 from labkit.progress import Progress
-
-if TYPE_CHECKING:
-    from cryptography import x509
 
 SUITE = "trixie"
 DISK_SIZE = "16G"
 _FILES = ("packages", "modules", "initramfs-init", "init", "relay.py", "daemon.json")
-_CERTIFICATE_DAYS = 1825
 _RECIPE = "4"  # raise it when this file comes to make another machine of the same inputs
 
 
 def key() -> str:
     """Name the machine by everything that goes into it."""
     folder = paths.COMPOSE / "machine"
-    return bootstrap.key_of(SUITE, DISK_SIZE, *(folder / name for name in _FILES), _RECIPE)
+    return key_of(SUITE, DISK_SIZE, *(folder / name for name in _FILES), _RECIPE)
 
 
 def directory() -> Path:
@@ -47,28 +40,16 @@ def directory() -> Path:
     return paths.cache() / f"machine-{key()}"
 
 
-@contextmanager
-def build_lock() -> Iterator[None]:
-    """Let one process at a time build in the cache; a second waits and then finds the work done."""
-    paths.cache().mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (paths.cache() / "build.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in paths.cache().glob("unfinished-*"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        yield
-
-
 def build(progress: Progress) -> Path:
-    """Make the machine where it is missing and return its directory. Call under `build_lock`."""
+    """Make the machine where it is missing and return its directory. Call under `debian.build_lock`."""
     target = directory()
     if target.exists():
         return target
-    lacking = [name for name in bootstrap.TOOLS if not _found(name)]
-    if lacking:
-        raise bootstrap.missing_tools(lacking)
-    packages = bootstrap.listed(paths.COMPOSE / "machine" / "packages")
-    root_tar = bootstrap.make_tar(
-        paths.cache() / f"root-{bootstrap.key_of(_RECIPE, SUITE, *packages)}.tar",
+    if missing := debian.missing_tools():
+        raise debian.tools_error(missing)
+    packages = debian.listed(paths.COMPOSE / "machine" / "packages")
+    root_tar = debian.make_tar(
+        paths.cache() / f"root-{key_of(_RECIPE, SUITE, *packages)}.tar",
         suite=SUITE,
         packages=packages,
         hooks=['rm -rf "$1"/var/cache/apt/* "$1"/var/lib/apt/lists/* "$1"/usr/bin/ctr'],
@@ -80,27 +61,57 @@ def build(progress: Progress) -> Path:
     try:
         with progress.stage("kernel, initramfs and certificates"):
             _kernel_and_initramfs(root_tar, unfinished)
-            _certificates(unfinished / "tls")
+            certificates.make(unfinished / "tls")
         with progress.stage("disk of the embedded machine"):
             _disk(root_tar, unfinished)
         os.replace(unfinished, target)
     except OSError as problem:
-        raise bootstrap.failed("making the machine", [str(problem)], paths.cache()) from problem
+        raise debian.failed("making the machine", [str(problem)], paths.cache()) from problem
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     root_tar.unlink()
     return target
 
 
-def _found(name: str) -> str | None:
-    return shutil.which(name, path=bootstrap.SEARCH_PATH)
+def nodes_directory(docker: str) -> Path:
+    """Return where the disk with the node image of a Docker version is, made or not."""
+    return paths.cache() / f"nodes-{docker}-{debian.node_key(docker)}"
+
+
+def node_disk(docker: str, progress: Progress) -> Path:
+    """Return the disk that is the engine's store with the node image of a Docker version in it.
+
+    Makes it and the machine where they are missing; raises BuildError.
+    """
+    target = nodes_directory(docker)
+    if target.exists() and directory().exists():
+        return target / "disk.qcow2"
+    with debian.build_lock():
+        build(progress)
+        if target.exists():
+            return target / "disk.qcow2"
+        tar = debian.node_tar(docker, progress)
+        unfinished = paths.cache() / f"unfinished-nodes-{os.getpid()}"
+        unfinished.mkdir(mode=0o700)
+        # compose/node/seed tells why the image is not imported.
+        script = 'layer=$("$1" tree "$2" "$3")\ntar -C "$layer" --numeric-owner -xf "$4"'
+        seed = paths.COMPOSE / "node" / "seed"
+        config = json.dumps(images.config(docker))
+        try:
+            with progress.stage(f"disk with the node image of Docker {docker}"):
+                disk = unfinished / "disk.qcow2"
+                make_disk(disk, script, seed, images.name(docker), config, tar)
+            os.replace(unfinished, target)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return target / "disk.qcow2"
 
 
 def _run(argv: Sequence[str], *, cwd: Path, stdin: bytes | None = None) -> bytes:
     done = subprocess.run(argv, cwd=cwd, input=stdin, capture_output=True, check=False)
     if done.returncode:
         last = done.stderr.decode(errors="replace").splitlines()[-12:]
-        raise bootstrap.failed(f"`{Path(argv[0]).name}`", last, cwd)
+        raise debian.failed(f"`{Path(argv[0]).name}`", last, cwd)
     return done.stdout
 
 
@@ -124,7 +135,7 @@ def _kernel_and_initramfs(root_tar: Path, out: Path) -> None:
     init.write_bytes((paths.COMPOSE / "machine" / "initramfs-init").read_bytes())
     init.chmod(0o755)
     names = "\n".join(str(p.relative_to(ram)) for p in sorted(ram.rglob("*"))).encode()
-    argv = [bootstrap.tool("cpio"), "--create", "--format=newc", "--owner=0:0", "--quiet"]
+    argv = [debian.tool("cpio"), "--create", "--format=newc", "--owner=0:0", "--quiet"]
     (out / "initrd").write_bytes(_run(argv, cwd=ram, stdin=names))
     shutil.rmtree(ram)
 
@@ -163,7 +174,7 @@ def make_disk(target: Path, script: str, *arguments: Path | str) -> None:
     The script gets the arguments as $1, $2, …; its current directory is that of `target`. As an
     ordinary user it runs inside a user namespace, so that owners stay what a tar says.
     """
-    mke2fs, qemu_img = bootstrap.tool("mke2fs"), bootstrap.tool("qemu-img")
+    mke2fs, qemu_img = debian.tool("mke2fs"), debian.tool("qemu-img")
     format_it = f"{mke2fs} -q -t ext4 -E lazy_itable_init=1,lazy_journal_init=1 -m 0 -d tree disk.raw"
     whole = f"set -eu\nmkdir tree\ntrap 'rm -rf tree' EXIT\n{script}\n{format_it} {DISK_SIZE}\n"
     argv = ["sh", "-c", whole, "labkit", *map(str, arguments)]
@@ -175,89 +186,6 @@ def make_disk(target: Path, script: str, *arguments: Path | str) -> None:
     (out / "disk.raw").unlink()
 
 
-def _certificates(out: Path) -> None:
-    """Make a CA, the engine's certificate and the client's: only who can read them gets in."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-    now = datetime.datetime.now(datetime.UTC)
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-
-    def name(text: str) -> x509.Name:
-        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
-
-    def builder(subject: str, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(name(subject))
-            .issuer_name(name("labkit CA"))
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            # The machine's clock may be a little behind this one.
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=_CERTIFICATE_DAYS))
-            # Python 3.13 and later refuse certificates that do not name their keys.
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-            )
-        )
-
-    def private_bytes(secret: ec.EllipticCurvePrivateKey) -> bytes:
-        return secret.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-
-    def write(path: Path, data: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_bytes(data)
-
-    ca = (
-        builder("labkit CA", ca_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_only_signs(), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    for directory, subject, file, usage in (
-        (out / "server", "labkit engine", "server-", ExtendedKeyUsageOID.SERVER_AUTH),
-        (out, "labkit client", "", ExtendedKeyUsageOID.CLIENT_AUTH),
-    ):
-        secret = ec.generate_private_key(ec.SECP256R1())
-        certificate = builder(subject, secret.public_key()).add_extension(
-            x509.ExtendedKeyUsage([usage]), critical=False
-        )
-        if usage == ExtendedKeyUsageOID.SERVER_AUTH:
-            names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
-            certificate = certificate.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        signed = certificate.sign(ca_key, hashes.SHA256())
-        write(directory / "ca.pem", ca.public_bytes(serialization.Encoding.PEM))
-        write(directory / f"{file}cert.pem", signed.public_bytes(serialization.Encoding.PEM))
-        write(directory / f"{file}key.pem", private_bytes(secret))
-
-
-def _only_signs() -> x509.KeyUsage:
-    from cryptography import x509
-
-    used = dict.fromkeys(
-        (
-            "digital_signature",
-            "content_commitment",
-            "key_encipherment",
-            "data_encipherment",
-            "key_agreement",
-            "encipher_only",
-            "decipher_only",
-        ),
-        False,
-    )
-    return x509.KeyUsage(**used, key_cert_sign=True, crl_sign=True)
-
-
 def facts() -> dict[str, object]:
     """Tell what the cache holds: each file with its size on disk in bytes."""
     held = {
@@ -266,8 +194,3 @@ def facts() -> dict[str, object]:
         if path.is_file()
     }
     return {"directory": str(paths.cache()), "machine": directory().name, "files": held}
-
-
-def to_json(value: object) -> str:
-    """Write a small record the way the cache keeps them."""
-    return json.dumps(value, indent=2, sort_keys=True) + "\n"

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from labkit import capture as probes
-from labkit.capture import Capture, argv_of
+from labkit.capture import Capture, argv_of, table
 from labkit.errors import CommandFailed, UsageError
 
 NEIGH = "10.0.1.6 dev eth0 lladdr 02:42:0a:00:01:06 REACHABLE \n"
@@ -20,7 +19,7 @@ TOKEN = "SWMTKN-1-0abc-1def"
 
 
 def capture(command: str = "ip neigh", stdout: str = NEIGH, **changes: Any) -> Capture:
-    """Make a capture of a run in a task on node2, changed as told."""
+    """Make a capture of a run in a task on node2, with these fields changed."""
     fields: dict[str, Any] = {
         "argv": argv_of(command),
         "place": "hello-a.1",
@@ -100,9 +99,9 @@ def test_it_cannot_be_changed_and_knows_its_time_zone() -> None:
 
 
 def test_table_says_where_it_was_run_first() -> None:
-    table = capture().table
-    assert list(table.columns[:3]) == ["node", "place", "address"]
-    assert table.iloc[0][["node", "place", "state"]].tolist() == ["node2", "hello-a.1", "REACHABLE"]
+    found = capture().table
+    assert list(found.columns[:3]) == ["node", "place", "address"]
+    assert found.iloc[0][["node", "place", "state"]].tolist() == ["node2", "hello-a.1", "REACHABLE"]
 
 
 def test_an_empty_table_keeps_its_columns_and_dtypes() -> None:
@@ -117,17 +116,17 @@ def test_the_exit_code_reaches_the_curl_parser() -> None:
 
 def test_many_captures_stack_into_one_table() -> None:
     many = [capture(), capture(stdout=""), capture(node="node3", place="hello-b.1")]
-    table = probes.table(many)
-    assert table["node"].tolist() == ["node2", "node3"]
-    assert table.index.tolist() == [0, 1]
-    assert table.dtypes.equals(capture().table.dtypes)
+    stacked = table(many)
+    assert stacked["node"].tolist() == ["node2", "node3"]
+    assert stacked.index.tolist() == [0, 1]
+    assert stacked.dtypes.equals(capture().table.dtypes)
 
 
 def test_captures_of_different_tools_do_not_stack() -> None:
     with pytest.raises(UsageError, match="`ip neigh` and `ip route`"):
-        probes.table([capture(), capture("ip route", "")])
+        table([capture(), capture("ip route", "")])
     with pytest.raises(UsageError, match="no captures"):
-        probes.table([])
+        table([])
 
 
 # --- on disk -------------------------------------------------------------------------------------
@@ -191,5 +190,5 @@ def test_argv_of_refuses_what_is_no_command(command: str | list[str]) -> None:
 
 
 def test_importing_it_does_not_import_pandas() -> None:
-    code = "import sys, labkit.probes; sys.exit('pandas' in sys.modules)"
+    code = "import sys, labkit.capture; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

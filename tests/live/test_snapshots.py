@@ -12,16 +12,15 @@ from pathlib import Path
 import pytest
 
 from labkit import paths, swarm
-from labkit.engines import debian as bootstrap
-from labkit.engines.vm import accel, bundle, checkpoints
-from labkit.engines.vm import image as machine
-from labkit.engines.vm import process as vm
-from labkit.engines.vm import snapshots as states
+from labkit.engines import debian
+from labkit.engines.base import SwarmSpec
+from labkit.engines.vm import accel, bundle, image, machine, process, snapshots
+from labkit.engines.vm.checkpoints import MachineCheckpoints
 from labkit.errors import BuildError, UnknownNameError, UsageError
 from labkit.progress import Bars, Progress
 from tests.conftest import Command
 
-WANTED = swarm.wanted("26.1", 3, 1)
+SPEC = SwarmSpec.of("26.1", 3, 1)
 SPARE = "spare"
 
 
@@ -42,16 +41,16 @@ def answers(lab: swarm.Lab) -> str:
     """Make a service, ask it through the routing mesh from the last node, and return who answered."""
     lab.service("proof", publish="8080:3000", replicas=1)
     asker = list(lab.nodes.values())[-1]
-    told = ""
+    answered = ""
 
     def look() -> tuple[bool, str]:
-        nonlocal told
+        nonlocal answered
         capture = asker.run("curl -sS -m 10 http://127.0.0.1:8080/whoami")
-        told = json.loads(capture.stdout)["container"] if capture.ok else ""
-        return bool(told), capture.stderr
+        answered = json.loads(capture.stdout)["container"] if capture.ok else ""
+        return bool(answered), capture.stderr
 
     swarm.wait_for("the service to answer through the routing mesh", look)
-    return told
+    return answered
 
 
 def test_nothing_of_the_proof_is_left_in_view(spare: swarm.Lab) -> None:
@@ -69,13 +68,13 @@ def test_the_clock_of_a_restored_machine_is_right(spare: swarm.Lab) -> None:
 
 
 def test_labs_share_a_template_that_none_can_touch(lab: swarm.Lab, spare: swarm.Lab) -> None:
-    ours, theirs = vm.find(lab.name), vm.find(spare.name)
+    ours, theirs = machine.find(lab.name), machine.find(spare.name)
     assert ours
     assert theirs
     assert theirs.state == ours.state
     spare.network("only-here")
     answers(spare)
-    states.checker(Path(ours.state))()  # raises where a byte has changed
+    snapshots.verifier(Path(ours.state))()  # raises where a byte has changed
     assert all(row["Name"] != "only-here" for row in lab.manager.docker.api.networks())
 
 
@@ -91,10 +90,11 @@ def test_reset_returns_to_the_fresh_swarm(spare: swarm.Lab, labkit: Command) -> 
     again.close()
 
 
-def test_a_checkpoint_brings_a_moment_back(spare: swarm.Lab, labkit: Command) -> None:
+def test_a_checkpoint_brings_the_lab_back(spare: swarm.Lab, labkit: Command) -> None:
     answered = answers(spare)
-    for moment in checkpoints.kept(SPARE):
-        checkpoints.remove(SPARE, moment.name)
+    checkpoints = MachineCheckpoints(SPARE)
+    for checkpoint in checkpoints.list():
+        checkpoints.remove(checkpoint.name)
     assert labkit("checkpoint", "save", "with-proof", "--lab", SPARE).returncode == 0
     assert answers(spare) == answered  # the lab goes on
     spare.remove_service("proof")
@@ -106,24 +106,24 @@ def test_a_checkpoint_brings_a_moment_back(spare: swarm.Lab, labkit: Command) ->
     back.close()
     twice = labkit("checkpoint", "save", "with-proof", "--lab", SPARE)
     assert (twice.returncode, "already" in twice.stderr) == (2, True)
-    (moment,) = checkpoints.kept(SPARE)
-    assert moment.size < 3e9
-    checkpoints.remove(SPARE, "with-proof")
+    (checkpoint,) = checkpoints.list()
+    assert checkpoint.size < 3e9
+    checkpoints.remove("with-proof")
     with pytest.raises(UnknownNameError):
-        checkpoints.restore(SPARE, "with-proof")
+        checkpoints.restore("with-proof")
 
 
 @pytest.fixture
 def copied(lab: swarm.Lab) -> Iterator[Path]:
     """A copy of the state, to be damaged: linked where only the record changes."""
-    original = states.newest(WANTED)
+    original = snapshots.newest(SPEC)
     assert original
-    copy = states.home() / "swarm-copy"
+    copy = snapshots.home() / "swarm-copy"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
-    for name in states.FILES:
+    for name in snapshots.FILES:
         os.link(original / name, copy / name)
-    shutil.copy(original / states.RECORD, copy)
+    shutil.copy(original / snapshots.RECORD, copy)
     yield copy
     shutil.rmtree(copy)
 
@@ -134,62 +134,64 @@ def own(path: Path) -> None:
     with path.open("rb") as source, copy.open("wb") as target:
         os.truncate(target.fileno(), path.stat().st_size)
         for offset in chunks(path):
-            os.pwrite(target.fileno(), os.pread(source.fileno(), states.CHUNK, offset), offset)
+            os.pwrite(target.fileno(), os.pread(source.fileno(), snapshots.CHUNK, offset), offset)
     os.replace(copy, path)
 
 
 def chunks(path: Path) -> list[int]:
     """The offsets where a sparse file has data."""
     with path.open("rb") as file:
-        return list(states.data_chunks(file.fileno(), path.stat().st_size))
+        return list(snapshots.data_chunks(file.fileno(), path.stat().st_size))
 
 
 def test_a_state_that_fits_is_taken(copied: Path) -> None:
-    states.check(copied)
-    states.checker(copied)()
+    snapshots.check(copied)
+    snapshots.verifier(copied)()
 
 
 def test_a_changed_image_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bootstrap, "node_key", lambda _: "0" * 12)
-    with pytest.raises(states.StateRefused, match="another node image"):
-        states.check(copied)
+    monkeypatch.setattr(debian, "node_key", lambda _: "0" * 12)
+    with pytest.raises(snapshots.SnapshotRefused, match="another node image"):
+        snapshots.check(copied)
 
 
 def test_another_processor_is_refused(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = property(lambda _: ["-accel", "tcg", "-cpu", "qemu64"])
     monkeypatch.setattr(accel.Verdict, "options", other)
-    with pytest.raises(states.StateRefused, match=r"another accelerator and CPU.*Westmere.*qemu64"):
-        states.check(copied)
+    with pytest.raises(
+        snapshots.SnapshotRefused, match=r"another accelerator and CPU.*Westmere.*qemu64"
+    ):
+        snapshots.check(copied)
 
 
-@pytest.mark.parametrize("name", [vm.DEVICES, "root.qcow2"])
+@pytest.mark.parametrize("name", [process.DEVICES, "root.qcow2"])
 def test_a_truncated_file_is_refused(copied: Path, name: str) -> None:
     own(copied / name)
     os.truncate(copied / name, 1000)
-    with pytest.raises(states.StateRefused, match=f"its file {name} has 1000 bytes, expected"):
-        states.check(copied)
+    with pytest.raises(snapshots.SnapshotRefused, match=f"its file {name} has 1000 bytes, expected"):
+        snapshots.check(copied)
 
 
 def test_a_state_of_80_days_is_refused(copied: Path) -> None:
-    record = states.read(copied)
+    record = snapshots.read(copied)
     record["created"] -= 80 * 86400
-    (copied / states.RECORD).write_text(json.dumps(record))
-    with pytest.raises(states.StateRefused, match="80 days old"):
-        states.check(copied)
+    (copied / snapshots.RECORD).write_text(json.dumps(record))
+    with pytest.raises(snapshots.SnapshotRefused, match="80 days old"):
+        snapshots.check(copied)
 
 
 def test_a_record_that_is_no_record_is_refused(copied: Path) -> None:
-    (copied / states.RECORD).write_text("[]")
-    with pytest.raises(states.StateRefused, match="cannot be read"):
-        states.check(copied)
+    (copied / snapshots.RECORD).write_text("[]")
+    with pytest.raises(snapshots.SnapshotRefused, match="cannot be read"):
+        snapshots.check(copied)
 
 
 def test_a_flipped_byte_never_runs_and_the_state_is_made_anew(
     lab: swarm.Lab, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    state = states.newest(WANTED)
+    state = snapshots.newest(SPEC)
     assert state
-    ram = state / vm.RAM
+    ram = state / process.RAM
     own(ram)  # the lab that runs has the file mapped
     where = chunks(ram)[len(chunks(ram)) // 2] + 4321
     with ram.open("r+b") as file:
@@ -203,10 +205,10 @@ def test_a_flipped_byte_never_runs_and_the_state_is_made_anew(
         swarm.down(SPARE)
     assert not started.restored
     assert "its file ram is damaged" in capfd.readouterr().err
-    made = states.newest(WANTED)
+    made = snapshots.newest(SPEC)
     assert made
     assert made != state
-    states.checker(made)()
+    snapshots.verifier(made)()
 
 
 def test_what_is_exported_is_a_swarm_elsewhere_without_any_network(
@@ -237,7 +239,7 @@ def test_what_is_exported_is_a_swarm_elsewhere_without_any_network(
     with pytest.raises(BuildError, match="is damaged"):
         bundle.read(file, Progress())
     assert [path.name for path in paths.cache().iterdir()] == ["build.lock"]
-    monkeypatch.setattr(machine, "_RECIPE", "another")
+    monkeypatch.setattr(image, "_RECIPE", "another")
     with pytest.raises((BuildError, UsageError), match="another kit"):
         bundle.read(file, Progress())
     file.unlink()

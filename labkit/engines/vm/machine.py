@@ -1,0 +1,242 @@
+"""Running embedded machines: one QEMU process per lab, its Docker API over TLS on loopback only.
+
+A lab's machine has a directory of its own with its disk (a copy-on-write layer), QEMU's sockets and
+logs, and `machine.json`, which says how to reach it. Removing the machine removes the directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import socket
+import ssl
+import time
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labkit import files, paths
+from labkit.engines.base import Connection
+from labkit.engines.vm import relay
+from labkit.errors import EngineError
+from labkit.transport.base import API_VERSION
+
+if TYPE_CHECKING:
+    import psutil
+    from docker import DockerClient
+
+log = logging.getLogger(__name__)
+
+INNER_LAB = "vm"
+"""What a lab is called on its machine's own daemon: a snapshot is older than the lab's name."""
+
+RECORD = "machine.json"
+
+_ANSWER_SECONDS = 120.0
+_CLOCK_SECONDS = 1.0  # how far a restored machine's clock may be off
+_CLOCK_TRIES = 8
+_LAST_LINES = 12
+_END_SECONDS = 20.0  # for QEMU to be gone after it was killed
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A running embedded machine and how to reach its Docker daemon."""
+
+    lab: str
+    docker: str
+    accel: str
+    pid: int
+    port: int
+    relay: int
+    tls: str
+    directory: str
+    state: str
+    """The directory of the snapshot that it came from; empty where it was booted."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether its QEMU still runs; a pid that was given to another program does not count."""
+        import psutil
+
+        try:
+            return _works_in(psutil.Process(self.pid), self.directory)
+        except psutil.NoSuchProcess:
+            return False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What an ordinary docker client needs in its environment."""
+        return {
+            "DOCKER_HOST": f"tcp://127.0.0.1:{self.port}",
+            "DOCKER_TLS_VERIFY": "1",
+            "DOCKER_CERT_PATH": self.tls,
+        }
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=f"{self.tls}/ca.pem")
+        context.load_cert_chain(f"{self.tls}/cert.pem", f"{self.tls}/key.pem")
+        return context
+
+    def reach(self, pid: int, path: str) -> socket.socket:
+        """Connect to a unix socket in the container whose first process is `pid`."""
+        address = ("127.0.0.1", self.relay)
+        return relay.through_relay(address, self._tls, pid, path, timeout=_ANSWER_SECONDS)
+
+    def set_clock(self) -> float:
+        """Set the machine's clock by this one's; returns by how many seconds it is off afterwards.
+
+        The time on the way is lost, so on a busy machine it is set again: a second way is a short one.
+        """
+        address = ("127.0.0.1", self.relay)
+        for _ in range(_CLOCK_TRIES):
+            request = {"clock": time.time()}
+            with relay.ask(address, self._tls, request, timeout=_ANSWER_SECONDS) as stream:
+                answer = json.loads(stream.makefile().readline())
+            off = float(answer["clock"]) - time.time()
+            log.debug("the clock of %s is set, and off by %.3f s", self.lab, off)
+            if abs(off) < _CLOCK_SECONDS:
+                break
+        return off
+
+    def client(self, *, timeout: float = _ANSWER_SECONDS) -> DockerClient:
+        """Return a client of its Docker daemon."""
+        import docker
+        from docker.tls import TLSConfig
+
+        tls = Path(self.tls)
+        config = TLSConfig(
+            client_cert=(str(tls / "cert.pem"), str(tls / "key.pem")),
+            ca_cert=str(tls / "ca.pem"),
+            verify=True,
+        )
+        # The machine's daemon is ours, so its API version is known and need not be asked for.
+        client = docker.DockerClient(
+            base_url=f"tcp://127.0.0.1:{self.port}",
+            tls=config,
+            version=API_VERSION,
+            timeout=int(timeout),
+        )
+        # A proxy or a REQUESTS_CA_BUNDLE in the environment is not meant for a port of loopback.
+        client.api.trust_env = False
+        return client
+
+    def connection(self, kind: str) -> Connection:
+        """Return its Docker daemon, as an engine of that kind hands it out."""
+        return Connection(
+            kind=kind,
+            accel=self.accel,
+            client=self.client(),
+            environment=self.environment,
+            label=INNER_LAB,
+            open_socket=lambda _, pid, path: self.reach(pid, path),
+            pid=self.pid,
+        )
+
+    def record(self) -> Machine:
+        """Write down how to reach it: from now on `find` knows it."""
+        files.write_json(Path(self.directory) / RECORD, asdict(self), mode=0o600)
+        return self
+
+
+# --- which there are -----------------------------------------------------------------------------
+
+
+def lab_directory(lab: str) -> Path:
+    """Return the directory of a lab's machine."""
+    return paths.machines() / lab
+
+
+def found() -> list[Machine]:
+    """List the machines that run; a directory whose machine has died is not one."""
+    machines = []
+    for path in paths.machines().glob(f"*/{RECORD}"):
+        with contextlib.suppress(EngineError):
+            machines.append(read(path.parent))
+    return sorted((m for m in machines if m.alive), key=lambda m: m.lab)
+
+
+def find(lab: str) -> Machine | None:
+    """Find the machine of a lab that runs; raises EngineError where another kit started it."""
+    directory = lab_directory(lab)
+    if not (directory / RECORD).exists():
+        return None
+    machine = read(directory)
+    return machine if machine.alive else None
+
+
+def read(directory: Path) -> Machine:
+    """Read how to reach the machine of a directory; raises EngineError."""
+    try:
+        return Machine(**json.loads((directory / RECORD).read_text()))
+    except (TypeError, ValueError) as problem:
+        raise EngineError(
+            f"lab {directory.name!r} was started by another version of labkit",
+            hint=f"labkit down --lab {directory.name}",
+        ) from problem
+
+
+def leftovers() -> list[str]:
+    """List the labs that have a directory here, whether their machine runs or not."""
+    return [path.name for path in paths.machines().glob("*") if path.is_dir()]
+
+
+def crash_log(lab: str) -> str | None:
+    """Return the last lines of a machine that exited unexpectedly; None where there is no such one."""
+    directory = lab_directory(lab)
+    if find(lab) or not (directory / RECORD).exists():
+        return None
+    lines = tail(directory / "serial.log") + tail(directory / "qemu.log")
+    return "\n".join(lines) or "it said nothing"
+
+
+def tail(file: Path) -> list[str]:
+    """Return the last lines of a log; none where it is not there."""
+    return file.read_text(errors="replace").splitlines()[-_LAST_LINES:] if file.exists() else []
+
+
+# --- how one ends --------------------------------------------------------------------------------
+
+
+def remove(directory: Path) -> None:
+    """End the machine of a directory, recorded or not, and remove the directory."""
+    import psutil
+
+    for process in qemus_in(directory):
+        log.info("QEMU %d of %s is killed", process.pid, directory.name)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    wait_for_end(directory)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def wait_for_end(directory: Path) -> None:
+    """Wait until no QEMU works in a directory."""
+    deadline = time.monotonic() + _END_SECONDS
+    while qemus_in(directory) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def qemus_in(directory: Path) -> list[psutil.Process]:
+    """List the QEMU processes that work in a directory: the record may be missing, they cannot hide."""
+    import psutil
+
+    return [process for process in psutil.process_iter() if _works_in(process, str(directory))]
+
+
+def _works_in(process: psutil.Process, directory: str) -> bool:
+    """Whether a process is the QEMU of a directory.
+
+    That tells it from another program with its pid; its start time would not, for it is reckoned from a
+    clock that is set now and then. One that was killed and not yet waited for has no directory.
+    """
+    import psutil
+
+    try:
+        return process.name().startswith("qemu-system") and process.cwd() == directory
+    except psutil.Error:
+        return False

@@ -1,0 +1,120 @@
+"""Reads a file of evidence: its well-formed lines, and what is wrong with the others."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from labkit.capture import Capture
+from labkit.errors import UsageError
+from labkit.evidence.format import LINE, MAX_BYTES, START, describe, result_of_row, well_formed
+
+
+@dataclass(frozen=True)
+class Line:
+    """One well-formed line: its place in the file, from 1, and what it holds."""
+
+    at: int
+    row: dict[str, Any]
+    started: float  # seconds since the epoch
+
+    @property
+    def kind(self) -> str:
+        """What was asked: lab, command or api."""
+        return str(self.row["kind"])
+
+    @property
+    def ended(self) -> float:
+        """When the answer was there, in seconds since the epoch."""
+        return float(self.started + self.row["seconds"])
+
+    @property
+    def asked(self) -> str:
+        """What was asked, as a person would say it."""
+        return describe(self.kind, self.row)
+
+    @property
+    def capture(self) -> Capture | None:
+        """The command and its answer; None for any other line."""
+        row = self.row
+        if self.kind != "command" or "error" in row:
+            return None
+        return Capture.of(
+            row["argv"],
+            result_of_row(row),
+            place=row["place"],
+            node=row["node"],
+            docker=row["docker"],
+        )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A file of evidence as it was read: its good lines, and what is wrong with the others."""
+
+    path: Path
+    lines: tuple[Line, ...]
+    broken: tuple[tuple[int, str], ...]
+    """Places in the file, and what is wrong there."""
+
+    @property
+    def attached(self) -> bool:
+        """Whether it says which lab it is of; one that was removed while its kernel ran does not."""
+        return any(line.kind == "lab" for line in self.lines)
+
+    @property
+    def learner(self) -> str:
+        """Whose it says it is: what its last line says."""
+        return str(self.lines[-1].row["learner"])
+
+
+def read(path: Path) -> Evidence:
+    """Read a file of evidence, packed or not; raises UsageError where that cannot be done.
+
+    Lines that are no evidence are left out, with a word in `broken`; so are hashes that do not fit.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as problem:
+        told = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
+        raise UsageError(
+            f"the evidence {path} cannot be read: {told}",
+            hint="it lies beside the notebook that made it",
+        ) from problem
+    if len(data) > MAX_BYTES:
+        raise UsageError(
+            f"the evidence {path} is larger than {MAX_BYTES // 2**20} MiB",
+            hint=f"remove {path.name}, then Restart Kernel and Run All Cells leaves what one run needs",
+        )
+    good, broken = [], []
+    previous, number = START, 0
+    texts = data.split(b"\n")
+    if not texts[-1]:
+        texts.pop()
+    for at, text in enumerate(texts, 1):
+        found = LINE.fullmatch(text)
+        row = well_formed(text) if found else None
+        if found is None or row is None:
+            broken.append((at, f"line {at} is no line of evidence"))
+            continue
+        stated = found[2].decode()
+        line = Line(at, row, datetime.fromisoformat(row["started"]).timestamp())
+        good.append(line)
+        if hashlib.sha256(found[1]).hexdigest() != stated:
+            broken.append((at, f"line {at} ({line.asked}) was changed after it was written"))
+        if row["previous"] != previous or row["number"] != number + 1:
+            broken.append(
+                (at, f"before line {at} ({line.asked}) a line was taken out, put in or moved")
+            )
+        previous, number = stated, row["number"]
+    if not good:
+        raise UsageError(
+            f"{path} holds no evidence", hint="run the notebook on a swarm: labkit up, then Run All"
+        )
+    return Evidence(path, tuple(good), tuple(broken))

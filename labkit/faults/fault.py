@@ -1,0 +1,58 @@
+"""A fault: the steps that break the swarm, the steps that undo them, and how it is recognised.
+
+A step is one command and the command that undoes it; both are known before anything is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labkit.capture import Capture
+    from labkit.faults.testbed import Bench
+    from labkit.swarm import Lab, Place
+
+SHORT_S = 2.0  # of one probe among the evidence: its failure is expected
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command that breaks something, and the one that undoes it; either may be absent."""
+
+    place: Place
+    do: list[str] | None = None
+    undo: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that goes wrong in real swarms, made on purpose.
+
+    ``steps`` and ``evidence`` are given the bench as it stands. ``evidence`` runs a few commands, and
+    ``shows`` says whether their results are those of this fault and of no other.
+    """
+
+    id: str
+    title: str  # what is broken
+    symptom: str  # what people notice of it
+    red: tuple[str, ...]  # the checks that it turns red, its own check first
+    steps: Callable[[Bench], list[Step]]
+    evidence: Callable[[Bench], list[Capture]]
+    shows: Callable[[list[Capture]], bool]
+    settle: Callable[[Lab], None] | None = None  # what is left to do after the undo steps
+    either: tuple[str, ...] = ()  # the checks that may turn red or stay green
+
+    @property
+    def check(self) -> str:
+        """The check that is this fault's own: the first of those that it turns red."""
+        return self.red[0]
+
+
+def connected_but_silent(capture: Capture) -> bool:
+    """Whether a curl with `-w %{time_connect}` had a connection and then no answer in time.
+
+    Exit code 28 is curl's word for a time-out; the time to connect stays 0 without a connection.
+    """
+    return capture.code == 28 and float(capture.text or 0) > 0

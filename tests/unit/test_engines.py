@@ -1,0 +1,171 @@
+"""A third engine: the life of a swarm on one that labkit does not know, without a change to `swarm`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TypeVar
+
+import pytest
+
+from labkit import engines, swarm
+from labkit.engines.base import Acquired, Check, Connection, Recipe, SwarmSpec
+from labkit.errors import EngineError, SwarmError, UnknownNameError
+from labkit.progress import Progress
+from labkit.swarm import membership, nodes
+from tests.unit.fakes import Toy
+
+T = TypeVar("T")
+HERE = "tests.unit.test_engines:FakeEngine"
+
+
+class FakeEngine:
+    """An engine whose daemon holds a toy swarm of two nodes. It keeps each swarm that was made."""
+
+    kind = "fake"
+    running: dict[str, SwarmSpec]
+    kept: set[SwarmSpec]
+
+    def __init__(self) -> None:
+        self.running, self.kept, self.toy = {}, set(), Toy()
+
+    def refusal(self) -> str:
+        return ""
+
+    def label(self, lab: str) -> str:
+        return lab
+
+    def acquire(
+        self, lab: str, spec: SwarmSpec, recipe: Recipe[T], *, fresh: bool, progress: Progress
+    ) -> Acquired[T]:
+        self.running[lab] = spec
+        connection = self.connection(lab)
+        if spec in self.kept and not fresh:
+            found = recipe.find(connection)
+            recipe.prove(found)
+            return Acquired(found, time.monotonic(), restored=True)
+        found = recipe.make(connection)
+        self.kept.add(spec)
+        return Acquired(found, time.monotonic(), restored=False)
+
+    def connection(self, lab: str) -> Connection:
+        rows = [
+            SimpleNamespace(
+                name=f"box-{name}",
+                attrs={
+                    "Config": {"Hostname": name, "Labels": {"labkit.docker": "26.1"}},
+                    "NetworkSettings": {"Networks": {"under": {"IPAddress": f"172.30.0.{number}"}}},
+                    "State": {"Pid": number},
+                },
+            )
+            for number, name in enumerate(self.toy.nodes, 2)
+        ]
+        client = SimpleNamespace(
+            containers=SimpleNamespace(list=lambda **_: rows if lab in self.running else []),
+            close=lambda: None,
+        )
+        reach = {f"box-{name}": node.reach for name, node in self.toy.nodes.items()}
+        return Connection(
+            kind=self.kind,
+            accel=None,
+            client=client,  # type: ignore[arg-type]
+            environment={"DOCKER_HOST": "fake://"},
+            label=lab,
+            open_socket=lambda container, _, path: reach[container](path),
+        )
+
+    def find(self, lab: str) -> Connection | None:
+        return self.connection(lab) if lab in self.running else None
+
+    def spec_of(self, lab: str) -> SwarmSpec | None:
+        return self.running.get(lab)
+
+    def labs(self) -> list[str]:
+        return sorted(self.running)
+
+    def remove(self, lab: str) -> bool:
+        return self.running.pop(lab, None) is not None
+
+    def crash_log(self, lab: str) -> str | None:
+        return "it fell over" if lab == "crashed" else None
+
+    def checkpoints(self, lab: str) -> None:
+        return
+
+    def accel(self) -> None:
+        return
+
+    def facts(self) -> dict[str, str]:
+        return {"engine": self.kind}
+
+    def examine(self) -> list[Check]:
+        return [Check("fake", True, "always there")]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeEngine]:
+    """The engine, in the list like the others; making nodes and a swarm takes no time on it."""
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")  # nobody is there
+    monkeypatch.setitem(engines.ENGINES, "fake", HERE)
+    engine = engines.choose("fake")[0]
+    assert isinstance(engine, FakeEngine)
+    monkeypatch.setattr(nodes, "start", lambda lab, connection, _: nodes.lab_on(lab, connection))
+    monkeypatch.setattr(membership, "form", lambda *_: None)
+    ready = [{"name": name, "state": "ready"} for name in engine.toy.nodes]
+    monkeypatch.setattr(membership, "node_rows", lambda _: ready)
+    yield engine
+    engine.running.clear()
+    engine.kept.clear()
+
+
+def up(lab: str = "third", **more: bool) -> swarm.UpResult:
+    return swarm.up(lab, nodes=2, engine="fake", progress=Progress(), **more)
+
+
+def test_a_swarm_lives_on_it(fake: FakeEngine) -> None:
+    made = up()
+    assert (made.restored, made.lab.engine.kind, list(made.lab.nodes)) == (
+        False,
+        "fake",
+        ["node1", "node2"],
+    )
+    assert made.lab.manager.run("echo hello").text == "echo hello\n"
+    found = swarm.get("third")
+    assert found.engine.environment == {"DOCKER_HOST": "fake://"}
+    assert engines.labs() == ["third"]
+    again = swarm.reset("third", progress=Progress())
+    assert again.restored
+    assert swarm.down("third")
+    assert not swarm.down("third")
+    with pytest.raises(UnknownNameError):
+        swarm.get("third")
+
+
+def test_what_it_kept_is_proved_and_made_again_on_demand(
+    fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not up().restored
+    swarm.down("third")
+    assert not up(fresh=True).restored
+    swarm.down("third")
+    down = [{"name": "node1", "state": "ready"}, {"name": "node2", "state": "down"}]
+    monkeypatch.setattr(membership, "node_rows", lambda _: down)
+    with pytest.raises(SwarmError, match="1 of 2 nodes are ready"):
+        up()
+    assert engines.labs() == []
+
+
+def test_its_crash_is_told_and_checkpoints_are_refused(fake: FakeEngine) -> None:
+    with pytest.raises(EngineError, match="it fell over"):
+        swarm.get("crashed")
+    up()
+    with pytest.raises(EngineError, match="nothing else can be kept"):
+        engines.checkpoints("third")
+
+
+def test_an_unknown_engine_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(UnknownNameError, match="auto, docker, vm"):
+        engines.choose("nothing")
