@@ -5,7 +5,7 @@ BIN := .venv/bin
 LABKIT := $(BIN)/labkit
 DOCKER ?= 26.1
 .DEFAULT_GOAL := help
-.PHONY: help setup lab run test matrix lint bench clean
+.PHONY: help setup lab run unit test matrix lint docs dist bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -17,12 +17,14 @@ setup: .venv/.done ## set everything up: Python environment, Debian packages, en
 	@tools/python-environment $(PYTHON)
 	@touch $@
 
-lab: setup ## stand the swarm up and open JupyterLab on the labs
-	@$(LABKIT) status 2>/dev/null || $(LABKIT) up --docker $(DOCKER)
-	$(BIN)/jupyter lab --ip 127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) labs/release
+lab: setup ## stand the swarm up and open JupyterLab on your copies of the labs, in labkit-labs
+	@$(LABKIT) lab --docker $(DOCKER)
 
 run: setup ## execute every lab headless; report/index.html shows what was seen
 	$(LABKIT) run --report report
+
+unit: .venv/.done ## pass the tests that need neither a swarm nor a browser, in under a minute
+	$(BIN)/pytest tests/unit
 
 test: setup ## lint and pass every test, on a real swarm
 	@tools/debian-packages $(BIN)/python chromium
@@ -37,9 +39,17 @@ lint: .venv/.done ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/.done ## build the documentation's pages, build/docs/index.html
+	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs
+
+dist: .venv/.done ## build the source distribution and the wheel, and install the wheel to check it
+	rm -rf build/lib dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/pytest -m "not live" --dist dist tests/dist
+
 bench: setup ## measure what people wait for, beside what they would do without labkit
 	$(LABKIT) bench
 
-clean: ## take every lab down and remove what was built here
+clean: ## take every lab down and remove what was built here; your copies of the labs stay
 	-$(LABKIT) down --all
-	rm -rf .venv report build
+	rm -rf .venv report build dist

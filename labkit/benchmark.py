@@ -28,7 +28,6 @@ from labkit.errors import EngineError
 from labkit.progress import Progress
 
 LABKIT = Path(sys.executable).with_name("labkit")
-PLAIN = paths.REPOSITORY / "bench" / "plain_up.sh"
 LAB = "bench"
 PROBES = 40  # a round; five rounds make 200
 SIZES = (1, 3, 5, 9)
@@ -205,7 +204,7 @@ def _cold_on_an_engine(rounds: int) -> list[Figure]:
                     capture_output=True,
                     check=False,
                 )
-            plain.append(_seconds([PLAIN, "3"], **there))
+            plain.append(_seconds([paths.PLAIN_UP, "3"], **there))
             _seconds(["docker", "rm", "--force", "--volumes", "plain1", "plain2", "plain3"], **there)
             _seconds(["docker", "network", "rm", "plain"], **there)
     return [Figure("swarm of 3, cold, on a running engine", "s", ours, plain, "ratio 0.6")]

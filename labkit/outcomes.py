@@ -135,7 +135,7 @@ def score(notebook: Path | None = None, *, release: Path | None = None) -> pd.Da
 
 
 def _released_labs() -> Path:
-    return paths.REPOSITORY / "labs" / "release"
+    return paths.RELEASE
 
 
 def _lab_that_ran(release: Path, outcomes: dict[str, Outcome]) -> Path:

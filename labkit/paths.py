@@ -1,7 +1,11 @@
-"""Where things live on this machine: the one place that reads the environment for it.
+"""Where things live: the files that the kit comes with, and its directories on this machine.
 
-``LABKIT_HOME`` moves everything under one directory; without it, the platform's cache directory holds
-what can be built again and the state directory holds what runs.
+The kit's labs, Compose files and benchmark script are folders beside `labkit/` in a checkout. In an
+installed wheel they are copies of the same folders inside the package (setup.py puts them there), so
+that each constant here is right in both cases.
+
+``LABKIT_HOME`` moves what the kit writes on this machine under one directory; without it, the cache
+directory of the platform holds what can be built again and the state directory holds what runs.
 """
 
 from __future__ import annotations
@@ -11,8 +15,25 @@ from pathlib import Path
 
 import platformdirs
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parent
+_SHIPPED = PACKAGE / "_kit"
+
+CHECKOUT: Path | None = None if _SHIPPED.is_dir() else PACKAGE.parent
+REPOSITORY = CHECKOUT or _SHIPPED
+
 COMPOSE = REPOSITORY / "compose"
+LABS = REPOSITORY / "labs"  # claims.yaml, and the three folders below
+SOURCES = LABS / "source"  # the labs with their solutions, MyST text
+RELEASE = LABS / "release"  # the learners' notebooks
+EVIDENCE = LABS / "evidence"  # a recording of each lab
+MATRIX = REPOSITORY / "tests" / "matrix.json"  # which checks passed on which Docker version
+PLAIN_UP = REPOSITORY / "bench" / "plain_up.sh"  # what the benchmark compares `labkit up` with
+JUPYTER_CONFIG = PACKAGE / "jupyter"  # settings of the JupyterLab that `labkit lab` opens
+
+
+def results() -> Path:
+    """Return the directory in which commands put their results: the checkout, else the current one."""
+    return CHECKOUT or Path.cwd()
 
 
 def cache() -> Path:

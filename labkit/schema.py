@@ -10,8 +10,8 @@ checks it, and writes them into the docstring, so that code, table and documenta
     def round_trips(text: str) -> Iterator[Row]:
 
 Types: `str` (NaN when absent), `int` ("Int64", <NA> when absent), `float` ("float64", NaN when absent),
-`bool` ("boolean"). Nothing is nested; lists are joined with a comma. A column's unit is in its name
-(`rtt_ms`), unless it is a count.
+`bool` ("boolean"), and in a whole table `category`: words in an order that the table has. Nothing is
+nested; lists are joined with a comma. A column's unit is in its name (`rtt_ms`), unless it is a count.
 """
 
 from __future__ import annotations
@@ -28,15 +28,22 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 Row = dict[str, Any]
-Kind = Literal["str", "int", "float", "bool"]
+Kind = Literal["str", "int", "float", "bool", "category"]
 
-_DTYPES: Mapping[Kind, str] = {"str": "str", "int": "Int64", "float": "float64", "bool": "boolean"}
+_DTYPES: Mapping[Kind, str] = {
+    "str": "str",
+    "int": "Int64",
+    "float": "float64",
+    "bool": "boolean",
+    "category": "category",
+}
 # What needs no second look. Text may be a number: that is how tools print one.
 _PLAIN: Mapping[Kind, frozenset[type]] = {
     "str": frozenset({str, type(None)}),
     "int": frozenset({int, str, type(None)}),
     "float": frozenset({float, int, str, type(None)}),
     "bool": frozenset({bool, type(None)}),
+    "category": frozenset(),
 }
 
 
@@ -97,6 +104,7 @@ class Column:
             "int": whole,
             "float": whole or pd.api.types.is_float(value),
             "bool": pd.api.types.is_bool(value),
+            "category": False,  # a row cannot say in which order the words are
         }
         if not fits[self.kind]:
             raise SchemaError(f"column {self.name!r} is {self.kind}, and a row has {value!r}")
@@ -121,8 +129,9 @@ class Schema:
 
     def text(self) -> str:
         """One line per column, as the docstring shows it: name, type, meaning."""
-        width = max((len(column.name) for column in self.columns), default=0)
-        lines = (f"{c.name:<{width}}  {c.kind:<5}  {c.meaning}".rstrip() for c in self.columns)
+        name = max((len(column.name) for column in self.columns), default=0)
+        kind = max((len(column.kind) for column in self.columns), default=0)
+        lines = (f"{c.name:<{name}}  {c.kind:<{kind}}  {c.meaning}".rstrip() for c in self.columns)
         return "\n".join(lines)
 
     def frame(self, rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.authoring.markup import claims_of
 from labkit.authoring.release import read_source, title
-from labkit.evidence import files as evidence
+from labkit.evidence import files
 from labkit.nbgrader_cells import check_of
 from labkit.outcomes import Outcome, explained
 
@@ -78,12 +78,12 @@ def run_labs(
     both before anything runs.
     """
     notebooks = {path.stem: _read(path) for path in sources}  # refuse bad markup before a long run
-    kept = {lab: evidence.of_lab(replay.resolve(), lab) for lab in notebooks} if replay else {}
+    kept = {lab: files.of_lab(replay.resolve(), lab) for lab in notebooks} if replay else {}
     workdir.mkdir(parents=True, exist_ok=True)
     inherited = {k: v for k, v in os.environ.items() if k not in ("LABKIT_REPLAY", "LABKIT_EVIDENCE")}
     results = []
     for lab, notebook in notebooks.items():
-        written = evidence.beside(workdir.resolve() / f"{lab}.ipynb")
+        written = files.beside(workdir.resolve() / f"{lab}.ipynb")
         written.unlink(missing_ok=True)
         variable = "LABKIT_REPLAY" if replay else "LABKIT_EVIDENCE"
         own = {variable: str(kept.get(lab, written))}

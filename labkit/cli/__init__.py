@@ -13,8 +13,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from labkit import engines
-from labkit.cli import checkpoints, faults, labs, marking, swarms
+from labkit import __version__, engines
+from labkit.cli import checkpoints, faults, lab, labs, marking, swarms
 from labkit.errors import LabkitError, redact
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (swarms, labs, marking):
+for commands in (lab, swarms, labs, marking):
     app.add_typer(commands.app)
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(faults.app, name="fault")
@@ -32,8 +32,18 @@ for name, where in engines.COMMANDS.items():
     app.add_typer(pkgutil.resolve_name(where), name=name)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"labkit {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
     verbose: Annotated[
         int,
         typer.Option(

@@ -47,13 +47,13 @@ def run(
             "a replay leaves no evidence, and its Docker version is the recorded one",
             hint="labkit run --replay labs/evidence, without --evidence and --docker",
         )
-    sources = release.find_labs(paths.REPOSITORY / "labs" / "source", labs or ())
+    sources = release.find_labs(paths.SOURCES, labs or ())
     bars = Bars()
     if replay:
         facts = _facts_of_evidence(replay, sources)
     else:
         facts = _facts_of_swarm(lab, docker, engine, bars)
-    directory = report or paths.REPOSITORY / "report"
+    directory = report or paths.results() / "report"
     directory.mkdir(parents=True, exist_ok=True)
     with bars.stage(f"{len(sources)} labs") as step:
         results = runner.run_labs(
@@ -150,11 +150,11 @@ def bench(
     from labkit import benchmark, files, paths
     from labkit.progress import Bars
 
-    results = paths.REPOSITORY / "bench" / "results"
-    results.mkdir(exist_ok=True)
+    results = paths.results() / "bench" / "results"
+    results.mkdir(parents=True, exist_ok=True)
     for record in benchmark.run(rounds, Bars()):
         files.write_text(results / f"{record['date']}.json", json.dumps(record, indent=2) + "\n")
-    benchmark.plot(record, paths.REPOSITORY / "docs" / "up.png")
+    benchmark.plot(record, (paths.CHECKOUT / "docs" if paths.CHECKOUT else results) / "up.png")
     if as_json:
         print_json(record)
     else:
@@ -170,7 +170,7 @@ def claims(as_json: Json = False) -> None:
     from labkit import paths
     from labkit.authoring import claims as ledger
 
-    found = ledger.ledger(paths.REPOSITORY / "labs", paths.REPOSITORY / "tests" / "matrix.json")
+    found = ledger.ledger(paths.LABS, paths.MATRIX)
     if as_json:
         print_json(ledger.to_json(found))
         return
@@ -188,6 +188,6 @@ def release() -> None:
     from labkit import paths
     from labkit.authoring import release as releases
 
-    labs = paths.REPOSITORY / "labs"
-    for path in releases.release(labs / "source", labs / "release"):
-        print(path.relative_to(paths.REPOSITORY))
+    directory = paths.results()
+    for path in releases.release(paths.SOURCES, directory / "labs" / "release"):
+        print(path.relative_to(directory))

@@ -41,7 +41,7 @@ def grade(
         print("labkit: --unsafe: submissions run with all your rights", file=sys.stderr)
     rows = grading.grade(
         directory,
-        sources=releases.find_labs(source or paths.REPOSITORY / "labs" / "source"),
+        sources=releases.find_labs(source or paths.SOURCES),
         out=out,
         course=course,
         database=db,

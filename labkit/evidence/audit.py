@@ -14,6 +14,7 @@ from labkit.capture import RECORDED
 from labkit.errors import UsageError
 from labkit.evidence import cells
 from labkit.evidence.reader import Line, read
+from labkit.nbgrader_cells import check_of
 
 _SLACK_S = 2.0  # what clocks on one machine may differ by, and threads be late
 _AHEAD = timedelta(minutes=10)  # what the clocks of two machines may differ by
@@ -82,9 +83,8 @@ def _questions(notebook: Mapping[str, Any]) -> dict[str, str]:
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":
             continue
-        marks = cell["metadata"].get("nbgrader", {})
-        if marks.get("grade") and not marks.get("solution"):
-            question = str(marks["grade_id"]).removeprefix("check-")
+        question = check_of(cell)
+        if question is not None:
             found |= {source: question for source in waiting if source not in found}
             waiting = []
         else:

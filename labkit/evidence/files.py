@@ -54,7 +54,7 @@ def of_notebook(directory: Path) -> Path:
 
 def of_kit() -> Path:
     """Return the recording of this notebook's lab that the kit came with; raises UsageError."""
-    return of_notebook(paths.REPOSITORY / "labs" / "evidence")
+    return of_notebook(paths.EVIDENCE)
 
 
 def pack(path: Path, packed: Path) -> None:

@@ -1,13 +1,16 @@
 """Experiments: many probes, one tidy table. Each takes what it looks at and returns a DataFrame.
 
-A row is one probe or one count. Where a row is a probe it has `place`, `argv`, `code`, `timed_out` and
+One row is one probe or one count. A probe's row has the columns `argv`, `code`, `timed_out` and
 `stderr`, so that `checks.reached` and `checks.not_reached` can judge it by the tool's own word. A plot
 of the same name in `labkit.plots` draws the table.
+
+Each experiment declares its columns (`labkit.schema`), and raises SchemaError where it would return
+another table. In a replay each one raises NotInEvidence where it asks what was not recorded.
 """
 
 from __future__ import annotations
 
-from labkit.experiments.balance import Pause, callers, idle, scaling, spread
+from labkit.experiments.balance import Pause, callers, idle_connections, scaling, spread
 from labkit.experiments.ingress import (
     addresses,
     drops,
@@ -18,15 +21,23 @@ from labkit.experiments.ingress import (
     rule_counters,
 )
 from labkit.experiments.names import lookups, owners
-from labkit.experiments.neighbours import frames, link_of, neighbour, neighbours, resolve
+from labkit.experiments.neighbours import frames, link_of, neighbour_tables, reach_by_entry, resolve
 from labkit.experiments.path import balancers, clients, hops, translations
-from labkit.experiments.summary import evidence, stations, techniques, without
-from labkit.experiments.swarms import members, membership, namespaces, networks, sockets, views
+from labkit.experiments.summary import ablation, stations, technique_counters, techniques
+from labkit.experiments.swarms import (
+    leave_and_rejoin,
+    namespace_views,
+    namespaces,
+    networks,
+    nodes,
+    sockets,
+)
 from labkit.experiments.timeline import moments, timeline
 from labkit.experiments.underlay import crossings, encryption, overheard, speeds, wire_sizes
 
 __all__ = [
     "Pause",
+    "ablation",
     "addresses",
     "balancers",
     "callers",
@@ -34,25 +45,25 @@ __all__ = [
     "crossings",
     "drops",
     "encryption",
-    "evidence",
     "frames",
     "hops",
-    "idle",
+    "idle_connections",
     "interfaces",
+    "leave_and_rejoin",
     "link_of",
     "lookups",
-    "members",
-    "membership",
     "moments",
+    "namespace_views",
     "namespaces",
-    "neighbour",
-    "neighbours",
+    "neighbour_tables",
     "networks",
+    "nodes",
     "overheard",
     "owners",
     "plumbing",
     "ports",
     "reach",
+    "reach_by_entry",
     "resolve",
     "rule_counters",
     "scaling",
@@ -60,10 +71,9 @@ __all__ = [
     "speeds",
     "spread",
     "stations",
+    "technique_counters",
     "techniques",
     "timeline",
     "translations",
-    "views",
     "wire_sizes",
-    "without",
 ]

@@ -1,34 +1,50 @@
-"""What experiments ask with: curl and ping, and the columns that every probe's row has."""
+"""The probes of the experiments: curl, ping, and the columns that each probe's row has."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from labkit import swarm
+from labkit.schema import Column
 
 if TYPE_CHECKING:
     from labkit.capture import Capture
+    from labkit.schema import Row
     from labkit.swarm import Lab, Place, Task
 
 TASK_PORT = 3000  # where the app listens in its container
-TIMEOUT_S = 5.0  # long beside an answer, also under emulation
-SIDE_BY_SIDE = 6  # probes at a time: more than that, and an emulated node is late with its answers
+TIMEOUT_S = 5.0  # much longer than an answer takes, also under emulation
+SIDE_BY_SIDE = 6  # probes at a time: with more, an emulated node answers too late
+
+# The columns of a probe; `checks.reached` and `checks.not_reached` judge it by them.
+PROBE = (
+    Column("argv", "str", "the command as one would type it"),
+    Column("code", "int", "its exit code"),
+    Column("timed_out", "bool", "labkit had to end it"),
+    Column("reached", "bool", "exit code 0: it was answered"),
+    Column("seconds", "float", "how long it ran"),
+    Column("answer", "str", "what curl printed; absent: no answer, or another tool than curl"),
+    Column("stderr", "str", "what the tool printed as its error"),
+)
 
 T = TypeVar("T")
 
-_LOOKS = 12  # at most so many readings of counters, until two agree
-# IPVS adds up its figures only every two seconds (Linux, net/netfilter/ipvs/ip_vs_est.c): readings that
-# lie closer together agree on what is not true any more.
-_SUMMED_UP_S = 2.5
+_READINGS = 12  # of counters, at most, until two agree
+# IPVS adds up its figures only every two seconds (Linux, net/netfilter/ipvs/ip_vs_est.c). Two readings
+# within that time agree, and may both be out of date.
+_IPVS_PERIOD_S = 2.5
 
 
 def at_rest(lab: Lab, look: Callable[[], T]) -> T:
-    """Read counters until two readings agree that lie apart by more than IPVS is late."""
+    """Read counters again and again until two readings agree; returns the last reading.
+
+    Between two readings there is more time than IPVS needs to bring its figures up to date.
+    """
     now = look()
-    for _ in range(_LOOKS):
+    for _ in range(_READINGS):
         last = now
-        lab.pause(_SUMMED_UP_S)
+        lab.pause(_IPVS_PERIOD_S)
         now = look()
         if now == last:
             break
@@ -36,22 +52,22 @@ def at_rest(lab: Lab, look: Callable[[], T]) -> T:
 
 
 def place_of(source: Task | Place) -> Place:
-    """Return the place that a source's commands run in: of a task, its container."""
+    """Return the place where a source's commands run; for a task it is its container."""
     return source if isinstance(source, swarm.Place) else source.place
 
 
 def curl(url: str, timeout_s: float) -> list[str]:
-    """Return the argv of a curl that gives up after so many seconds."""
+    """Return the argv of a curl that gives up after `timeout_s` seconds."""
     return ["curl", "-sS", "-m", f"{timeout_s:g}", url]
 
 
 def ping(address: str, timeout_s: float) -> list[str]:
-    """Return the argv of one ping that waits so many seconds for its answer."""
+    """Return the argv of one ping that waits `timeout_s` seconds for its answer."""
     return ["ping", "-n", "-c", "1", "-W", f"{timeout_s:g}", address]
 
 
-def probe(capture: Capture) -> dict[str, Any]:
-    """The columns that every probe's row has."""
+def probe(capture: Capture) -> Row:
+    """Return what a probe's row has in the columns `PROBE`."""
     tool = capture.argv[0]
     return {
         "argv": capture.command,

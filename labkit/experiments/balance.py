@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from labkit import parsers
-from labkit.experiments.asking import TASK_PORT, TIMEOUT_S, curl, place_of
+from labkit import parsers, programs
+from labkit.experiments.asking import PROBE, TASK_PORT, TIMEOUT_S, curl, place_of
 from labkit.experiments.names import owners
+from labkit.schema import Column, table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,11 +20,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from labkit.capture import Capture
+    from labkit.schema import Row
     from labkit.swarm import Lab, Place, Running, Task
 
-_LOOK_EVERY_S = 0.7  # at IPVS's table, which counts in seconds
+_LOOK_EVERY_S = 0.7  # at IPVS's table, whose timers count in whole seconds
 
 
+@table(
+    Column("node", "str", "the node that asks"),
+    Column("place", "str", "who asks there"),
+    Column("way", "str", "the way's name"),
+    Column("keep_alive", "bool", "all requests of the way use one connection"),
+    Column("trial", "int", "number of the request on this way, from 1"),
+    *PROBE,
+    Column("connects", "int", "connections opened for this request: 1, or 0 where one was used again"),
+    Column("remote_ip", "str", "IPv4 that curl was connected to; absent: it was not connected"),
+    Column("task", "str", "who answered; absent: nobody"),
+    Column("server_node", "str", "the node of that task; absent: nobody answered"),
+    Column("client", "str", "IPv4 that the server saw; absent: nobody answered"),
+    Column("replicas", "int", "running tasks of the service that answered; absent: nobody answered"),
+)
 def spread(
     lab: Lab,
     ways: Mapping[str, tuple[Task | Place, str]],
@@ -31,79 +47,64 @@ def spread(
     requests: int,
     keep_alive: bool = False,
     timeout_s: float = TIMEOUT_S,
-) -> pd.DataFrame:
-    """Ask for a URL of the app again and again, one way after the other: a row a request.
+) -> list[Row]:
+    """Ask for a URL of the app again and again, one way after the other: one row per request.
 
     A way is its name, who asks, and the URL, which ends in /whoami. Each request looks the name up and
     opens a connection of its own; with `keep_alive`, all requests of a way use one connection.
 
-    node           str     the node that asks
-    place          str     who asks there
-    way            str     the way's name
-    keep_alive     bool    the way keeps its connection
-    trial          int     from 1
-    argv           str     one request as one would type it
-    code           int     curl's exit code
-    timed_out      bool    labkit had to end it
-    reached        bool    exit code 0
-    seconds        float   how long the request took
-    answer         str     what curl printed
-    stderr         str     what curl said against it
-    connects       int     connections opened for this request: 1, or 0 where one was used again
-    remote_ip      str     whom curl was connected to
-    task           str     who answered; absent: nobody
-    server_node    str     the node that task is on
-    client         str     the address that the server saw
-    replicas       int     running tasks of the service that answered
+    Raises:
+        CommandFailed: curl ended before it had made all requests of a way.
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
-    asked = []
-    for way, (source, url) in ways.items():
-        host = urlsplit(url)
-        argv = curl(url, timeout_s)
-        command = [*argv[:-1], "-w", parsers.CURL_FORMAT]
-        if not keep_alive:
-            # curl keeps what a name stood for as well; the minus sign makes it forget.
-            command += ["-H", "Connection: close", "--resolve", f"-{host.hostname}:{host.port or 80}"]
-        capture = place_of(source).run([*command, *[url] * requests])
-        asked.append((way, shlex.join(argv), capture))
-    who = _tasks(lab)
-    running = pd.Series([task.rpartition(".")[0] for task in who.values()]).value_counts()
-    rows: list[dict[str, Any]] = []
-    for way, typed, capture in asked:
-        found = capture.table.to_dict("records")
-        if len(found) < requests:
+    asked = [
+        (way, _ask_again(place_of(source), url, requests, keep_alive, timeout_s), curl(url, timeout_s))
+        for way, (source, url) in ways.items()
+    ]
+    tasks = _tasks(lab)
+    rows: list[Row] = []
+    for way, capture, argv in asked:
+        transfers = capture.table.to_dict("records")
+        if len(transfers) < requests:
             capture.check()
-        for trial, row in enumerate(found, 1):
-            task = who.get(str(row["container"]))
-            rows.append(
-                {
-                    "node": capture.node,
-                    "place": capture.place,
-                    "way": way,
-                    "keep_alive": keep_alive,
-                    "trial": trial,
-                    "argv": typed,
-                    "code": row["exit_code"],
-                    "timed_out": capture.timed_out,
-                    "reached": row["exit_code"] == 0,
-                    "seconds": row["time_total_s"],
-                    "answer": row["body"],
-                    "stderr": row["error"],
-                    "connects": row["connects"],
-                    "remote_ip": row["remote_ip"],
-                    "task": task,
-                    "server_node": row["server_node"],
-                    "client": row["client"],
-                    "replicas": running.get(task.rpartition(".")[0]) if task else None,
-                }
-            )
-    return pd.DataFrame(rows).astype({"task": "str", "replicas": "Int64"})
+        fixed: Row = {"node": capture.node, "place": capture.place, "way": way}
+        fixed |= {"keep_alive": keep_alive, "argv": shlex.join(argv), "timed_out": capture.timed_out}
+        rows += [
+            {**fixed, "trial": trial, **_answer(transfer, tasks)}
+            for trial, transfer in enumerate(transfers, 1)
+        ]
+    return rows
+
+
+def _answer(transfer: Mapping[Any, Any], tasks: Mapping[str, str]) -> Row:
+    """Return what one request of `spread` came to, and who answered it."""
+    task = tasks.get(str(transfer["container"]))
+    service = task.rpartition(".")[0] if task else None
+    replicas = sum(name.rpartition(".")[0] == service for name in tasks.values())
+    return {
+        "code": transfer["exit_code"],
+        "reached": transfer["exit_code"] == 0,
+        "seconds": transfer["time_total_s"],
+        "answer": transfer["body"],
+        "stderr": transfer["error"],
+        "task": task,
+        "replicas": replicas if task else None,
+        **{key: transfer[key] for key in ("connects", "remote_ip", "server_node", "client")},
+    }
+
+
+def _ask_again(place: Place, url: str, requests: int, keep_alive: bool, timeout_s: float) -> Capture:
+    """Run one curl that makes several requests, one after the other."""
+    command = [*curl(url, timeout_s)[:-1], "-w", parsers.CURL_FORMAT]
+    if not keep_alive:
+        host = urlsplit(url)
+        # curl also keeps the address that it found for a name; the minus sign makes it forget that.
+        command += ["-H", "Connection: close", "--resolve", f"-{host.hostname}:{host.port or 80}"]
+    return place.run([*command, *[url] * requests])
 
 
 def _tasks(lab: Lab) -> dict[str, str]:
-    """Tell which running task has which container: SERVICE.SLOT by the beginning of the id."""
+    """Return running tasks as SERVICE.SLOT, by the first twelve characters of the container's id."""
     api = lab.manager.docker.api
     services = {row["ID"]: row["Spec"]["Name"] for row in api.services()}
     names = {}
@@ -114,15 +115,19 @@ def _tasks(lab: Lab) -> dict[str, str]:
     return names
 
 
+@table(
+    Column("way", "str", "as in `spread`"),
+    Column("place", "str", "who asked"),
+    Column("node", "str", "the node that asked"),
+    Column("client", "str", "IPv4 that the server saw"),
+    Column("owner", "str", "whose address it is, as in `owners`; absent: nobody's in the swarm"),
+    Column("requests", "int", "how many requests the server saw from that address"),
+)
 def callers(lab: Lab, df: pd.DataFrame) -> pd.DataFrame:
-    """Whose address the server saw, from a table of `spread`: a row a way and address.
+    """Find whose address the server saw, in a table of `spread`: one row per way and address.
 
-    way         str    as in `spread`
-    place       str    who asked
-    node        str    the node that asked
-    client      str    the address that the server saw
-    owner       str    whose it is, as in `owners`
-    requests    int    how many requests were seen so
+    Raises:
+        SwarmError: a node could not be asked.
     """
     known = owners(lab).rename(columns={"address": "client"})[["client", "owner"]]
     seen = df[df["reached"]].groupby(["way", "place", "node", "client"], sort=False).size()
@@ -130,33 +135,20 @@ def callers(lab: Lab, df: pd.DataFrame) -> pd.DataFrame:
     return found[["way", "place", "node", "client", "owner", "requests"]]
 
 
-# Runs in a container of the lab: asks for argv[1] every argv[2] seconds until it is interrupted, over
-# one connection where argv[3] is "keep". It prints one JSON line a request.
-_ASK_ON = """
-import http.client, json, signal, sys, time
-from urllib.parse import urlsplit
-
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-url, every, keep = urlsplit(sys.argv[1]), float(sys.argv[2]), sys.argv[3] == "keep"
-link, number = None, 0
-print("asking", file=sys.stderr, flush=True)
-while True:
-    row = {"at": time.time()}
-    try:
-        if link is None:
-            link, number = http.client.HTTPConnection(url.hostname, url.port, timeout=5), number + 1
-        link.request("GET", url.path)
-        row |= json.loads(link.getresponse().read())
-    except (OSError, http.client.HTTPException) as problem:
-        row["error"] = type(problem).__name__
-    if link and ("error" in row or not keep):
-        link.close()
-        link = None
-    print(json.dumps(row | {"connection": number}), flush=True)
-    time.sleep(max(0.0, row["at"] + every - time.time()))
-"""
-
-
+@table(
+    Column("node", "str", "the node that asks"),
+    Column("place", "str", "who asks there"),
+    Column("asker", "str", "new connections, or one connection"),
+    Column("trial", "int", "number of the request, from 1 for each asker"),
+    Column("at_s", "float", "when the request was sent, in seconds since `docker service scale`"),
+    Column("connection", "int", "number of the connection, from 1 for each asker"),
+    Column("reached", "bool", "it was answered"),
+    Column("error", "str", "Python's name of what went wrong; absent: it was answered"),
+    Column("task", "str", "who answered; absent: nobody"),
+    Column("old", "bool", "that task was there before the scaling"),
+    Column("ready", "bool", "it was sent after every new task had been found to answer"),
+    Column("replicas", "int", "how many tasks the service was to have at that moment"),
+)
 def scaling(
     lab: Lab,
     source: Task,
@@ -167,70 +159,57 @@ def scaling(
     network: str,
     every_s: float = 0.3,
     watch_s: float = 6.0,
-) -> pd.DataFrame:
-    """Scale a service while two programs ask for a URL that ends in /whoami: a row a request.
+) -> list[Row]:
+    """Scale a service while two programs ask for a URL that ends in /whoami: one row per request.
 
     One opens a new connection for each request, the other keeps its first one. They ask for `watch_s`
     seconds before the scaling, and for as long after every new task was found to answer on `network`
     and to be among the destinations of IPVS on the source's node.
 
-    node          str      the node that asks
-    place         str      who asks there
-    asker         str      new connections, or one connection
-    trial         int      from 1, for each asker
-    at_s          float    when it was asked, in seconds from `docker service scale` on
-    connection    int      which connection of this asker it was, from 1
-    reached       bool     it was answered
-    error         str      why not; absent: it was answered
-    task          str      who answered; absent: nobody
-    old           bool     that task was there before the scaling
-    ready         bool     it was asked when every new task was found to answer
-    replicas      int      the tasks that the service was to have at that moment
+    Raises:
+        CommandFailed: `docker service scale` failed.
+        WaitTimeout: the new tasks did not get ready.
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
     before = _tasks(lab)
     place = place_of(source)
     askers = {"new connections": "close", "one connection": "keep"}
     with contextlib.ExitStack() as stack:
         running = {
             asker: stack.enter_context(
-                place.watch(["python3", "-c", _ASK_ON, url, f"{every_s:g}", how], ready="asking")
+                place.watch(programs.argv("keep_asking", url, f"{every_s:g}", how), ready="asking")
             )
             for asker, how in askers.items()
         }
         lab.pause(watch_s)
         argv = ["docker", "service", "scale", "--detach", f"{service}={replicas}"]
-        scale = lab.manager.run(argv).check()
+        scaled_at = lab.manager.run(argv).check().started.timestamp()
         lab.wait_for_tasks(service, replicas)
         _wait_for_new(lab, source.node.load_balancer(network), network, service, before)
-        ready = place.run(["true"]).check().started.timestamp()
+        ready_at = place.run(["true"]).check().started.timestamp()
         lab.pause(watch_s)
-    who = before | _tasks(lab)
+    tasks = before | _tasks(lab)
     old = sum(task.rpartition(".")[0] == service for task in before.values())
-    began = scale.started.timestamp()
-    rows: list[dict[str, Any]] = []
-    for asker, ended in running.items():
-        for trial, line in enumerate(ended.result().lines, 1):
-            said = json.loads(line)
-            container = said.get("container")
-            rows.append(
-                {
-                    "node": place.node.name,
-                    "place": place.label,
-                    "asker": asker,
-                    "trial": trial,
-                    "at_s": round(said["at"] - began, 3),
-                    "connection": said["connection"],
-                    "reached": "error" not in said,
-                    "error": said.get("error"),
-                    "task": who.get(str(container)),
-                    "old": container in before,
-                    "ready": said["at"] > ready,
-                    "replicas": replicas if said["at"] > began else old,
-                }
-            )
-    return pd.DataFrame(rows).astype({"error": "str", "task": "str"})
+    rows: list[Row] = []
+    for asker, asking in running.items():
+        for trial, request in enumerate(map(json.loads, asking.result().lines), 1):
+            row: Row = {"node": place.node.name, "place": place.label, "asker": asker, "trial": trial}
+            row |= _asked(request, tasks, scaled_at)
+            row |= {"old": request.get("container") in before, "ready": request["at"] > ready_at}
+            row["replicas"] = replicas if request["at"] > scaled_at else old
+            rows.append(row)
+    return rows
+
+
+def _asked(request: Mapping[str, Any], tasks: Mapping[str, str], scaled_at: float) -> Row:
+    """Return what one request of `scaling` came to, from the line that its program printed."""
+    return {
+        "at_s": round(request["at"] - scaled_at, 3),
+        "connection": request["connection"],
+        "reached": "error" not in request,
+        "error": request.get("error"),
+        "task": tasks.get(str(request.get("container"))),
+    }
 
 
 def _wait_for_new(
@@ -256,92 +235,64 @@ class Pause(NamedTuple):
 
     url: str
     idle_s: float
-    probe_s: int | None = None  # TCP keep-alive: the system sends a probe after so many idle seconds
+    probe_s: int | None = None  # TCP keep-alive: idle seconds until the system sends a probe
 
 
-# Runs in a container of the lab, with a Pause as arguments. It prints one JSON line at its end.
-_PAUSE = """
-import http.client, json, socket, sys, time
-from urllib.parse import urlsplit
-
-url, idle, probe = urlsplit(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
-link = http.client.HTTPConnection(url.hostname, url.port, timeout=float(sys.argv[4]))
-link.connect()
-link.auto_open = 0  # never a second connection
-row = {"opened": time.time(), "port": link.sock.getsockname()[1]}
-if probe:
-    link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    link.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, probe)
-    link.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, probe)
-link.request("GET", url.path)
-first = json.loads(link.getresponse().read())
-time.sleep(idle)
-row["asked"] = time.time()
-try:
-    link.request("GET", url.path)
-    second = json.loads(link.getresponse().read())
-    row["ended"] = "answered" if second["container"] == first["container"] else "another task"
-except TimeoutError:
-    row["ended"] = "time-out"
-except ConnectionResetError:
-    row["ended"] = "reset"
-except (OSError, http.client.HTTPException) as problem:
-    row["ended"] = type(problem).__name__
-print(json.dumps(row | {"waited": time.time() - row["asked"]}), flush=True)
-"""
-
-
-def idle(
+@table(
+    Column("node", "str", "the source's node"),
+    Column("place", "str", "the source"),
+    Column("connection", "str", "the pause's name"),
+    Column("idle_s", "float", "seconds without a request"),
+    Column("probe_s", "int", "idle seconds until TCP sends a probe; absent: it sends none"),
+    Column("at_s", "float", "when IPVS's table was read, in seconds since the connection was opened"),
+    Column("state", "str", "of the connection's entry in that table; absent: there is no entry"),
+    Column("expires_s", "int", "seconds until that entry goes if no packet comes; absent: no entry"),
+    Column("asked_s", "float", "when the second request was sent, in seconds since the opening"),
+    Column("ended", "str", "how it ended: answered, reset, time-out, another task, or Python's word"),
+    Column("waited_s", "float", "seconds until that was known"),
+)
+def idle_connections(
     source: Task,
     balancer: Place,
     pauses: Mapping[str, Pause],
     *,
     timeout_s: float = TIMEOUT_S,
-) -> pd.DataFrame:
-    """Keep connections open and idle, ask again, and read IPVS's timers meanwhile: a row a look.
+) -> list[Row]:
+    """Keep connections open and idle, ask again, and read IPVS's timers meanwhile: one row per reading.
 
-    The connections go side by side, each in a program of its own at the source.
+    The connections exist side by side, each in a program of its own at the source.
 
-    node          str      the source's node
-    place         str      the source
-    connection    str      the pause's name
-    idle_s        float    seconds without a request
-    probe_s       int      seconds after which TCP sends a probe; absent: it sends none
-    at_s          float    when it was looked, in seconds from the opening on
-    state         str      of the connection's entry in IPVS's table; absent: there is none
-    expires_s     int      seconds until the entry goes, if nothing more comes; absent: there is none
-    asked_s       float    when the second request was sent, in seconds from the opening on
-    ended         str      what became of it: answered, reset, time-out, another task, or Python's word
-    waited_s      float    seconds until that was known
+    Raises:
+        CommandFailed: IPVS's table could not be read, or a program failed before its second request.
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
     running = {name: _pause(source, pause, timeout_s) for name, pause in pauses.items()}
     looks: list[Capture] = []
     while not all(one.done() for one in running.values()):
         looks.append(balancer.run(["ipvsadm", "-l", "-n", "-c"]).check())
         source.node.link.pause(_LOOK_EVERY_S)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for name, one in running.items():
-        told = json.loads(one.result().check().text)
+        result = json.loads(one.result().check().text)
         pause = pauses[name]
-        fixed: dict[str, Any] = {"node": source.node.name, "place": source.name}
+        fixed: Row = {"node": source.node.name, "place": source.name}
         fixed |= {"connection": name, "idle_s": pause.idle_s, "probe_s": pause.probe_s}
         ending = {
-            "asked_s": round(told["asked"] - told["opened"], 3),
-            "ended": told["ended"],
-            "waited_s": round(told["waited"], 3),
+            "asked_s": round(result["asked"] - result["opened"], 3),
+            "ended": result["ended"],
+            "waited_s": round(result["waited"], 3),
         }
         for look in looks:
-            at_s = round(look.started.timestamp() - told["opened"], 3)
+            at_s = round(look.started.timestamp() - result["opened"], 3)
             if 0 <= at_s <= ending["asked_s"]:
-                rows.append({**fixed, "at_s": at_s, **_entry(look, told["port"]), **ending})
-    return pd.DataFrame(rows).astype({"probe_s": "Int64", "expires_s": "Int64", "state": "str"})
+                rows.append({**fixed, "at_s": at_s, **_entry(look, result["port"]), **ending})
+    return rows
 
 
 def _pause(source: Task, pause: Pause, timeout_s: float) -> Running:
+    """Start the program that opens one connection, asks, pauses and asks again."""
     words: Sequence[float] = (pause.idle_s, pause.probe_s or 0, timeout_s)
-    argv = ["python3", "-c", _PAUSE, pause.url, *(f"{word:g}" for word in words)]
+    argv = programs.argv("ask_after_pause", pause.url, *(f"{word:g}" for word in words))
     return source.place.start(argv)
 
 

@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import product
+from typing import TYPE_CHECKING
 
-from labkit import capture as probes
-from labkit.experiments.asking import SIDE_BY_SIDE, TASK_PORT, TIMEOUT_S, curl, ping, place_of, probe
+from labkit import capture as captures
+from labkit.experiments.asking import (
+    PROBE,
+    SIDE_BY_SIDE,
+    TASK_PORT,
+    TIMEOUT_S,
+    curl,
+    ping,
+    place_of,
+    probe,
+)
+from labkit.schema import Column, table
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from labkit.capture import Capture
+    from labkit.schema import Row
     from labkit.swarm import Lab, Place, Task
 
+_REACH = (
+    Column("node", "str", "the node that the probe ran on"),
+    Column("place", "str", "where it ran: a task's container, or a namespace of a node"),
+    Column("target", "str", "the task whose address was asked"),
+    Column("network", "str", "the network of that address"),
+    Column("address", "str", "IPv4"),
+    Column("protocol", "str", "ICMP (ping) or TCP (curl)"),
+    Column("port", "int", "absent for ICMP"),
+    Column("trial", "int", "from 1"),
+    *PROBE,
+)
 
-def addresses(tasks: Iterable[Task]) -> pd.DataFrame:
-    """Where tasks are and which addresses Swarm gave them: a row a task and network.
 
-    node         str    the node that the task runs on
-    task         str    SERVICE.SLOT
-    container    str    the first twelve characters of the container's id
-    network      str
-    address      str    IPv4
+@table(
+    Column("node", "str", "the node that the task runs on"),
+    Column("task", "str", "SERVICE.SLOT"),
+    Column("container", "str", "the first twelve characters of the container's id"),
+    Column("network", "str", "ingress, or an overlay that the task is on"),
+    Column("address", "str", "IPv4"),
+)
+def addresses(tasks: Iterable[Task]) -> list[Row]:
+    """List where tasks are and which addresses Swarm gave them: one row per task and network.
+
+    Raises nothing: the addresses were found with the tasks.
     """
-    import pandas as pd
-
-    rows = [
+    return [
         {
             "node": task.node.name,
             "task": task.name,
@@ -37,9 +62,9 @@ def addresses(tasks: Iterable[Task]) -> pd.DataFrame:
         for task in tasks
         for network, address in sorted(task.addresses.items())
     ]
-    return pd.DataFrame(rows, columns=["node", "task", "container", "network", "address"])
 
 
+@table(*_REACH)
 def reach(
     lab: Lab,
     sources: Iterable[Task | Place],
@@ -49,55 +74,34 @@ def reach(
     port: int = TASK_PORT,
     trials: int = 2,
     timeout_s: float = TIMEOUT_S,
-) -> pd.DataFrame:
-    """Ping and curl every target from every source, many side by side: a row a probe.
+) -> list[Row]:
+    """Ping and curl every target from every source, several side by side: one row per probe.
 
-    node         str     the node that the probe ran on
-    place        str     where it ran: a task's container, or a namespace of a node
-    target       str     the task whose address was asked
-    network      str     the network of that address
-    address      str     IPv4
-    protocol     str     ICMP (ping) or TCP (curl)
-    port         int     absent for ICMP
-    trial        int     from 1
-    argv         str     the command as one would type it
-    code         int     its exit code
-    timed_out    bool    labkit had to end it
-    reached      bool    exit code 0
-    seconds      float   how long it ran
-    answer       str     what curl printed
-    stderr       str     what the tool said against it
+    Raises:
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
-    places = [place_of(source) for source in sources]
-    asked: list[dict[str, Any]] = []
+    places, aims = [place_of(source) for source in sources], list(targets)
+    asked: list[Row] = []
     commands: list[tuple[Place, list[str]]] = []
-    for trial in range(1, trials + 1):
-        for place in places:
-            for target in targets:
-                for network in networks:
-                    address = target.addresses[network]
-                    fixed = {"node": place.node.name, "place": place.label, "target": target.name}
-                    fixed |= {"network": network, "address": address}
-                    for protocol, argv in (
-                        ("ICMP", ping(address, timeout_s)),
-                        ("TCP", curl(f"http://{address}:{port}", timeout_s)),
-                    ):
-                        to_port = port if protocol == "TCP" else None
-                        asked.append(fixed | {"protocol": protocol, "port": to_port, "trial": trial})
-                        commands.append((place, argv))
-    captures: dict[int, Capture] = {}
+    for trial, place, target, network in product(range(1, trials + 1), places, aims, networks):
+        address = target.addresses[network]
+        fixed: Row = {"node": place.node.name, "place": place.label, "target": target.name}
+        fixed |= {"network": network, "address": address, "trial": trial}
+        asked.append(fixed | {"protocol": "ICMP", "port": None})
+        commands.append((place, ping(address, timeout_s)))
+        asked.append(fixed | {"protocol": "TCP", "port": port})
+        commands.append((place, curl(f"http://{address}:{port}", timeout_s)))
+    done: dict[int, Capture] = {}
     # The slow ones, which time out, go together.
     order = sorted(range(len(commands)), key=lambda at: (asked[at]["trial"], asked[at]["protocol"]))
     for begin in range(0, len(order), SIDE_BY_SIDE):
         batch = order[begin : begin + SIDE_BY_SIDE]
-        done = lab.run_all([commands[at] for at in batch], timeout=60.0 + timeout_s)
-        captures.update(zip(batch, done, strict=True))
-    rows = [row | probe(captures[at]) for at, row in enumerate(asked)]
-    return pd.DataFrame(rows).astype({"port": "Int64", "answer": "str"})
+        answers = lab.run_all([commands[at] for at in batch], timeout=60.0 + timeout_s)
+        done.update(zip(batch, answers, strict=True))
+    return [row | probe(done[at]) for at, row in enumerate(asked)]
 
 
+@table(Column("step", "str", "what was changed before these probes, as the caller calls it"), *_REACH)
 def ports(
     lab: Lab,
     source: Task | Place,
@@ -108,39 +112,66 @@ def ports(
     network: str = "ingress",
     trials: int = 2,
     timeout_s: float = TIMEOUT_S,
-) -> pd.DataFrame:
-    """Curl several ports of one target, side by side: a row a probe; columns as `reach`, and:
+) -> list[Row]:
+    """Curl several ports of one target, side by side: one row per probe.
 
-    step         str     what was changed before these probes, as the caller calls it
+    Raises:
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
     place, address = place_of(source), target.addresses[network]
     asked = [(port, trial) for trial in range(1, trials + 1) for port in ports]
-    captures = lab.run_all(
+    answers = lab.run_all(
         [(place, curl(f"http://{address}:{port}", timeout_s)) for port, _ in asked],
         timeout=60.0 + timeout_s,
     )
-    fixed = {"step": step, "node": place.node.name, "place": place.label, "target": target.name}
+    fixed: Row = {"step": step, "node": place.node.name, "place": place.label, "target": target.name}
     fixed |= {"network": network, "address": address, "protocol": "TCP"}
-    rows = [
+    return [
         fixed | {"port": port, "trial": trial} | probe(capture)
-        for (port, trial), capture in zip(asked, captures, strict=True)
+        for (port, trial), capture in zip(asked, answers, strict=True)
     ]
-    return pd.DataFrame(rows).astype({"answer": "str"})
 
 
+@table(
+    Column("node", "str", "the node of the place"),
+    Column("place", "str", "where the rules are"),
+    Column("table", "str", "filter, nat, mangle, …"),
+    Column("chain", "str", "the chain that the rule is in"),
+    Column("policy", "str", "ACCEPT or DROP; absent for a chain that is not built in"),
+    Column("num", "int", "position of the rule in its chain, from 1; absent: not listed"),
+    Column("packets", "int", "packets counted since the rule was made"),
+    Column("bytes", "int", "bytes counted since the rule was made"),
+    Column("target", "str", "what the rule does; absent: it only counts"),
+    Column("protocol", "str", "by name: all, tcp, udp, icmp, sctp"),
+    Column("in_interface", "str", "`*` is any"),
+    Column("out_interface", "str", "`*` is any"),
+    Column("source", "str", "`0.0.0.0/0` is any"),
+    Column("destination", "str", "`0.0.0.0/0` is any"),
+    Column("match_text", "str", "the rest, as printed: `tcp dpt:3000 ctstate NEW`"),
+)
 def rule_counters(place: Place, *chains: str, table: str = "filter") -> pd.DataFrame:
-    """Rules of iptables chains with their counters: a row a rule; no chain named means all of them.
+    """Read the rules of iptables chains with their counters: one row per rule.
 
-    Columns as `parsers.iptables_list`, after `node` and `place`; `packets` counts from the making of
-    the rule.
+    Without the name of a chain all chains are read.
+
+    Raises:
+        CommandFailed: there is no such chain or table.
+        SwarmError: a node could not be asked.
     """
     argv = ["iptables", "-t", table, "-n", "-v", "-x", "-L"]
-    captures = [place.run([*argv, chain]).check() for chain in chains] or [place.run(argv).check()]
-    return probes.table(captures)
+    listed = [place.run([*argv, chain]).check() for chain in chains] or [place.run(argv).check()]
+    return captures.table(listed)
 
 
+@table(
+    Column("node", "str", "the node of the end that is looked at"),
+    Column("place", "str", "its network namespace"),
+    Column("chain", "str", "OUTPUT or INPUT"),
+    Column("trial", "int", "from 1, in the order in which they were made"),
+    Column("requests", "int", "how many curls were made, side by side"),
+    Column("answered", "int", "how many of them were answered"),
+    Column("packets", "int", "TCP packets that the chain's DROP rules counted meanwhile"),
+)
 def drops(
     lab: Lab,
     source: Task,
@@ -150,38 +181,22 @@ def drops(
     network: str = "ingress",
     port: int = TASK_PORT,
     timeout_s: float = 2.0,
-) -> pd.DataFrame:
-    """Curl a target N times and see by how much the DROP counters for TCP rise: a row a chain and N.
+) -> list[Row]:
+    """Curl a target N times and see how far the DROP counters for TCP rise: one row per chain and N.
 
-    Looked at are OUTPUT and INPUT in the network namespaces of both ends.
+    The counters are those of OUTPUT and INPUT in the network namespaces of both ends.
 
-    node         str     the node of the end that is looked at
-    place        str     its network namespace
-    chain        str     OUTPUT or INPUT
-    trial        int     from 1, in the order in which they were made
-    requests     int     how many curls were made, side by side
-    answered     int     how many of them were answered
-    packets      int     TCP packets that the chain's DROP rules counted meanwhile
+    Raises:
+        CommandFailed: the rules could not be read.
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
     ends = [source.sandbox, target.sandbox]
     url = f"http://{target.addresses[network]}:{port}"
-
-    def look() -> dict[tuple[str, str, str], int]:
-        argv = ["iptables", "-t", "filter", "-n", "-v", "-x", "-L"]
-        seen = probes.table([c.check() for c in lab.run_all([(end, argv) for end in ends])])
-        found = {(end.node.name, end.label, chain): 0 for end in ends for chain in ("OUTPUT", "INPUT")}
-        for row in seen[(seen["target"] == "DROP") & (seen["protocol"] == "tcp")].itertuples():
-            found[str(row.node), str(row.place), str(row.chain)] += int(str(row.packets))
-        return found
-
-    rows = []
+    rows: list[Row] = []
     for trial, count in enumerate(requests, 1):
-        before = look()
+        before = _dropped(lab, ends)
         curls = lab.run_all([(source.place, curl(url, timeout_s))] * count)
-        after = look()
-        answered = sum(capture.ok for capture in curls)
+        after = _dropped(lab, ends)
         for (node, place, chain), packets in after.items():
             rows.append(
                 {
@@ -190,63 +205,80 @@ def drops(
                     "chain": chain,
                     "trial": trial,
                     "requests": count,
-                    "answered": answered,
+                    "answered": sum(capture.ok for capture in curls),
                     "packets": packets - before[node, place, chain],
                 }
             )
-    return pd.DataFrame(rows)
+    return rows
 
 
-def interfaces(task: Task) -> pd.DataFrame:
-    """A task's interfaces, each with the network that it belongs to: a row an address.
+def _dropped(lab: Lab, ends: Sequence[Place]) -> dict[tuple[str, str, str], int]:
+    """Count the TCP packets that DROP rules have taken, by node, place and chain."""
+    argv = ["iptables", "-t", "filter", "-n", "-v", "-x", "-L"]
+    rules = captures.table([c.check() for c in lab.run_all([(end, argv) for end in ends])])
+    found = {(end.node.name, end.label, chain): 0 for end in ends for chain in ("OUTPUT", "INPUT")}
+    for row in rules[(rules["target"] == "DROP") & (rules["protocol"] == "tcp")].itertuples():
+        found[str(row.node), str(row.place), str(row.chain)] += int(str(row.packets))
+    return found
 
-    node          str
-    place         str    the task's container
-    interface     str
-    address       str    IPv4
-    network       str    ingress, an overlay, docker_gwbridge, or loopback
-    mtu           int    bytes
-    default       bool   the default route leaves by it
+
+@table(
+    Column("node", "str", "the task's node"),
+    Column("place", "str", "the task's container"),
+    Column("interface", "str", "its name in the container"),
+    Column("address", "str", "IPv4"),
+    Column("network", "str", "ingress, an overlay, docker_gwbridge, or loopback"),
+    Column("mtu", "int", "bytes"),
+    Column("default", "bool", "the default route leaves by it"),
+)
+def interfaces(task: Task) -> list[Row]:
+    """List a task's interfaces, each with the network that it belongs to: one row per address.
+
+    Raises:
+        CommandFailed: `ip` failed in the container.
+        SwarmError: the node could not be asked.
     """
-    import pandas as pd
-
     links = task.run(["ip", "-4", "addr"]).check().table
     routes = task.run(["ip", "route"]).check().table
     default = set(routes[routes["destination"] == "default"]["interface"])
     by_address = {address: network for network, address in task.addresses.items()}
-    rows = []
+    rows: list[Row] = []
     for link in links.itertuples():
-        local = str(link.address).startswith("127.")
+        network = by_address.get(str(link.address), "docker_gwbridge")
         rows.append(
             {
                 "node": task.node.name,
                 "place": task.name,
                 "interface": link.interface,
                 "address": link.address,
-                "network": "loopback"
-                if local
-                else by_address.get(str(link.address), "docker_gwbridge"),
+                "network": "loopback" if str(link.address).startswith("127.") else network,
                 "mtu": link.mtu,
                 "default": link.interface in default,
             }
         )
-    return pd.DataFrame(rows)
+    return rows
 
 
-def plumbing(source: Task, target: Task, *, networks: Sequence[str] = ("ingress",)) -> pd.DataFrame:
-    """What a network has so that a source reaches a target on another node, counted: a row a piece.
+@table(
+    Column("node", "str", "the source's node"),
+    Column("place", "str", "where it was looked for"),
+    Column("network", "str", "ingress or an overlay"),
+    Column("piece", "str", "VXLAN device, neighbour entry, forwarding entry, DROP rule"),
+    Column(
+        "count", "int", "how many there are; for entries and rules: of the target's or source's address"
+    ),
+    Column("found", "str", "the first of them, as its tool printed it; absent: there is none"),
+)
+def plumbing(source: Task, target: Task, *, networks: Sequence[str] = ("ingress",)) -> list[Row]:
+    """Count what networks have so that a source reaches a target on another node: one row per piece.
 
-    node       str    the source's node
-    place      str    where it was looked for
-    network    str
-    piece      str    VXLAN device, neighbour entry, forwarding entry, DROP rule
-    count      int    how many there are; for entries and rules: of the target's or source's address
-    found      str    the first of them, as its tool printed it
+    Raises:
+        CommandFailed: one of the tools failed.
+        UnknownNameError: the source's node has no such network.
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
     rules = source.sandbox.run(["iptables", "-S"]).check()
-    rows: list[dict[str, object]] = []
+    rows: list[Row] = []
     for network in networks:
         mine, other = source.addresses[network], target.addresses[network]
         overlay = source.node.overlay(network)
@@ -270,6 +302,6 @@ def plumbing(source: Task, target: Task, *, networks: Sequence[str] = ("ingress"
             ),
         )
         for place, piece, found in looked:
-            row = {"node": source.node.name, "place": place, "network": network, "piece": piece}
+            row: Row = {"node": source.node.name, "place": place, "network": network, "piece": piece}
             rows.append({**row, "count": len(found), "found": found[0].strip() if found else None})
-    return pd.DataFrame(rows)
+    return rows

@@ -6,53 +6,98 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labkit.experiments.asking import place_of
+from labkit.schema import Column, table
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from labkit.schema import Row
+    from labkit.swarm import Lab, Node, Place, Task
 
-    from labkit.swarm import Lab, Place, Task
+Owners = dict[tuple[str, str], str]  # (network, address) -> owner
 
 
-def owners(lab: Lab) -> pd.DataFrame:
-    """Who has which address in the swarm, as its managers and nodes tell it: a row an address.
+@table(
+    Column("network", "str", "ingress, an overlay, docker_gwbridge"),
+    Column("address", "str", "IPv4"),
+    Column(
+        "owner",
+        "str",
+        "a task, `virtual IP of …`, `load balancer of …` a node, or the network's gateway",
+    ),
+)
+def owners(lab: Lab) -> list[Row]:
+    """List who has which address in the swarm, as its managers and nodes say: one row per address.
 
-    network    str    ingress, an overlay, docker_gwbridge
-    address    str    IPv4
-    owner      str    a task, `virtual IP of …`, `load balancer of …` a node, or the network's gateway
+    Raises:
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
-    api = lab.manager.docker.api
-    rows: dict[tuple[str, str], str] = {}
-    names: dict[str, str] = {}
+    found: Owners = {}
+    names: dict[str, str] = {}  # of the networks, by their id
     for node in lab.nodes.values():
-        for network in node.docker.api.networks():
-            names[network["Id"]] = network["Name"]
-            if network["Driver"] not in ("overlay", "bridge"):
-                continue
-            for config in (network["IPAM"] or {}).get("Config") or ():
-                if config.get("Gateway"):
-                    gateway = config["Gateway"].split("/")[0]
-                    rows[network["Name"], gateway] = "the network's gateway"
+        networks = node.docker.api.networks()
+        names |= {network["Id"]: network["Name"] for network in networks}
+        for network in networks:
+            if network["Driver"] in ("overlay", "bridge"):
+                found |= _gateways(network)
             if network["Driver"] == "overlay":
-                ends = node.docker.api.inspect_network(network["Id"])["Containers"] or {}
-                for key, end in ends.items():
-                    if key == "ingress-sbox" or key.startswith("lb-"):
-                        address = end["IPv4Address"].split("/")[0]
-                        rows[network["Name"], address] = f"load balancer of {node.name}"
-    for service in api.services():
-        name = service["Spec"]["Name"]
-        for virtual in service.get("Endpoint", {}).get("VirtualIPs") or ():
-            if virtual.get("Addr"):
-                key = names.get(virtual["NetworkID"], "?"), virtual["Addr"].split("/")[0]
-                rows[key] = f"virtual IP of {name}"
-        for task in lab.tasks(name):
-            for network_name, address in task.addresses.items():
-                rows[network_name, address] = task.name
-    table = [{"network": n, "address": a, "owner": owner} for (n, a), owner in sorted(rows.items())]
-    return pd.DataFrame(table, columns=["network", "address", "owner"])
+                found |= _load_balancers(node, network)
+    for service in lab.manager.docker.api.services():
+        found |= _virtual_addresses(service, names)
+        for task in lab.tasks(service["Spec"]["Name"]):
+            found |= {(network, address): task.name for network, address in task.addresses.items()}
+    return [
+        {"network": network, "address": address, "owner": owner}
+        for (network, address), owner in sorted(found.items())
+    ]
 
 
+def _gateways(network: dict[str, Any]) -> Owners:
+    """The gateways that a network's address management names."""
+    configs = (network["IPAM"] or {}).get("Config") or ()
+    gateways = [_host(config["Gateway"]) for config in configs if config.get("Gateway")]
+    return {(network["Name"], gateway): "the network's gateway" for gateway in gateways}
+
+
+def _load_balancers(node: Node, network: dict[str, Any]) -> Owners:
+    """The address of an overlay's load balancer on one node."""
+    ends = node.docker.api.inspect_network(network["Id"])["Containers"] or {}
+    return {
+        (network["Name"], _host(end["IPv4Address"])): f"load balancer of {node.name}"
+        for key, end in ends.items()
+        if key == "ingress-sbox" or key.startswith("lb-")
+    }
+
+
+def _virtual_addresses(service: dict[str, Any], names: dict[str, str]) -> Owners:
+    """The virtual IPs of a service, one for each of its networks."""
+    addresses = service.get("Endpoint", {}).get("VirtualIPs") or ()
+    return {
+        (
+            names.get(one["NetworkID"], "?"),
+            _host(one["Addr"]),
+        ): f"virtual IP of {service['Spec']['Name']}"
+        for one in addresses
+        if one.get("Addr")
+    }
+
+
+def _host(address: str) -> str:
+    """Return an address without the length of its prefix."""
+    return address.partition("/")[0]
+
+
+@table(
+    Column("node", "str", "the node of the place"),
+    Column("place", "str", "where it was asked"),
+    Column("name", "str", "the name that was asked for"),
+    Column("trial", "int", "from 1"),
+    Column("status", "str", "NOERROR, NXDOMAIN, SERVFAIL, REFUSED, or TIMEOUT: nobody replied"),
+    Column("position", "int", "of the address in the reply, from 1; absent: no address"),
+    Column("answer", "str", "IPv4; absent: no address"),
+    Column("owner", "str", "whose address it is, as in `owners`; absent: nobody's in the swarm"),
+    Column("ttl_s", "int", "seconds for which the answer may be kept; absent: no address"),
+    Column("server", "str", "address and port of the server that replied; absent: no address"),
+    Column("query_time_ms", "int", "milliseconds until the reply; absent: no address"),
+)
 def lookups(
     lab: Lab,
     sources: Iterable[Task | Place],
@@ -60,26 +105,15 @@ def lookups(
     *,
     trials: int = 1,
     timeout_s: int = 2,
-) -> pd.DataFrame:
-    """Ask the DNS for every name from every place, again and again: a row an address that was given.
+) -> list[Row]:
+    """Ask the DNS for every name from every place, again and again: one row per address that was given.
 
     A question that got no address has one row. A place asks for one name after the other, once each in
     a trial; the places ask side by side.
 
-    node             str
-    place            str    where it was asked
-    name             str    the name that was asked for
-    trial            int    from 1
-    status           str    NOERROR, NXDOMAIN, SERVFAIL, REFUSED, or TIMEOUT: nobody replied
-    position         int    of the address in the reply, from 1; absent: no address
-    answer           str    IPv4; absent: no address
-    owner            str    as in `owners`
-    ttl_s            int    seconds that the answer may be kept
-    server           str    who replied
-    query_time_ms    int
+    Raises:
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
     places = [place_of(source) for source in sources]
     argv = ["dig", f"+time={timeout_s}", "+tries=1", "+nosearch", *names]
     captures = [
@@ -89,7 +123,7 @@ def lookups(
     ]
     known = owners(lab)
     who = dict(zip(known["address"], known["owner"], strict=True))
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for trial, capture in captures:
         fixed = {"node": capture.node, "place": capture.place, "trial": trial}
         replies = _by_question(capture.table.to_dict("records"))
@@ -102,14 +136,12 @@ def lookups(
                 rows.append({**fixed, **status, **mine, **said})
             if not given:
                 rows.append({**fixed, **status})
-    columns = ["node", "place", "name", "trial", "status", "position", "answer", "owner", "ttl_s"]
-    found = pd.DataFrame(rows, columns=[*columns, "server", "query_time_ms"])
-    return found.astype(dict.fromkeys(["position", "ttl_s", "query_time_ms"], "Int64"))
+    return rows
 
 
-def _by_question(rows: Iterable[dict[Any, Any]]) -> list[list[dict[Any, Any]]]:
+def _by_question(rows: Iterable[dict[Any, Any]]) -> list[list[Row]]:
     """Put the rows of dig's replies together by question; one without a reply stands alone."""
-    replies: list[list[dict[Any, Any]]] = []
+    replies: list[list[Row]] = []
     for row in rows:
         silent = row["status"] == "TIMEOUT"
         if silent or not replies or replies[-1][0]["question"] != row["question"]:

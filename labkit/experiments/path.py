@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from labkit import parsers
 from labkit.errors import SwarmError, UsageError
-from labkit.experiments.asking import SIDE_BY_SIDE, TIMEOUT_S, at_rest, curl, probe
+from labkit.experiments.asking import PROBE, SIDE_BY_SIDE, TIMEOUT_S, at_rest, curl, probe
 from labkit.experiments.neighbours import link_of
+from labkit.schema import Column, table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from labkit.capture import Capture
+    from labkit.schema import Row
     from labkit.swarm import Lab, Node, Place, Task
 
 HOPS = ("DNAT", "MASQUERADE", "MARK", "IPVS", "SNAT", "VXLAN", "REDIRECT", "INPUT", "OUTPUT", "answers")
@@ -23,24 +24,30 @@ THERE, BACK = "to the task", "to the client"
 _LOST = re.compile(r"(\d+) packets dropped by kernel")
 
 
-def balancers(lab: Lab, service: str) -> pd.DataFrame:
-    """What each node's `ingress_sbox` has for a service's published port: a row a node.
+@table(
+    Column("node", "str", "the node that it is on"),
+    Column("place", "str", "the node's ingress_sbox"),
+    Column("mark", "int", "that a rule sets on packets for the port; absent: no such rule"),
+    Column("fwmark", "int", "the mark that IPVS takes packets by; absent: no such service in IPVS"),
+    Column("scheduler", "str", "how IPVS chooses a destination: rr is one after the other; or absent"),
+    Column(
+        "destinations", "str", "the IPv4 addresses that it chooses from, in order, with commas between"
+    ),
+    Column("snat_to", "str", "IPv4 that the packets get as their source; absent: no such rule"),
+)
+def balancers(lab: Lab, service: str) -> list[Row]:
+    """Read what each node's `ingress_sbox` has for a service's published port: one row per node.
 
-    node            str    the node that it is on
-    place           str
-    mark            int    that a rule sets on packets for the port; absent: no such rule
-    fwmark          int    that the IPVS service takes packets by; absent: no such service
-    scheduler       str    how IPVS chooses a destination: rr is one after the other
-    destinations    str    the IPv4 addresses that it chooses from, in order, with commas between
-    snat_to         str    IPv4 that the packets leave with as their source
+    Raises:
+        UsageError: the service publishes no port.
+        CommandFailed: the rules or IPVS's table could not be read.
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
     published, _ = _ports(lab, service)
     places = [node.netns("ingress_sbox") for node in lab.nodes.values()]
     rules = lab.run_all([(place, ["iptables-save"]) for place in places])
     services = lab.run_all([(place, ["ipvsadm", "-ln"]) for place in places])
-    rows = []
+    rows: list[Row] = []
     for place, saved, listed in zip(places, rules, services, strict=True):
         mark = _rule(saved, table="mangle", chain="PREROUTING", target="MARK", dport=published)
         snat = _rule(saved, table="nat", chain="POSTROUTING", target="SNAT")
@@ -58,34 +65,30 @@ def balancers(lab: Lab, service: str) -> pd.DataFrame:
                 "snat_to": snat["target_options"].split()[-1] if snat else None,
             }
         )
-    return pd.DataFrame(rows).astype({"mark": "Int64", "fwmark": "Int64"})
+    return rows
 
 
-def clients(lab: Lab, service: str) -> pd.DataFrame:
-    """Every node asks the published port of every node, and is told who it is: a row a request.
+@table(
+    Column("node", "str", "the node that asked"),
+    Column("place", "str", "the same: the probe ran on the node itself"),
+    Column("asked", "str", "the node whose port was asked"),
+    *PROBE,
+    Column("container", "str", "that answered: the beginning of its id; absent: none did"),
+    Column("server_node", "str", "the node that it runs on; absent: no answer"),
+    Column("client", "str", "IPv4 that it saw as the client's; absent: no answer"),
+)
+def clients(lab: Lab, service: str) -> list[Row]:
+    """Let every node ask the published port of every node who its client is: one row per request.
 
     A node asks itself at 127.0.0.1.
 
-    node           str     the node that asked
-    place          str
-    asked          str     the node whose port was asked
-    argv           str     the command as one would type it
-    code           int     its exit code
-    timed_out      bool    labkit had to end it
-    reached        bool    exit code 0
-    seconds        float   how long it ran
-    answer         str     what curl printed
-    stderr         str     what the tool said against it
-    container      str     the container that answered, by the beginning of its id
-    server_node    str     the node that it runs on
-    client         str     the IPv4 address that it saw as the client's
+    Raises:
+        UsageError: the service publishes no port.
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
     published, _ = _ports(lab, service)
-    nodes = list(lab.nodes.values())
-    pairs = [(asker, asked) for asker in nodes for asked in nodes]
-    rows = []
+    pairs = list(product(lab.nodes.values(), repeat=2))
+    rows: list[Row] = []
     for begin in range(0, len(pairs), SIDE_BY_SIDE):
         batch = pairs[begin : begin + SIDE_BY_SIDE]
         asking = []
@@ -93,38 +96,38 @@ def clients(lab: Lab, service: str) -> pd.DataFrame:
             address = "127.0.0.1" if asker is asked else asked.address
             asking.append((asker.place, curl(f"http://{address}:{published}/whoami", TIMEOUT_S)))
         for (asker, asked), capture in zip(batch, lab.run_all(asking), strict=True):
-            told = capture.table.iloc[0]
-            row = {
-                "node": asker.name,
-                "place": asker.place.label,
-                "asked": asked.name,
-                **probe(capture),
-            }
-            rows.append(row | {key: told[key] for key in ("container", "server_node", "client")})
-    return pd.DataFrame(rows).astype({"answer": "str"})
+            answer = capture.table.iloc[0]
+            row = {"node": asker.name, "place": asker.place.label, "asked": asked.name}
+            row |= probe(capture)
+            rows.append(row | {key: answer[key] for key in ("container", "server_node", "client")})
+    return rows
 
 
-def translations(lab: Lab, service: str, *, via: Node) -> pd.DataFrame:
-    """Make one request to a node's published port and look up what each place made of it.
+@table(
+    Column("order", "int", "in which the request comes by, from 1"),
+    Column("node", "str", "the node of the place"),
+    Column("place", "str", "the node itself, its ingress_sbox, the task's network namespace"),
+    Column("source", "str", "IPv4 that the request comes from"),
+    Column("source_port", "int", "port that it comes from"),
+    Column("destination", "str", "IPv4 that it comes to"),
+    Column("destination_port", "int", "port that it comes to"),
+    Column("new_source", "str", "IPv4 that it goes on from"),
+    Column("new_source_port", "int", "port that it goes on from"),
+    Column("new_destination", "str", "IPv4 that it goes on to"),
+    Column("new_destination_port", "int", "port that it goes on to"),
+)
+def translations(lab: Lab, service: str, *, via: Node) -> list[Row]:
+    """Make one request to a node's published port, and look up what each place made of it.
 
-    A row a place: the node, its ingress_sbox, the network namespace of the task that answered. What
-    connection tracking there has noted is followed from one place to the next: the packets leave a
-    place as they come to the next one.
+    One row per place: the node, its ingress_sbox, the network namespace of the task that answered. What
+    connection tracking knows there is followed from one place to the next: packets leave a place as
+    they come to the next one.
 
-    order                 int    from 1
-    node                  str
-    place                 str
-    source                str    IPv4 that the request comes with
-    source_port           int
-    destination           str
-    destination_port      int
-    new_source            str    IPv4 that it goes on with
-    new_source_port       int
-    new_destination       str
-    new_destination_port  int
+    Raises:
+        UsageError: the service publishes no port.
+        CommandFailed: the request was not answered, or connection tracking could not be read.
+        SwarmError: connection tracking has no such connection, or a node could not be asked.
     """
-    import pandas as pd
-
     published, _ = _ports(lab, service)
     url = f"http://127.0.0.1:{published}/whoami"
     asked = via.run([*curl(url, TIMEOUT_S), "-w", parsers.CURL_FORMAT]).check().table.iloc[0]
@@ -132,8 +135,9 @@ def translations(lab: Lab, service: str, *, via: Node) -> pd.DataFrame:
     places = [via.place, via.netns("ingress_sbox"), task.sandbox]
     tracked = lab.run_all([(place, ["conntrack", "-L", "-p", "tcp"]) for place in places])
     ends = ("source", "source_port", "destination", "destination_port")
+    replies = ("reply_destination", "reply_destination_port", "reply_source", "reply_source_port")
     now = dict(zip(ends, ("127.0.0.1", asked["local_port"], "127.0.0.1", published), strict=True))
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for place, capture in zip(places, tracked, strict=True):
         flows = capture.check().table
         for name in ends:
@@ -144,41 +148,43 @@ def translations(lab: Lab, service: str, *, via: Node) -> pd.DataFrame:
                 f"connection tracking of {place.label} has noted no connection with {known}",
                 hint="run the cell again: a noted connection goes two minutes after its end",
             )
-        flow = flows.iloc[0]
-        answers = ("reply_destination", "reply_destination_port", "reply_source", "reply_source_port")
-        then = {name: flow[answer] for name, answer in zip(ends, answers, strict=True)}
+        new = {end: flows.iloc[0][reply] for end, reply in zip(ends, replies, strict=True)}
         row = {"order": len(rows) + 1, "node": place.node.name, "place": place.label, **now}
-        rows.append(row | {f"new_{name}": value for name, value in then.items()})
-        now = then
-    return pd.DataFrame(rows)
+        rows.append(row | {f"new_{end}": value for end, value in new.items()})
+        now = new
+    return rows
 
 
+@table(
+    Column("order", "int", "from 1, in the order in which a request comes by"),
+    Column("via", "str", "the node whose port was asked"),
+    Column("requests", "int", "how many requests were made"),
+    Column("answered", "int", "how many of them were answered"),
+    Column("node", "str", "where it was counted; of answers: the node of the task that gave them"),
+    Column("place", "str", "likewise; of answers: the task"),
+    Column("hop", "str", ", ".join(HOPS)),
+    Column("what", "str", "the rule or object, as its tool prints it; absent: there is none"),
+    Column("counted", "str", "connections or packets"),
+    Column("way", "str", "to the task, or to the client"),
+    Column("task", "str", "whose share it is; absent: the counter does not tell tasks apart"),
+    Column("before", "int", "the counter before the requests; absent: there is none"),
+    Column("after", "int", "the counter after them; absent: there is none"),
+    Column("rise", "int", "the difference"),
+)
 def hops(
     lab: Lab, service: str, *, via: Node, requests: int, timeout_s: float = TIMEOUT_S
-) -> pd.DataFrame:
-    """Read every hop's counter, make requests to a node's published port, read again: a row a counter.
+) -> list[Row]:
+    """Read every hop's counters before and after requests to a published port: one row per counter.
 
     Each request has a connection of its own and is made on the node itself, to 127.0.0.1. tcpdump
     counts on the wire at that node meanwhile. Both readings are made when the counters have come to
     rest: IPVS shows a packet up to two seconds late.
 
-    order       int    from 1, in the order in which a request comes by
-    via         str    the node whose port was asked
-    requests    int    how many requests were made
-    answered    int    how many of them were answered
-    node        str    where it was counted; of answers: where the task runs that gave them
-    place       str
-    hop         str    DNAT, MASQUERADE, MARK, IPVS, SNAT, VXLAN, REDIRECT, INPUT, OUTPUT, answers
-    what        str    the rule or object, as its tool prints it; absent: there is none, nor a count
-    counted     str    connections or packets
-    way         str    to the task, or to the client
-    task        str    whose share it is; absent: the counter makes no difference between tasks
-    before      int    the counter before the requests
-    after       int    and after them
-    rise        int
+    Raises:
+        UsageError: the service publishes no port.
+        CommandFailed: a counter could not be read.
+        SwarmError: tcpdump lost packets, or a node could not be asked.
     """
-    import pandas as pd
-
     published, target = _ports(lab, service)
     tasks = lab.tasks(service)
     sandbox = via.netns("ingress_sbox")
@@ -188,32 +194,34 @@ def hops(
     url = f"http://127.0.0.1:{published}/whoami#[1-{requests}]"
     asking = [*curl(url, timeout_s), "-H", "Connection: close"]
 
-    def look() -> list[dict[str, Any]]:
+    def read() -> list[Row]:
         return _counters(lab, via, sandbox, tasks, published, target)
 
-    before = at_rest(lab, look)
+    before = at_rest(lab, read)
     with via.place.watch(recording) as wire:
         asked = via.run(asking, timeout=60.0 + timeout_s * requests)
-        after = at_rest(lab, look)
+        after = at_rest(lab, read)
     answers = _answers(asked, tasks)
     recorded = answers + _crossing(wire.result(), tasks, published)
     rows = [{**row, "before": old["after"]} for old, row in zip(before, after, strict=True)]
     rows += [{**row, "before": 0} for row in recorded]
     rows.sort(key=lambda row: HOPS.index(row["hop"]))
-    found = pd.DataFrame(rows).astype(
-        {"before": "Int64", "after": "Int64", "what": "str", "task": "str"}
-    )
-    found["rise"] = found["after"] - found["before"]
     answered = sum(row["after"] for row in answers)
     fixed = {"via": via.name, "requests": requests, "answered": answered}
-    found = found.assign(order=range(1, len(found) + 1), **fixed)
-    columns = ["order", *fixed, "node", "place", "hop", "what", "counted", "way", "task"]
-    return found[[*columns, "before", "after", "rise"]]
+    return [
+        {"order": order, **fixed, **row, "rise": _rise(row["before"], row["after"])}
+        for order, row in enumerate(rows, 1)
+    ]
+
+
+def _rise(before: int | None, after: int | None) -> int | None:
+    """Return by how much a counter rose; None where there is no counter."""
+    return None if before is None or after is None else after - before
 
 
 def _counters(
     lab: Lab, via: Node, sandbox: Place, tasks: list[Task], published: int, target: int
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Read the counters of rules and of IPVS, always in the same order."""
     save = ["iptables-save", "-c"]
     stats = ["ipvsadm", "-ln", "--stats", "--exact"]
@@ -222,7 +230,7 @@ def _counters(
 
     def read(
         capture: Capture, hop: str, counted: str, way: str, task: Task | None = None, **wanted: Any
-    ) -> dict[str, Any]:
+    ) -> Row:
         rule = _rule(capture, **wanted) or {}
         return _row(capture, hop, rule.get("rule"), counted, way, task, rule.get("packets"))
 
@@ -258,7 +266,7 @@ def _counters(
     return rows
 
 
-def _crossing(recorded: Capture, tasks: list[Task], published: int) -> list[dict[str, Any]]:
+def _crossing(recorded: Capture, tasks: list[Task], published: int) -> list[Row]:
     """Count the frames of the published port in a recording of VXLAN; raises SwarmError for a gap."""
     lost = _LOST.search(recorded.stderr)
     if lost and int(lost[1]):
@@ -277,7 +285,7 @@ def _crossing(recorded: Capture, tasks: list[Task], published: int) -> list[dict
     return rows
 
 
-def _answers(asked: Capture, tasks: list[Task]) -> list[dict[str, Any]]:
+def _answers(asked: Capture, tasks: list[Task]) -> list[Row]:
     """Count who answered."""
     by = list(parsers.whoami(asked.text)["container"])
     rows = []
@@ -290,7 +298,8 @@ def _answers(asked: Capture, tasks: list[Task]) -> list[dict[str, Any]]:
 
 def _row(
     capture: Capture, hop: str, what: str | None, counted: str, way: str, task: Task | None, count: Any
-) -> dict[str, Any]:
+) -> Row:
+    """Return what a row of `hops` has before both readings are there."""
     return {
         "node": capture.node,
         "place": capture.place,

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from labkit.errors import SwarmError
-from labkit.experiments.asking import TASK_PORT, at_rest, curl, probe
+from labkit.experiments.asking import PROBE, TASK_PORT, at_rest, curl, probe
 from labkit.experiments.names import owners
 from labkit.experiments.neighbours import link_of
+from labkit.schema import Column, schema_of, table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labkit.schema import Row
     from labkit.swarm import Lab, Place, Task
+
+Words = tuple[str, ...]
+Changes = dict[Words, Words]  # a command that changes something -> the command that undoes it
 
 TECHNIQUES = ["DNS", "iptables", "NAT", "IPVS", "ARP"]
 _OF_TARGET = {
@@ -32,10 +37,13 @@ _GATEWAY = "docker_gwbridge"  # of a node's own neighbours, those that a request
 
 
 def stations(lab: Lab, source: Place, servers: Iterable[Task], *, network: str) -> list[Place]:
-    """List where a request from a source can be acted on: in the order in which it may pass.
+    """List the places where something can act on a request, in the order in which it may pass them.
 
-    The source's namespace, that of the network's load balancer on each node that has one, and those of
-    the tasks.
+    They are the source's namespace, that of the network's load balancer on each node that has one, and
+    those of the tasks. It returns places, no table.
+
+    Raises:
+        UnknownNameError: a node has no load balancer for the network.
     """
     tasks = list(servers)
     using = list(lab.nodes.values()) if network == "ingress" else [t.node for t in tasks]
@@ -44,53 +52,58 @@ def stations(lab: Lab, source: Place, servers: Iterable[Task], *, network: str) 
     return [*found, *(task.sandbox for task in tasks if task.sandbox != source)]
 
 
-def evidence(lab: Lab, places: Iterable[Place], *, forget: bool = False) -> pd.DataFrame:
-    """Read every counter, and every neighbour entry, that a technique leaves behind: a row each.
+@table(
+    Column("technique", "category", "DNS, iptables (marks, accepts, drops), NAT, IPVS, ARP"),
+    Column("node", "str", "the node of the place"),
+    Column("place", "str", "where it was read"),
+    Column("what", "str", "the rule, the IPVS destination or the neighbour"),
+    Column("value", "str", "the address, port or mark that it gives; absent: none"),
+    Column("count", "int", "packets or connections counted so far; of a neighbour 1"),
+)
+def technique_counters(lab: Lab, places: Iterable[Place], *, forget: bool = False) -> pd.DataFrame:
+    """Read each counter and each neighbour entry in which a technique can be seen: one row each.
 
     Counters are read when they have come to rest: IPVS shows a connection up to two seconds late. With
     `forget` the neighbour tables are emptied after that, so that what comes in later is new.
 
-    technique    category    DNS, iptables (marks, accepts, drops), NAT, IPVS, ARP
-    node         str
-    place        str
-    what         str         the rule, the IPVS destination or the neighbour
-    value        str         the address, port or mark that it gives; absent: none
-    count        int         packets or connections counted so far; of a neighbour 1
+    Raises:
+        CommandFailed: a table of the kernel could not be read or emptied.
+        SwarmError: a node could not be asked.
     """
     import pandas as pd
 
     chosen = list(places)
 
-    def counted() -> list[dict[str, Any]]:
+    def counters() -> list[Row]:
         rules = _read(lab, [(place, ["iptables-save", "-c"]) for place in chosen], _rules)
         balancer = ["ipvsadm", "-ln", "--stats", "--exact"]
         return rules + _read(lab, [(place, balancer) for place in chosen], _balanced)
 
-    def known() -> list[dict[str, Any]]:
+    def neighbours() -> list[Row]:
         return _read(lab, [(p, ["ip", "neigh", "show", *_whose(p)]) for p in chosen], _known)
 
-    # Neighbours are read next to the request: some seconds later the kernels ask each other whether
-    # what they have learned still holds, and learn more by that.
+    # Neighbours are read right before or after the request: some seconds later the kernels check what
+    # they have learned, and learn more by that.
     if forget:
-        rows = at_rest(lab, counted)
+        rows = at_rest(lab, counters)
         flush = ["ip", "neigh", "flush"]
-        for gone in lab.run_all([(p, [*flush, *(_whose(p) or ["all"])]) for p in chosen]):
-            gone.check()
-        rows += known()
+        for emptied in lab.run_all([(p, [*flush, *(_whose(p) or ["all"])]) for p in chosen]):
+            emptied.check()
+        rows += neighbours()
     else:
-        rows = known()
-        rows += at_rest(lab, counted)
-    found = pd.DataFrame(rows, columns=["technique", "node", "place", "what", "value", "count"])
+        rows = neighbours()
+        rows += at_rest(lab, counters)
+    found = pd.DataFrame(rows, columns=list(schema_of(technique_counters).dtypes))
     found["technique"] = pd.Categorical(found["technique"], categories=TECHNIQUES, ordered=True)
-    return found.astype({"value": "str"})
+    return found
 
 
 def _read(
     lab: Lab,
     commands: list[tuple[Place, list[str]]],
-    reader: Callable[[pd.DataFrame], Iterator[dict[str, Any]]],
-) -> list[dict[str, Any]]:
-    """Run commands side by side and read their tables: a row each thing found."""
+    reader: Callable[[pd.DataFrame], Iterator[Row]],
+) -> list[Row]:
+    """Run commands side by side and read their tables: one row per thing found."""
     return [
         {"node": capture.node, "place": capture.place, **found}
         for capture in lab.run_all(commands)
@@ -99,16 +112,18 @@ def _read(
 
 
 def _whose(place: Place) -> list[str]:
-    """Choose the neighbours that are looked at: on a node itself not those between the nodes."""
+    """Return the words that choose the neighbours; on a node itself, not those between the nodes."""
     return ["dev", _GATEWAY] if place.netns is None and place.pid is None else []
 
 
-def _row(technique: str, what: object, value: object, count: object) -> dict[str, Any]:
+def _row(technique: str, what: object, value: object, count: object) -> Row:
+    """Return a row of `technique_counters` without its place."""
     return {"technique": technique, "what": what, "value": value, "count": int(str(count))}
 
 
-def _rules(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for row in table[table["target"].isin(list(_OF_TARGET))].to_dict("records"):
+def _rules(rules: pd.DataFrame) -> Iterator[Row]:
+    """Yield a row for each rule of a technique; a rule on the way to the DNS server counts for both."""
+    for row in rules[rules["target"].isin(list(_OF_TARGET))].to_dict("records"):
         what, value = f"{row['table']} {row['rule']}", None
         if row["target"] == "MARK":
             value = _mark(row["target_options"])
@@ -120,34 +135,40 @@ def _rules(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _mark(options: object) -> str:
-    """Read the number in `--set-xmark 0x100/0xffffffff`."""
+    """Return the number in `--set-xmark 0x100/0xffffffff`, in decimal."""
     return str(int(str(options).split()[1].partition("/")[0], 16))
 
 
-def _balanced(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for row in table[table["destination"].notna()].to_dict("records"):
+def _balanced(services: pd.DataFrame) -> Iterator[Row]:
+    """Yield a row for each destination of IPVS."""
+    for row in services[services["destination"].notna()].to_dict("records"):
         what = f"FWM {row['fwmark']} -> {row['destination']}"
         yield _row("IPVS", what, row["destination"], row["connections"])
 
 
-def _known(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for row in table[table["mac"].notna()].to_dict("records"):
+def _known(neighbours: pd.DataFrame) -> Iterator[Row]:
+    """Yield a row for each neighbour whose MAC address is known."""
+    for row in neighbours[neighbours["mac"].notna()].to_dict("records"):
         yield _row("ARP", f"{row['address']} is at {row['mac']}", row["address"], 1)
 
 
+@table(
+    Column("request", "str", "as the caller calls it"),
+    Column("technique", "category", "DNS, iptables, NAT, IPVS, ARP"),
+    Column("node", "str", "the node of the place"),
+    Column("place", "str", "where it was read; in the order in which the places were read"),
+    Column("what", "str", "the rule, the IPVS destination or the neighbour"),
+    Column("value", "str", "the address, port or mark that it gives; absent: none"),
+    Column("owner", "str", "whose address that is, as in `owners`; absent: nobody's in the swarm"),
+    Column("before", "int", "the count before the request"),
+    Column("after", "int", "the count after it"),
+    Column("count", "int", "by how much it rose: 0 where it had no part in the request"),
+)
 def techniques(lab: Lab, before: pd.DataFrame, after: pd.DataFrame, *, request: str) -> pd.DataFrame:
-    """Compare two looks at `evidence`, made before and after a request: a row each thing looked at.
+    """Compare two tables of `technique_counters`, from before and after a request: one row per counter.
 
-    request      str         as the caller calls it
-    technique    category    DNS, iptables, NAT, IPVS, ARP
-    node         str
-    place        str         in the order of the places that were looked at
-    what         str         the rule, the IPVS destination or the neighbour
-    value        str         the address, port or mark that it gives; absent: none
-    owner        str         whose address that is, as in `owners`; absent: nobody's in the swarm
-    before       int
-    after        int
-    count        int         by how much it rose: 0 where it had no part in the request
+    Raises:
+        SwarmError: a node could not be asked.
     """
     keys = ["technique", "node", "place", "what", "value"]
     found = before.merge(after, on=keys, how="outer", suffixes=("_before", "_after"))
@@ -155,47 +176,45 @@ def techniques(lab: Lab, before: pd.DataFrame, after: pd.DataFrame, *, request: 
     found["before"], found["after"] = counts["count_before"], counts["count_after"]
     found["count"] = found["after"] - found["before"]
     known = owners(lab)
-    whose = dict(zip(known["address"], known["owner"], strict=True))
-    found["owner"] = found["value"].map(whose).astype("str")
+    owner_of = dict(zip(known["address"], known["owner"], strict=True))
+    found["owner"] = found["value"].map(owner_of).astype("str")
     found["request"] = [request] * len(found)
     order = {place: number for number, place in enumerate(dict.fromkeys(before["place"]))}
     found["at"] = found["place"].map(order)
     found = found.sort_values(["at", "technique"], kind="stable", ignore_index=True)
-    return found[["request", *keys, "owner", "before", "after", "count"]]
+    return found[list(schema_of(techniques).dtypes)]
 
 
-def without(
+@table(
+    Column("taken", "str", "nothing, DNS, iptables, NAT, IPVS, ARP, nothing again"),
+    Column("where", "str", "the namespace that was changed; absent: nothing was"),
+    Column("change", "str", "the command that changed it; absent: nothing was changed"),
+    Column("node", "str", "the source's node"),
+    Column("place", "str", "the source"),
+    Column("request", "str", "by name, by virtual IP, by task address"),
+    *PROBE,
+)
+def ablation(
     lab: Lab, source: Task, service: str, *, network: str, timeout_s: float = 4.0
-) -> pd.DataFrame:
-    """Take away one technique after the other and ask in three ways each time: a row a request.
+) -> list[Row]:
+    """Take away one technique after the other, and ask in three ways each time: one row per request.
 
     Every change is undone before the next one is made, also when something fails.
 
-    taken        str     nothing, DNS, iptables, NAT, IPVS, ARP, nothing again
-    where        str     the namespace that was changed
-    change       str     the command that was used
-    node         str     the source's node
-    place        str     the source
-    request      str     by name, by virtual IP, by task address
-    argv         str
-    code         int
-    timed_out    bool
-    reached      bool
-    seconds      float
-    answer       str
-    stderr       str
+    Raises:
+        CommandFailed: a change could not be made or undone.
+        SwarmError: a rule to be taken away was not found, or a node could not be asked.
     """
-    import pandas as pd
-
     virtual = _virtual_ip(lab, service, network)
-    urls = {"by name": service, "by virtual IP": virtual}
-    urls["by task address"] = lab.tasks(service)[0].addresses[network]
-    rows: list[dict[str, Any]] = []
+    hosts = {"by name": service, "by virtual IP": virtual}
+    hosts["by task address"] = lab.tasks(service)[0].addresses[network]
+    rows: list[Row] = []
 
     def ask(taken: str, where: str | None, change: str | None) -> None:
-        argvs = [curl(f"http://{host}:{TASK_PORT}", timeout_s) for host in urls.values()]
+        argvs = [curl(f"http://{host}:{TASK_PORT}", timeout_s) for host in hosts.values()]
         fixed = {"taken": taken, "where": where, "change": change, "node": source.node.name}
-        for request, capture in zip(urls, lab.run_all([(source.place, a) for a in argvs]), strict=True):
+        answers = lab.run_all([(source.place, argv) for argv in argvs])
+        for request, capture in zip(hosts, answers, strict=True):
             rows.append({**fixed, "place": source.name, "request": request, **probe(capture)})
 
     ask("nothing", None, None)
@@ -203,11 +222,11 @@ def without(
         with _changed(place, changes):
             ask(technique, place.label, shlex.join(next(iter(changes))))
     ask("nothing again", None, None)
-    return pd.DataFrame(rows).astype({"where": "str", "change": "str", "answer": "str"})
+    return rows
 
 
 @contextmanager
-def _changed(place: Place, changes: Mapping[tuple[str, ...], tuple[str, ...]]) -> Iterator[None]:
+def _changed(place: Place, changes: Changes) -> Iterator[None]:
     """Make changes, each with the command that undoes it, for as long as the body runs."""
     done = []
     try:
@@ -221,19 +240,18 @@ def _changed(place: Place, changes: Mapping[tuple[str, ...], tuple[str, ...]]) -
 
 
 def _virtual_ip(lab: Lab, service: str, network: str) -> str:
+    """Return the virtual IP that a service has on a network."""
     known = owners(lab)
-    wanted = (known["owner"] == f"virtual IP of {service}") & (known["network"] == network)
-    return str(known[wanted]["address"].iloc[0])
+    mine = (known["owner"] == f"virtual IP of {service}") & (known["network"] == network)
+    return str(known[mine]["address"].iloc[0])
 
 
-def _cuts(
-    source: Task, virtual: str, network: str
-) -> Iterator[tuple[str, Place, dict[tuple[str, ...], tuple[str, ...]]]]:
-    """Yield for each technique where it is cut, and the commands: each with the one that undoes it."""
+def _cuts(source: Task, virtual: str, network: str) -> Iterator[tuple[str, Place, Changes]]:
+    """Yield for each technique the place where it is taken away, and the changes that do it."""
     balancer = source.node.load_balancer(network)
     rules = balancer.run(["iptables-save"]).check().table
 
-    def rule(found: pd.DataFrame) -> dict[tuple[str, ...], tuple[str, ...]]:
+    def rule(found: pd.DataFrame) -> Changes:
         if len(found) != 1:
             raise SwarmError(f"{len(found)} rules in {balancer.label} where one was expected")
         row = found.iloc[0]

@@ -1,72 +1,80 @@
-"""What a swarm is made of: members, sockets, networks and network namespaces (lab 01)."""
+"""What a swarm is made of: nodes, sockets, networks and network namespaces (lab 01)."""
 
 from __future__ import annotations
 
 import dataclasses
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from labkit.experiments.asking import TIMEOUT_S, curl
+from labkit.schema import Column, table
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from labkit.schema import Row
     from labkit.swarm import Lab, Node, Place
 
 _FILES = ["find", "/run/docker/netns", "-mindepth", "1", "-printf", "%F %i %f\n"]
 
 
-def members(lab: Lab) -> pd.DataFrame:
-    """Who is in the swarm, who may give it commands and who works for it: a row a node.
+@table(
+    Column("node", "str", "its name"),
+    Column("role", "str", "manager or worker"),
+    Column("availability", "str", "active, pause, drain"),
+    Column("address", "str", "IPv4, between the nodes"),
+    Column("argv", "str", "a command about the swarm, typed on this node"),
+    Column("code", "int", "its exit code"),
+    Column("stderr", "str", "what the command printed as its error"),
+    Column("tasks", "int", "tasks that run on the node"),
+)
+def nodes(lab: Lab) -> list[Row]:
+    """List who is in the swarm, who may give it commands and who works for it: one row per node.
 
-    node            str
-    role            str    manager or worker
-    availability    str    active, pause, drain
-    address         str    IPv4, between the nodes
-    argv            str    a command about the swarm, typed on this node
-    code            int    its exit code
-    stderr          str    what it said against it
-    tasks           int    tasks that run on the node
+    Raises:
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
     argv = ["docker", "node", "ls"]
-    said = lab.run_all([(node.place, argv) for node in lab.nodes.values()])
-    rows = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
+    captures = lab.run_all([(node.place, argv) for node in lab.nodes.values()])
+    members = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
     running = [
         task["NodeID"]
         for task in lab.manager.docker.api.tasks(filters={"desired-state": "running"})
         if task["Status"]["State"] == "running"
     ]
-    return pd.DataFrame(
-        [
-            {
-                "node": node.name,
-                "role": rows[node.name]["Spec"]["Role"],
-                "availability": rows[node.name]["Spec"]["Availability"],
-                "address": node.address,
-                "argv": capture.command,
-                "code": capture.code,
-                "stderr": capture.stderr.strip(),
-                "tasks": running.count(rows[node.name]["ID"]),
-            }
-            for node, capture in zip(lab.nodes.values(), said, strict=True)
-        ]
-    )
+    return [
+        {
+            "node": node.name,
+            "role": members[node.name]["Spec"]["Role"],
+            "availability": members[node.name]["Spec"]["Availability"],
+            "address": node.address,
+            "argv": capture.command,
+            "code": capture.code,
+            "stderr": capture.stderr.strip(),
+            "tasks": running.count(members[node.name]["ID"]),
+        }
+        for node, capture in zip(lab.nodes.values(), captures, strict=True)
+    ]
 
 
+@table(
+    Column("node", "str", "its name"),
+    Column("role", "str", "manager, worker, or none: in no swarm"),
+    Column("protocol", "str", "tcp or udp"),
+    Column("port", "int", "that is listened on"),
+    Column("program", "str", "that holds the socket; absent: no program, the kernel itself"),
+)
 def sockets(lab: Lab) -> pd.DataFrame:
-    """What listens for other machines in the nodes' own namespaces: a row a node, protocol and port.
+    """List what listens in the nodes' own namespaces: one row per node, protocol and port.
 
-    Sockets that are bound to loopback are left out: nobody reaches them from outside.
+    Sockets that are bound to loopback are left out: no other machine reaches them.
 
-    node        str
-    role        str    manager, worker, or none: in no swarm
-    protocol    str    tcp or udp
-    port        int
-    program     str    that holds the socket; absent: none does, it is the kernel's own
+    Raises:
+        CommandFailed: `ss` failed on a node.
+        SwarmError: a node could not be asked.
     """
     import pandas as pd
 
@@ -81,19 +89,21 @@ def sockets(lab: Lab) -> pd.DataFrame:
     return found.sort_values(["node", "port", "protocol"], ignore_index=True)
 
 
-def networks(lab: Lab, *, step: str) -> pd.DataFrame:
-    """What `docker network ls` knows on each node: a row a node and network.
+@table(
+    Column("step", "str", "what was done before, as the caller calls it"),
+    Column("node", "str", "the node that was asked"),
+    Column("network", "str", "its name"),
+    Column("driver", "str", "overlay, bridge, host, null"),
+    Column("scope", "str", "swarm: the same on every node that has it; local: the node's own"),
+    Column("subnet", "str", "its first one, as 10.0.0.0/24; absent: none"),
+)
+def networks(lab: Lab, *, step: str) -> list[Row]:
+    """List what `docker network ls` shows on each node: one row per node and network.
 
-    step       str    what was done before, as the caller calls it
-    node       str
-    network    str
-    driver     str    overlay, bridge, host, null
-    scope      str    swarm: the same on every node that has it; local: the node's own
-    subnet     str    absent: none
+    Raises:
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
-    rows = [
+    return [
         {
             "step": step,
             "node": node.name,
@@ -105,22 +115,27 @@ def networks(lab: Lab, *, step: str) -> pd.DataFrame:
         for node in lab.nodes.values()
         for network in sorted(node.docker.api.networks(), key=lambda row: str(row["Name"]))
     ]
-    return pd.DataFrame(rows)
 
 
-def namespaces(lab: Lab, *, step: str) -> pd.DataFrame:
-    """The network namespaces that Docker keeps on each node, when they have come to rest: a row each.
+@table(
+    Column("step", "str", "what was done before, as the caller calls it"),
+    Column("node", "str", "the node that has it"),
+    Column("name", "str", "of the file in /run/docker/netns"),
+    Column("inode", "int", "the kernel's number of the namespace"),
+    Column("kind", "str", "ingress_sbox, overlay, load balancer, task"),
+    Column("network", "str", "of an overlay or a load balancer; absent: a task's"),
+)
+def namespaces(lab: Lab, *, step: str) -> list[Row]:
+    """List the network namespaces that Docker keeps on each node: one row per namespace.
 
-    step       str    what was done before, as the caller calls it
-    node       str
-    name       str    of the file in /run/docker/netns
-    inode      int    the kernel's number of the namespace
-    kind       str    ingress_sbox, overlay, load balancer, task
-    network    str    of an overlay or a load balancer; absent: a task's
+    They are read when they have come to rest: as many of tasks as there are containers.
+
+    Raises:
+        CommandFailed: the files of the namespaces could not be listed.
+        WaitTimeout: the namespaces did not come to rest.
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
 
     def look() -> tuple[bool, str]:
         rows[:] = []
@@ -128,28 +143,39 @@ def namespaces(lab: Lab, *, step: str) -> pd.DataFrame:
         known = {n["Id"]: n["Name"] for n in lab.manager.docker.api.networks()}
         listed = lab.run_all([(node.place, _FILES) for node in lab.nodes.values()])
         for node, capture in zip(lab.nodes.values(), listed, strict=True):
-            files = [line.split() for line in capture.check().lines]
-            # A file stays for up to a minute when its namespace is gone, and is then an ordinary one.
-            kept = [(int(inode), name) for kind, inode, name in files if kind == "nsfs"]
-            here = [(inode, name, *kind_of(name, known)) for inode, name in kept]
-            tasks = sum(kind == "task" for _, _, kind, _ in here)
+            here = _namespaces_of(capture.check().lines, known)
             containers = len(node.docker.api.containers())
-            others = any(network not in (None, "ingress") for *_, network in here)
-            if tasks != containers or (others and not containers):
-                names = ", ".join(name for _, name in kept)
+            if not _fits(here, containers):
+                names = ", ".join(row["name"] for row in here)
                 unsettled.append(f"{node.name}: {containers} containers; namespaces {names}")
-            for inode, name, kind, network in here:
-                row = {"step": step, "node": node.name, "name": name, "inode": inode}
-                rows.append({**row, "kind": kind, "network": network})
+            rows.extend({"step": step, "node": node.name, **row} for row in here)
         return not unsettled, "; ".join(unsettled)
 
     lab.wait_for("the nodes' namespaces to fit their containers", look, seconds=60)
-    columns = ["step", "node", "name", "inode", "kind", "network"]
-    return pd.DataFrame(rows, columns=columns).astype({"network": "str"})
+    return rows
+
+
+def _namespaces_of(lines: Iterable[str], known: dict[str, str]) -> list[Row]:
+    """Read the listing of the namespaces' files on one node."""
+    rows = []
+    for line in lines:
+        kind, inode, name = line.split()
+        # A file stays for up to a minute after its namespace is gone, and is then an ordinary file.
+        if kind == "nsfs":
+            owner, network = kind_of(name, known)
+            rows.append({"name": name, "inode": int(inode), "kind": owner, "network": network})
+    return rows
+
+
+def _fits(namespaces: Iterable[Row], containers: int) -> bool:
+    """Whether a node has one namespace per container, and no overlay's without any container."""
+    tasks = sum(row["kind"] == "task" for row in namespaces)
+    others = any(row["network"] not in (None, "ingress") for row in namespaces)
+    return tasks == containers and (containers > 0 or not others)
 
 
 def kind_of(name: str, known: dict[str, str]) -> tuple[str, str | None]:
-    """Say what the file of a namespace belongs to, and to which network, by libnetwork's naming."""
+    """Return what the file of a namespace belongs to, and to which network, by libnetwork's naming."""
     if name == "ingress_sbox":
         return name, "ingress"
     for identity, network in known.items():
@@ -164,28 +190,32 @@ def kind_of(name: str, known: dict[str, str]) -> tuple[str, str | None]:
 
 
 def _subnets(network: dict[str, Any]) -> list[str]:
+    """Return the subnets of a network, as 10.0.0.0/24."""
     return [c["Subnet"] for c in (network["IPAM"] or {}).get("Config") or () if c.get("Subnet")]
 
 
-def views(lab: Lab, places: Iterable[Place]) -> pd.DataFrame:
-    """What one sees of the network from several places: a row a place and address.
+@table(
+    Column("node", "str", "the node of the place"),
+    Column("place", "str", "where it was looked"),
+    Column("inode", "int", "the kernel's number of the place's network namespace"),
+    Column("interface", "str", "its name there"),
+    Column("address", "str", "IPv4"),
+    Column("network", "str", "that the address belongs to; `underlay` is between the nodes"),
+)
+def namespace_views(lab: Lab, places: Iterable[Place]) -> list[Row]:
+    """Show which part of the network each place sees: one row per place and address.
 
-    node         str
-    place        str
-    inode        int    the kernel's number of the place's network namespace
-    interface    str
-    address      str    IPv4
-    network      str    that the address belongs to; `underlay` is between the nodes
+    Raises:
+        CommandFailed: `readlink` or `ip` failed at a place.
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
     chosen = list(places)
     asked = [["readlink", "/proc/self/ns/net"], ["ip", "-4", "addr"]]
     captures = lab.run_all([(place, argv) for place in chosen for argv in asked])
     subnets = {
         node.name: _networks_of(lab, node) for node in {p.node.name: p.node for p in chosen}.values()
     }
-    rows = []
+    rows: list[Row] = []
     for place, link, addresses in zip(chosen, captures[::2], captures[1::2], strict=True):
         inode = int(re.sub(r"\D", "", link.check().text))
         for row in addresses.check().table.itertuples():
@@ -203,7 +233,7 @@ def views(lab: Lab, places: Iterable[Place]) -> pd.DataFrame:
                     "network": network,
                 }
             )
-    return pd.DataFrame(rows)
+    return rows
 
 
 def _networks_of(lab: Lab, node: Node) -> dict[str, str]:
@@ -213,43 +243,34 @@ def _networks_of(lab: Lab, node: Node) -> dict[str, str]:
     return {subnet: row["Name"] for row in rows for subnet in _subnets(row)}
 
 
-def membership(lab: Lab, node: Node, *, service: str, port: int) -> pd.DataFrame:
-    """Drain a worker, take it out of the swarm, take it in again: a row a step and thing looked for.
+@table(
+    Column("step", "str", "as it was, drained, out of the swarm, in again"),
+    Column("command", "str", "what led to the step; absent for the first"),
+    Column("node", "str", "where the thing was looked for"),
+    Column("thing", "str", "socket, namespace, answer"),
+    Column("name", "str", "2377/tcp; ingress_sbox, overlay NETWORK, …; port N of a node"),
+    Column("count", "int", "how many there were; of answers: 1 answered, 0 not"),
+)
+def leave_and_rejoin(lab: Lab, node: Node, *, service: str, port: int) -> list[Row]:
+    """Drain a worker, take it out of the swarm, take it in again: one row per step and thing.
 
     At the end the node is a worker as before, also when something fails on the way.
 
-    step       str    as it was, drained, out of the swarm, in again
-    command    str    what led to the step; absent for the first
-    node       str    where the thing was looked for
-    thing      str    socket, namespace, answer
-    name       str    2377/tcp; ingress_sbox, overlay NETWORK, …; port N of a node
-    count      int    how many there were; of answers: 1 answered, 0 not
+    Raises:
+        CommandFailed: the node could not be drained, taken out or taken in.
+        WaitTimeout: the swarm did not come to rest after a step.
+        SwarmError: a node could not be asked.
     """
-    import pandas as pd
-
     others = {name: other for name, other in lab.nodes.items() if name != node.name}
     rest = dataclasses.replace(lab, nodes=others)
     replicas = len(lab.tasks(service))
-    asked = [(o.place, curl(f"http://127.0.0.1:{port}", TIMEOUT_S)) for o in others.values()]
     lab.wait_for_port(port)
 
-    def look(step: str, command: str | None, whole: Lab) -> list[dict[str, Any]]:
+    def look(step: str, command: str | None, whole: Lab) -> list[Row]:
         lab.wait_for_tasks(service, replicas)
         whole.wait_for_answers(service)
-        held = sockets(lab).query("node == @node.name")
-        kept = namespaces(lab, step=step).query("node == @node.name")
-        called = [
-            str(row.kind if row.kind in ("ingress_sbox", "task") else f"{row.kind} {row.network}")
-            for row in kept.itertuples()
-        ]
-        counted = [(node.name, "socket", f"{row.port}/{row.protocol}", 1) for row in held.itertuples()]
-        counted += [
-            (node.name, "namespace", name, called.count(name)) for name in dict.fromkeys(called)
-        ]
-        for other, capture in zip(others.values(), lab.run_all(asked), strict=True):
-            counted.append((other.name, "answer", f"port {port} of {other.name}", int(capture.ok)))
-        names = ("node", "thing", "name", "count")
-        return [{"step": step, "command": command, **dict(zip(names, c, strict=True))} for c in counted]
+        things = [*_things_of(lab, node, step), *_answers_of(lab, others, port)]
+        return [{"step": step, "command": command, **thing} for thing in things]
 
     def look_empty() -> tuple[bool, str]:
         left = len(node.docker.api.containers())
@@ -266,4 +287,30 @@ def membership(lab: Lab, node: Node, *, service: str, port: int) -> pd.DataFrame
         lab.take_in(node)
     lab.wait_for_port(port)
     rows += look("in again", f"docker swarm join --token … {lab.manager.address}:2377", lab)
-    return pd.DataFrame(rows)
+    return rows
+
+
+def _things_of(lab: Lab, node: Node, step: str) -> list[Row]:
+    """Count the listening sockets and the namespaces of one node."""
+    open_sockets = sockets(lab).query("node == @node.name")
+    kept = namespaces(lab, step=step).query("node == @node.name")
+    counted = Counter(
+        str(row.kind if row.kind in ("ingress_sbox", "task") else f"{row.kind} {row.network}")
+        for row in kept.itertuples()
+    )
+    rows: list[Row] = [
+        {"thing": "socket", "name": f"{row.port}/{row.protocol}", "count": 1}
+        for row in open_sockets.itertuples()
+    ]
+    rows += [{"thing": "namespace", "name": name, "count": count} for name, count in counted.items()]
+    return [{"node": node.name, **row} for row in rows]
+
+
+def _answers_of(lab: Lab, nodes: dict[str, Node], port: int) -> list[Row]:
+    """Ask each node for its published port: 1 where it answers, else 0."""
+    argv = curl(f"http://127.0.0.1:{port}", TIMEOUT_S)
+    answers = lab.run_all([(node.place, argv) for node in nodes.values()])
+    return [
+        {"node": name, "thing": "answer", "name": f"port {port} of {name}", "count": int(capture.ok)}
+        for name, capture in zip(nodes, answers, strict=True)
+    ]

@@ -33,8 +33,8 @@ from labkit import files
 from labkit.authoring import markup
 from labkit.errors import CouldNotRun
 from labkit.evidence import audit
-from labkit.evidence import files as evidence
 from labkit.evidence.audit import Finding
+from labkit.evidence.files import beside as evidence_beside
 from labkit.grading import sandbox, submissions
 from labkit.grading.kernel import CellResult, Kernel, KernelLost, KernelStartError, error_output
 from labkit.grading.merge import Merged, merge
@@ -143,7 +143,7 @@ def _evidence_findings(
     if path is not None:
         return audit.problems(path, learner=submission.student, notebook={"cells": cells})
     if _needs_evidence(gradable):
-        return [Finding(None, f"no evidence was handed in ({evidence.beside(submission.path).name})")]
+        return [Finding(None, f"no evidence was handed in ({evidence_beside(submission.path).name})")]
     return []
 
 
@@ -227,7 +227,7 @@ class _Marking:
         if path is not None:
             shutil.copyfile(path, folder / path.name)
         elif _needs_evidence(self.notebook):  # it will say that its evidence is not there
-            path = evidence.beside(submission.path)
+            path = evidence_beside(submission.path)
         if path is not None:
             inside = sandbox.HOME if job.sandboxed else folder
             environment["LABKIT_REPLAY"] = str(inside / path.name)

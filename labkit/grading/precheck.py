@@ -10,8 +10,7 @@ from typing import Any
 
 from labkit import paths, variants
 from labkit.errors import UsageError
-from labkit.evidence import cells, reader
-from labkit.evidence import files as evidence
+from labkit.evidence import cells, files, reader
 from labkit.nbgrader_cells import Role, grade_id_of, question_of, role_of
 
 MAX_NOTEBOOK = 20 * 1024 * 1024  # bytes
@@ -34,11 +33,11 @@ def show(notebook: Path | None = None) -> None:
     if path is None:
         print("Which notebook? Not every program tells: labkit.submit_check('03_reach_….ipynb')")
         return
-    remarks = list(check(path, paths.REPOSITORY / "labs" / "release"))
+    remarks = list(check(path, paths.RELEASE))
     for remark in remarks:
         print(f"{'ok' if remark.ok else 'NO':<3} {remark.sentence}")
     if all(remark.ok for remark in remarks):
-        print(f"\nIt can be graded. Hand in {path.name} and {evidence.beside(path).name}.")
+        print(f"\nIt can be graded. Hand in {path.name} and {files.beside(path).name}.")
     else:
         print("\nIt cannot be graded as it stands: mend what is marked NO, then ask again.")
 
@@ -62,7 +61,7 @@ def check(notebook: Path, release: Path) -> Iterator[Remark]:
         known = ", ".join(sorted(p.name for p in release.glob("*.ipynb"))) or "none"
         unknown = f"No lab is called {notebook.name}, so its questions are not known: {known}."
         yield Remark(False, unknown)
-    yield from _about_evidence(evidence.beside(notebook), content)
+    yield from _about_evidence(files.beside(notebook), content)
 
 
 def _about_file(path: Path) -> Iterator[Remark]:

@@ -391,9 +391,7 @@ def _host_paths() -> list[tuple[Path, bool]]:
 
 def _solutions() -> list[Path]:
     """Return where the labs' solutions lie on this machine: the labs, and all of a checkout."""
-    labs = paths.REPOSITORY / "labs"
-    is_checkout = (paths.REPOSITORY / "pyproject.toml").is_file()
-    return [path.resolve() for path in (labs, *([paths.REPOSITORY] if is_checkout else []))]
+    return [path.resolve() for path in (paths.LABS, paths.CHECKOUT) if path]
 
 
 def _font_lists() -> dict[Path, Path]:

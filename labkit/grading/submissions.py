@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 
 from labkit.errors import LabkitError, UsageError
-from labkit.evidence import files as evidence
+from labkit.evidence import files
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -42,7 +42,7 @@ class Submission:
     @property
     def evidence(self) -> Path | None:
         """The evidence beside the notebook, packed or not; None where there is none."""
-        found = [evidence.beside(self.path), Path(f"{evidence.beside(self.path)}.gz")]
+        found = [files.beside(self.path), Path(f"{files.beside(self.path)}.gz")]
         return next((path for path in found if path.is_file() and not path.is_symlink()), None)
 
 

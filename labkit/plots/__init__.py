@@ -1,39 +1,43 @@
 """Plots of the experiments' tables: each takes a DataFrame and returns matplotlib Axes.
 
-Only what was measured is drawn. A plot has the name of the experiment whose table it draws.
+Only what was measured is drawn. A plot has the name of the experiment whose table it draws; `names` is
+a second picture of `experiments.lookups`, and `examine` and `signatures` draw what `labkit.faults`
+returns. Figures have the style of labkit.mplstyle, and a notebook's own settings stay as they are.
 """
 
 from __future__ import annotations
 
-from labkit.plots.balance import callers, idle, scaling, spread
+from labkit.plots.balance import callers, idle_connections, scaling, spread
 from labkit.plots.faults import examine, signatures
 from labkit.plots.ingress import drops, plumbing, ports, reach
 from labkit.plots.names import lookups, names
-from labkit.plots.neighbours import frames, neighbour, neighbours
+from labkit.plots.neighbours import frames, neighbour_tables, reach_by_entry
 from labkit.plots.path import hops, translations
-from labkit.plots.summary import techniques, without
-from labkit.plots.swarms import membership, namespaces, sockets, views
+from labkit.plots.summary import ablation, techniques
+from labkit.plots.swarms import leave_and_rejoin, namespace_views, namespaces, sockets
 from labkit.plots.timeline import timeline
 from labkit.plots.underlay import crossings, overheard, speeds, wire_sizes
 
 __all__ = [
+    "ablation",
     "callers",
     "crossings",
     "drops",
     "examine",
     "frames",
     "hops",
-    "idle",
+    "idle_connections",
+    "leave_and_rejoin",
     "lookups",
-    "membership",
     "names",
+    "namespace_views",
     "namespaces",
-    "neighbour",
-    "neighbours",
+    "neighbour_tables",
     "overheard",
     "plumbing",
     "ports",
     "reach",
+    "reach_by_entry",
     "scaling",
     "signatures",
     "sockets",
@@ -42,7 +46,5 @@ __all__ = [
     "techniques",
     "timeline",
     "translations",
-    "views",
     "wire_sizes",
-    "without",
 ]

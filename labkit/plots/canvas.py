@@ -1,4 +1,4 @@
-"""What plots are drawn on: axes with a title, a matrix of outcomes, and the colours.
+"""What plots are drawn on: figures in the style of labkit.mplstyle, cells, and the colours.
 
 Colours are those of Okabe and Ito, which colour-blind people tell apart, and never stand alone: a word,
 a shape or a line style says the same.
@@ -6,41 +6,154 @@ a shape or a line style says the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
 
 GREEN, VERMILLION, BLUE, ORANGE = "#009E73", "#D55E00", "#0072B2", "#E69F00"
-SKY, PURPLE, YELLOW, GREY = "#56B4E9", "#CC79A7", "#F0E442", "#6E6E6E"
+SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#6E6E6E"
 MINT, PEACH = "#D9F0E8", "#FBE3D3"  # pale green and vermillion, behind black words
 
-WIDTH = 9.0  # inches: a notebook's cell, without scaling
+STYLE = "labkit.plots.labkit"  # labkit.mplstyle, as matplotlib names a file in a package
+SMALL, MIDDLE = 9, 11  # points: words beside marks, heads of panels
+GOOD_BOX: dict[str, Any] = {"facecolor": MINT, "edgecolor": GREEN, "linewidth": 1}
+BAD_BOX: dict[str, Any] = {"facecolor": PEACH, "edgecolor": VERMILLION, "linewidth": 1}
+
+_SECTIONS = """
+
+Returns:
+    The axes; of a figure with several panels, those of the first.
+
+Raises:
+    KeyError: the table lacks a column of `{table}`.
+"""
 
 
-def new_axes(height: float, title: str, *, width: float = WIDTH) -> Axes:
-    """New axes with the title that says what is seen."""
+def draws(table: str) -> Callable[[Callable[P, Axes]], Callable[P, Axes]]:
+    """Declare the experiment whose table a function draws, and let it draw in the style of labkit."""
+
+    def decorate(draw: Callable[P, Axes]) -> Callable[P, Axes]:
+        @wraps(draw)
+        def styled(*args: P.args, **kwargs: P.kwargs) -> Axes:
+            import matplotlib.pyplot as plt  # here: loading it takes longer than most of labkit
+
+            with plt.style.context(STYLE):
+                return draw(*args, **kwargs)
+
+        styled.__doc__ = inspect.cleandoc(draw.__doc__ or "") + _SECTIONS.format(table=table)
+        styled.draws = table  # type: ignore[attr-defined]
+        return styled
+
+    return decorate
+
+
+def new_axes(height: float, title: str, *, pad: float = 12) -> Axes:
+    """Return new axes, so many inches high, with a title above by so many points."""
     import matplotlib.pyplot as plt
 
-    _, axes = plt.subplots(figsize=(width, height), layout="constrained")
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=12)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    _, axes = plt.subplots(figsize=(_width(), height))
+    axes.set_title(title, pad=pad)
     return axes
 
 
-def _outcome(group: pd.DataFrame) -> tuple[str, bool]:
-    """A cell's word, and whether every probe in it was answered."""
-    total, reached = len(group), int(group["reached"].sum())
+def new_panels(
+    rows: int, columns: int, height: float, **options: Any
+) -> tuple[Figure, np.ndarray[Any, Any]]:
+    """Return a new figure, so many inches high, and its axes as a table of rows and columns."""
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(rows, columns, figsize=(_width(), height), squeeze=False, **options)
+
+
+def new_figure(height: float) -> Figure:
+    """Return a new figure without axes, so many inches high."""
+    import matplotlib.pyplot as plt
+
+    return plt.figure(figsize=(_width(), height))
+
+
+def _width() -> float:
+    """Return the width of every figure in inches, as the style has it."""
+    import matplotlib as mpl
+
+    return float(mpl.rcParams["figure.figsize"][0])
+
+
+def figure_title(figure: Any, title: str, **options: Any) -> None:
+    """Put a title above all panels of a figure or of a part of it, at the left."""
+    figure.suptitle(title, x=0.01, ha="left", **options)
+
+
+def mark(good: bool) -> str:
+    """Return the sign in front of a word: it says the same as the colour."""
+    return "✓" if good else "✗"
+
+
+def whole_numbers(axis: Axis, most: int = 10) -> None:
+    """Let an axis have ticks at whole numbers only, at most so many steps of them."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=most, integer=True))
+
+
+def hide_spines(axes: Axes, *sides: str) -> None:
+    """Take away the lines at some sides of the axes; at all sides where none is named."""
+    for side in sides or ("left", "right", "top", "bottom"):
+        axes.spines[side].set_visible(False)
+
+
+def as_sheet(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
+    """Make a sheet of the axes: cells one unit wide and high, heads on top and at the left."""
+    axes.set_xlim(0, max(len(columns), 1))
+    axes.set_ylim(len(rows), 0)
+    axes.set_xticks([x + 0.5 for x in range(len(columns))], columns)
+    axes.set_yticks([y + 0.5 for y in range(len(rows))], rows)
+    heads_on_top(axes)
+
+
+def heads_on_top(axes: Axes) -> None:
+    """Put the labels of the columns on top, and take away ticks and lines."""
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    hide_spines(axes)
+
+
+def add_cell(axes: Axes, x: float, y: float, *, gap: tuple[float, float], **box: Any) -> Any:
+    """Draw a cell of a sheet, less a gap to its neighbours on each side; returns its rectangle."""
+    from matplotlib.patches import Rectangle
+
+    across, down = gap
+    cell = Rectangle((x + across, y + down), 1 - 2 * across, 1 - 2 * down, **box)
+    return axes.add_patch(cell)
+
+
+def tint(cell: Any, colour: str) -> None:
+    """Give a rectangle a frame of a colour, and fill it with a pale tone of it."""
+    cell.set_edgecolor(colour)
+    cell.set_facecolor((*cell.get_edgecolor()[:3], 0.14))
+
+
+def _outcome(probes: pd.DataFrame) -> tuple[str, bool]:
+    """Return a cell's word, and whether every probe in it was answered."""
+    total, reached = len(probes), int(probes["reached"].sum())
     if 0 < reached < total:
         return f"{reached} of {total}", False
-    first = group.iloc[0]
+    first = probes.iloc[0]
     if reached:
-        said = str(first.get("answer") or "")
-        return (said if first["protocol"] == "TCP" and 0 < len(said) <= 6 else "answers"), True
-    codes = set(group["code"])
+        said = first.get("answer")
+        short = first["protocol"] == "TCP" and isinstance(said, str) and 0 < len(said) <= 6
+        return (str(said) if short else "answers"), True
+    codes = set(probes["code"])
     return {(28,): "time-out", (7,): "refused"}.get(tuple(codes), "silent"), False
 
 
@@ -52,53 +165,44 @@ def matrix(
     columns: Sequence[str],
     heads: Sequence[str],
     gap_after: Iterable[int] = (),
-) -> Axes:
+) -> None:
     """Draw one cell for each row label and each combination of the columns: mark, word and colour."""
-    from matplotlib.patches import Rectangle
-
     rows = list(dict.fromkeys(df[row]))
     combos = list(dict.fromkeys(df[list(columns)].itertuples(index=False, name=None)))
     gaps = set(gap_after)
-    between = " " if len(combos) < 6 else "\n"  # of mark and word
-    at, x = [], 0.0
+    lefts, x = [], 0.0
     for number in range(len(combos)):
-        at.append(x)
+        lefts.append(x)
         x += 1.35 if number in gaps else 1.0
     for y, name in enumerate(rows):
-        for left, combo in zip(at, combos, strict=True):
+        for left, combo in zip(lefts, combos, strict=True):
             chosen = df[df[row] == name]
             for column, value in zip(columns, combo, strict=True):
                 chosen = chosen[chosen[column] == value]
-            if chosen.empty:
-                continue
-            word, good = _outcome(chosen)
-            box: dict[str, Any] = {"edgecolor": "white", "linewidth": 2}
-            if good:
-                box["facecolor"] = GREEN
-            else:
-                box |= {"facecolor": PEACH, "edgecolor": VERMILLION, "hatch": "///", "linewidth": 1}
-            axes.add_patch(Rectangle((left + 0.03, y + 0.06), 0.94, 0.88, **box))
-            axes.text(
-                left + 0.5,
-                y + 0.5,
-                f"{'✓' if good else '✗'}{between}{word}",
-                ha="center",
-                va="center",
-                fontsize=10,
-                fontweight="bold",
-                color="white" if good else "black",
-                bbox=None if good else {"facecolor": PEACH, "edgecolor": "none", "pad": 1.5},
-            )
-    axes.set_xlim(-0.05, at[-1] + 1.05)
-    axes.set_ylim(len(rows), 0)
-    axes.set_xticks([left + 0.5 for left in at], heads)
-    axes.set_yticks([y + 0.5 for y in range(len(rows))], [str(name) for name in rows])
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0, labelsize=10)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return axes
+            if len(chosen):
+                _draw_outcome(axes, left, y, chosen, " " if len(combos) < 6 else "\n")
+    as_sheet(axes, heads, [str(name) for name in rows])
+    axes.set_xlim(-0.05, lefts[-1] + 1.05)
+    axes.set_xticks([left + 0.5 for left in lefts], heads)
 
 
-def last_number(address: object) -> tuple[int, ...]:
+def _draw_outcome(axes: Axes, x: float, y: float, probes: pd.DataFrame, between: str) -> None:
+    """Draw the cell of some probes, with the mark, what is between, and the word."""
+    word, good = _outcome(probes)
+    box = {"facecolor": GREEN, "linewidth": 2} if good else {**BAD_BOX, "hatch": "///"}
+    add_cell(axes, x, y, gap=(0.03, 0.06), **box)
+    axes.text(
+        x + 0.5,
+        y + 0.5,
+        f"{mark(good)}{between}{word}",
+        ha="center",
+        va="center",
+        fontweight="bold",
+        color="white" if good else "black",
+        bbox=None if good else {"facecolor": PEACH, "edgecolor": "none", "pad": 1.5},
+    )
+
+
+def address_order(address: object) -> tuple[int, ...]:
+    """Return the numbers of an IPv4 address, to sort by."""
     return tuple(int(part) for part in str(address).split("."))

@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from labkit.plots.canvas import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, matrix, new_axes
+from labkit.plots.canvas import (
+    BLUE,
+    GREEN,
+    MIDDLE,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    draws,
+    matrix,
+    new_axes,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+_LINES = [(VERMILLION, "o", "-"), (BLUE, "s", "--"), (GREEN, "^", "-."), (PURPLE, "D", ":")]
+_NETWORKS = [(ORANGE, "///"), (BLUE, ""), (GREEN, "..")]
 
+
+@draws("experiments.reach")
 def reach(df: pd.DataFrame, *, title: str = "Who reaches whom") -> Axes:
     """Draw `experiments.reach`: from each place (row) to each target, network and protocol (column)."""
     networks = list(dict.fromkeys(df["network"]))
@@ -22,7 +37,7 @@ def reach(df: pd.DataFrame, *, title: str = "Who reaches whom") -> Axes:
     # The order of rows is that of the probes, which the sorting by group keeps.
     heads = [f"to {target}" for _ in groups for target in targets]
     gaps = [len(targets) * number - 1 for number in range(1, len(groups))]
-    axes = new_axes(1.5 + 0.5 * df["place"].nunique(), title)
+    axes = new_axes(1.5 + 0.5 * df["place"].nunique(), title, pad=58)
     matrix(df, axes, row="place", columns=["group_rank", "target"], heads=heads, gap_after=gaps)
     ticks = axes.get_xticks()
     for number, (network, protocol) in enumerate(groups):
@@ -34,30 +49,30 @@ def reach(df: pd.DataFrame, *, title: str = "Who reaches whom") -> Axes:
             xytext=(0, 24),
             textcoords="offset points",
             ha="center",
-            fontsize=11,
+            fontsize=MIDDLE,
             fontweight="bold",
             annotation_clip=False,
         )
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=58)
     return axes
 
 
+@draws("experiments.ports")
 def ports(df: pd.DataFrame, *, title: str = "Which port answers after which step") -> Axes:
-    """Draw `experiments.ports` of several steps: a row a step, a column a port."""
-    found = list(dict.fromkeys(df["port"]))
+    """Draw `experiments.ports` of several steps: one row per step, one column per port."""
+    heads = [f"port {port}" for port in dict.fromkeys(df["port"])]
     axes = new_axes(1.2 + 0.5 * df["step"].nunique(), title)
-    matrix(df, axes, row="step", columns=["port"], heads=[f"port {port}" for port in found])
+    matrix(df, axes, row="step", columns=["port"], heads=heads)
     return axes
 
 
+@draws("experiments.drops")
 def drops(df: pd.DataFrame, *, title: str = "TCP packets dropped, by chain") -> Axes:
-    """Draw `experiments.drops`: packets dropped against curls made, a line a chain."""
+    """Draw `experiments.drops`: packets dropped against curls made, one line per chain."""
     axes = new_axes(3.8, title)
-    styles = [(VERMILLION, "o", "-"), (BLUE, "s", "--"), (GREEN, "^", "-."), (PURPLE, "D", ":")]
     ends: dict[float, list[str]] = {}
     df = df.sort_values("requests", kind="stable")
     lines = df.groupby(["place", "chain"], sort=False)
-    for ((place, chain), line), (colour, marker, dash) in zip(lines, styles * 9, strict=False):
+    for ((place, chain), line), (colour, marker, dash) in zip(lines, _LINES * 9, strict=False):
         label = f"{chain} of {str(place).removesuffix(' sandbox')}"
         axes.plot(
             line["requests"],
@@ -78,7 +93,6 @@ def drops(df: pd.DataFrame, *, title: str = "TCP packets dropped, by chain") -> 
             xytext=(12, 0),
             textcoords="offset points",
             va="bottom" if len(labels) > 2 else "center",
-            fontsize=10,
             annotation_clip=False,
         )
     axes.set_xlabel("curls from the source to the target")
@@ -86,29 +100,27 @@ def drops(df: pd.DataFrame, *, title: str = "TCP packets dropped, by chain") -> 
     axes.set_xticks(sorted(set(df["requests"])))
     axes.set_xlim(-0.1, right * 1.02 + 0.1)
     axes.set_ylim(bottom=-0.4)
-    axes.grid(axis="y", alpha=0.3)
+    axes.grid(axis="y")
     return axes
 
 
+@draws("experiments.plumbing")
 def plumbing(df: pd.DataFrame, *, title: str = "What each network has for one path") -> Axes:
     """Draw `experiments.plumbing`: for each piece, how many each network has."""
-    from matplotlib.ticker import MaxNLocator
-
     pieces = list(dict.fromkeys(df["piece"]))[::-1]
     networks = list(dict.fromkeys(df["network"]))
     axes = new_axes(1.2 + 0.75 * len(pieces), title)
-    looks = [(ORANGE, "///"), (BLUE, ""), (GREEN, "..")]
     height = 0.8 / len(networks)
-    for number, (network, (colour, hatch)) in enumerate(zip(networks, looks, strict=False)):
+    for number, (network, (colour, hatch)) in enumerate(zip(networks, _NETWORKS, strict=False)):
         mine = df[df["network"] == network].set_index("piece")["count"]
         for y, piece in enumerate(pieces):
             count = int(mine[piece])
             middle = y + 0.4 - height * (number + 0.5)
-            axes.barh(middle, count, height * 0.9, color=colour, hatch=hatch, edgecolor="white")
-            axes.text(count + 0.06, middle, f"{count}  on {network}", va="center", fontsize=10)
+            axes.barh(middle, count, height * 0.9, color=colour, hatch=hatch)
+            axes.text(count + 0.06, middle, f"{count}  on {network}", va="center")
     axes.set_yticks(range(len(pieces)), pieces)
-    axes.tick_params(length=0, labelsize=10)
+    axes.tick_params(length=0)
     axes.set_xlim(0, float(df["count"].max()) * 1.3 + 0.5)
     axes.set_xlabel("how many were found")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers(axes.xaxis)
     return axes

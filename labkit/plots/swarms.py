@@ -5,7 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from labkit.plots.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, WIDTH, new_axes
+from labkit.plots.canvas import (
+    BLUE,
+    GREEN,
+    GREY,
+    MIDDLE,
+    ORANGE,
+    PURPLE,
+    SKY,
+    add_cell,
+    as_sheet,
+    draws,
+    figure_title,
+    hide_spines,
+    new_axes,
+    new_panels,
+    tint,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,40 +34,30 @@ _KINDS = [
     ("load balancer", SKY, "..."),
     ("task", GREEN, "xx"),
 ]
+_THINGS = {"socket": ("open", BLUE), "namespace": ("there", ORANGE), "answer": ("answers", GREEN)}
+_PAD = 14  # points between a sheet's heads and the title
 
 
-def _sheet(
+def _draw_sheet(
     axes: Axes,
     rows: Sequence[str],
     columns: Sequence[str],
     words: Mapping[tuple[str, str], str],
     colours: Mapping[tuple[str, str], str],
-) -> Axes:
-    """Draw a table: a framed cell with its word where there is one, a dash where there is none."""
-    from matplotlib.patches import Rectangle
-
+) -> None:
+    """Draw a sheet: a framed cell with its word where there is one, a dash where there is none."""
     for y, row in enumerate(rows):
         for x, column in enumerate(columns):
             word = words.get((row, column))
             if word is None:
-                axes.text(x + 0.5, y + 0.5, "-", ha="center", va="center", color=GREY, fontsize=11)
+                axes.text(x + 0.5, y + 0.5, "-", ha="center", va="center", color=GREY, fontsize=MIDDLE)
                 continue
-            colour = colours[row, column]
-            box = Rectangle((x + 0.03, y + 0.07), 0.94, 0.86, edgecolor=colour, linewidth=1.5)
-            box.set_facecolor((*box.get_edgecolor()[:3], 0.14))
-            axes.add_patch(box)
-            axes.text(x + 0.5, y + 0.5, word, ha="center", va="center", fontsize=10)
-    axes.set_xlim(0, len(columns))
-    axes.set_ylim(len(rows), 0)
-    axes.set_xticks([x + 0.5 for x in range(len(columns))], [str(column) for column in columns])
-    axes.set_yticks([y + 0.5 for y in range(len(rows))], [str(row) for row in rows])
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0, labelsize=10)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return axes
+            tint(add_cell(axes, x, y, gap=(0.03, 0.07), linewidth=1.5), colours[row, column])
+            axes.text(x + 0.5, y + 0.5, word, ha="center", va="center")
+    as_sheet(axes, columns, rows)
 
 
+@draws("experiments.sockets")
 def sockets(df: pd.DataFrame, *, title: str = "") -> Axes:
     """Draw `experiments.sockets`: nodes against ports, and the program that holds each socket."""
     heads = df["port"].astype("str") + "\n" + df["protocol"]
@@ -61,73 +68,51 @@ def sockets(df: pd.DataFrame, *, title: str = "") -> Axes:
         colours[label, head] = BLUE if program else ORANGE
     columns = list(heads[df["port"].sort_values(kind="stable").index].unique())
     title = title or "Which port is open on which node, and who holds it"
-    axes = new_axes(1.3 + 0.65 * labels.nunique(), title)
-    _sheet(axes, list(labels.unique()), columns, words, colours)
-    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=12, fontweight="bold", pad=14)
+    axes = new_axes(1.3 + 0.65 * labels.nunique(), title, pad=_PAD)
+    _draw_sheet(axes, list(labels.unique()), columns, words, colours)
     return axes
 
 
+@draws("experiments.namespaces")
 def namespaces(df: pd.DataFrame, *, title: str = "") -> Axes:
-    """Draw `experiments.namespaces` of several steps: a panel a node, a bar a step, parts by kind."""
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
-
+    """Draw `experiments.namespaces` of several steps: one panel per node, one bar per step."""
     steps, nodes = list(dict.fromkeys(df["step"])), sorted(set(df["node"]))
     counts = df.groupby(["node", "step", "kind"]).size()
     most = int(df.groupby(["node", "step"]).size().max())
-    figure, panels = plt.subplots(
-        1,
-        len(nodes),
-        figsize=(WIDTH, 1.7 + 0.45 * len(steps)),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    figure, panels = new_panels(1, len(nodes), 1.7 + 0.45 * len(steps), sharey=True)
     for axes, node in zip(panels[0], nodes, strict=True):
         left = [0] * len(steps)
         for kind, colour, hatch in _KINDS:
             widths = [int(counts.get((node, step, kind), 0)) for step in steps]
-            axes.barh(
-                range(len(steps)),
-                widths,
-                0.7,
-                left=left,
-                color=colour,
-                hatch=hatch,
-                edgecolor="white",
-                label=kind,
-            )
+            axes.barh(range(len(steps)), widths, 0.7, left=left, color=colour, hatch=hatch, label=kind)
             left = [a + b for a, b in zip(left, widths, strict=True)]
         for y, total in enumerate(left):
-            axes.text(total + 0.15, y, str(total), va="center", fontsize=10, fontweight="bold")
-        axes.set_title(node, fontsize=11)
+            axes.text(total + 0.15, y, str(total), va="center", fontweight="bold")
+        axes.set_title(node, loc="center", fontsize=MIDDLE, fontweight="normal")
         axes.set_xlim(0, most * 1.15 + 0.4)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.tick_params(axis="y", length=0, labelsize=10)
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
+        whole_numbers(axes.xaxis)
+        axes.tick_params(axis="y", length=0)
+        hide_spines(axes, "left")
     first: Axes = panels[0][0]
     first.set_yticks(range(len(steps)), steps)
     first.invert_yaxis()
     panels[0][len(nodes) // 2].set_xlabel("namespaces in /run/docker/netns")
     handles, labels = first.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=10
-    )
-    title = title or "Which namespaces each node has, step by step"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure_title(figure, title or "Which namespaces each node has, step by step")
     return first
 
 
-def views(df: pd.DataFrame, *, title: str = "") -> Axes:
-    """Draw `experiments.views`: what each place (row) sees of each network (column).
+@draws("experiments.namespace_views")
+def namespace_views(df: pd.DataFrame, *, title: str = "") -> Axes:
+    """Draw `experiments.namespace_views`: what each place (row) sees of each network (column).
 
     Places of one namespace have one colour, and its number stands beside them.
     """
     inodes = list(dict.fromkeys(df["inode"]))
     colours_of = dict(zip(inodes, [BLUE, ORANGE, GREEN, PURPLE, SKY, GREY] * len(inodes), strict=False))
     shown = df[df["network"] != "loopback"]
-    networks = list(dict.fromkeys(shown["network"]))
+    networks = [str(network) for network in dict.fromkeys(shown["network"])]
     places = list(dict.fromkeys(zip(df["place"], df["inode"], strict=True)))
     labels = {place: f"{place}\n(namespace {inode})" for place, inode in places}
     words, colours = {}, {}
@@ -136,20 +121,19 @@ def views(df: pd.DataFrame, *, title: str = "") -> Axes:
         words[key] = "\n".join(cell["address"])
         colours[key] = colours_of[cell["inode"].iloc[0]]
     title = title or f"{len(places)} places, {len(inodes)} namespaces: the addresses that each one sees"
-    axes = new_axes(1.2 + 0.62 * len(places), title)
-    _sheet(axes, list(labels.values()), networks, words, colours)
-    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=12, fontweight="bold", pad=14)
+    axes = new_axes(1.2 + 0.62 * len(places), title, pad=_PAD)
+    _draw_sheet(axes, list(labels.values()), networks, words, colours)
     return axes
 
 
-def membership(df: pd.DataFrame, *, title: str = "") -> Axes:
-    """Draw `experiments.membership`: what was looked for (row) at each step (column)."""
+@draws("experiments.leave_and_rejoin")
+def leave_and_rejoin(df: pd.DataFrame, *, title: str = "") -> Axes:
+    """Draw `experiments.leave_and_rejoin`: what was looked for (row) at each step (column)."""
     steps = list(dict.fromkeys(df["step"]))
-    looks = {"socket": ("open", BLUE), "namespace": ("there", ORANGE), "answer": ("answers", GREEN)}
     rows: list[str] = []
     words: dict[tuple[str, str], str] = {}
     colours: dict[tuple[str, str], str] = {}
-    for thing, (word, colour) in looks.items():
+    for thing, (word, colour) in _THINGS.items():
         mine = df[df["thing"] == thing].sort_values("name", kind="stable")
         for step, name, count in zip(mine["step"], mine["name"], mine["count"], strict=True):
             label = f"socket {name}" if thing == "socket" else str(name)
@@ -158,7 +142,7 @@ def membership(df: pd.DataFrame, *, title: str = "") -> Axes:
                 words[label, step] = f"{count} {word}" if count > 1 else word
                 colours[label, step] = colour
     node = str(df[df["thing"] == "socket"]["node"].iloc[0])
-    axes = new_axes(1.1 + 0.36 * len(rows), title or f"What {node} has, and whether the others answer")
-    _sheet(axes, rows, steps, words, colours)
-    axes.set_title(axes.get_title(loc="left"), loc="left", fontsize=12, fontweight="bold", pad=14)
+    title = title or f"What {node} has, and whether the others answer"
+    axes = new_axes(1.1 + 0.36 * len(rows), title, pad=_PAD)
+    _draw_sheet(axes, rows, steps, words, colours)
     return axes

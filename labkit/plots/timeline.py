@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from labkit.plots.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, new_axes
+from labkit.plots.canvas import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    SMALL,
+    VERMILLION,
+    draws,
+    new_axes,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +40,7 @@ _MARKS = {
 _HEADS = {"DNS": "in the DNS answer", "IPVS": "in IPVS", "container": "container"}
 
 
+@draws("experiments.timeline")
 def timeline(df: pd.DataFrame, *, title: str = "What follows from one command") -> Axes:
     """Draw `experiments.timeline`: lanes of each task that something happened to, requests below."""
     begin, end = float(df["time_s"].min()), float(df["time_s"].max())
@@ -49,17 +61,17 @@ def timeline(df: pd.DataFrame, *, title: str = "What follows from one command") 
         heads += [f"{head}: answered", "no answer"]
     axes.axhline(len(lanes) - 0.5, color=GREY, linewidth=0.8)
     axes.axvline(0, color=PURPLE, linestyle="--")
-    axes.text(0, -0.6, " the command", color=PURPLE, fontsize=9, va="bottom")
+    axes.text(0, -0.6, " the command", color=PURPLE, fontsize=SMALL, va="bottom")
     axes.set_yticks(range(len(heads)), heads)
     axes.set_ylim(len(heads) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0, labelsize=9)
-    axes.grid(axis="x", alpha=0.3)
+    axes.tick_params(axis="y", length=0, labelsize=SMALL)
+    axes.grid(axis="x")
     axes.set_xlabel("seconds since the command")
     return axes
 
 
 def _lanes(df: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Nodes that went down, and three lanes for each task that something happened to."""
+    """Yield a lane for each node that went down, and three for each task that something happened to."""
     states = df[df["source"] == "node"]
     for node in states[states["what"] == "down"]["node"].unique():
         yield f"{node}, as the manager says", states[states["node"] == node]
@@ -75,8 +87,8 @@ def _lanes(df: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _draw_lane(axes: Axes, y: int, rows: pd.DataFrame, begin: float, end: float) -> None:
     """Draw from when to when each word was shown, and the marks between."""
-    told = list(zip(rows["time_s"].astype(float), rows["what"].astype(str), strict=True))
-    bars = [(time, what) for time, what in told if what in {*_BARS, "out", "ended"}]
+    events = list(zip(rows["time_s"].astype(float), rows["what"].astype(str), strict=True))
+    bars = [(time, what) for time, what in events if what in {*_BARS, "out", "ended"}]
     if set(rows["source"]) <= {"container"} and (not bars or bars[0][1] != "started"):
         bars.insert(0, (begin, "started"))  # it ran before the command
     for (left, what), (right, _) in zip(bars, [*bars[1:], (end, "")], strict=True):
@@ -89,7 +101,7 @@ def _draw_lane(axes: Axes, y: int, rows: pd.DataFrame, begin: float, end: float)
             label = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
             word = "runs" if what == "started" else what
             axes.text((left + right) / 2, y, word, ha="center", va="center", fontsize=8, bbox=label)
-    for time, what in told:
+    for time, what in events:
         if what in _MARKS:
             marker, colour, align = _MARKS[what]
             beside = (-6 if align == "right" else 6, 0)

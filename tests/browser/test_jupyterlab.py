@@ -10,8 +10,6 @@ import contextlib
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +21,10 @@ from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from labkit import paths
 from labkit.authoring import release
+from tests import BIN
+from tests.jupyter import serving
 
-NOTEBOOKS = [f"{p.stem}.ipynb" for p in release.find_labs(paths.REPOSITORY / "labs" / "source")]
+NOTEBOOKS = [f"{p.stem}.ipynb" for p in release.find_labs(paths.SOURCES)]
 # Chromium's own calls home must not leave this machine; root has no browser sandbox.
 FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 FLAGS += ["--disable-component-update", "--no-first-run", "--disable-gpu"]
@@ -32,31 +32,17 @@ FLAGS += ["--disable-component-update", "--no-first-run", "--disable-gpu"]
 
 @pytest.fixture
 def jupyter(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """JupyterLab on a copy of the learners' notebooks: its URL with the token, and the folder."""
+    """`labkit lab` on recorded answers: JupyterLab's URL with the token, and the learner's folder."""
     folder = tmp_path / "labs"
-    shutil.copytree(paths.REPOSITORY / "labs" / "release", folder)
-    jupyter = Path(sys.executable).with_name("jupyter")
-    argv = [jupyter, "lab", "--ip", "127.0.0.1", "--no-browser", "--port-retries", "50", folder]
-    if os.geteuid() == 0:
-        argv.append("--allow-root")
-    log = tmp_path / "jupyter.log"
-    with log.open("wb") as out:
+    env = {
+        **os.environ,
         # What is open in the browser is remembered there, not with the user's own pages.
-        own = {"JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces")}
-        own["LABKIT_REPLAY"] = str(paths.REPOSITORY / "labs" / "evidence")
-        process = subprocess.Popen(argv, stdout=out, stderr=out, env={**os.environ, **own})
-    try:
-        deadline = time.monotonic() + 120
-        found = None
-        while not found and time.monotonic() < deadline:
-            assert process.poll() is None, log.read_text()
-            found = re.search(r"http://127\.0\.0\.1:\d+/lab\?token=\w+", log.read_text())
-            time.sleep(0.2)
-        assert found, log.read_text()
-        yield found[0], folder
-    finally:
-        process.terminate()
-        process.wait(30)
+        "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
+        "LABKIT_REPLAY": str(paths.EVIDENCE),
+    }
+    argv = [BIN, "lab", folder, "--no-browser"]
+    with serving(argv, log=tmp_path / "jupyter.log", env=env, cwd=tmp_path) as url:
+        yield url, folder
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

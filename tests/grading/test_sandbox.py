@@ -239,7 +239,8 @@ def _with_solutions(base: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (checkout / "labs" / "source").mkdir(parents=True)
     (checkout / "labs" / "source" / "01_x.md").write_text("the solution")
     (checkout / "compose").mkdir()
-    monkeypatch.setattr(paths, "REPOSITORY", checkout)
+    monkeypatch.setattr(paths, "LABS", checkout / "labs")
+    monkeypatch.setattr(paths, "CHECKOUT", None)
     monkeypatch.setattr(paths, "COMPOSE", base / "environment")
     return checkout
 
@@ -261,7 +262,7 @@ def test_a_checkout_in_an_environment_shows_the_package_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkout = _with_solutions(tmp_path, monkeypatch)
-    (checkout / "pyproject.toml").write_text("")
+    monkeypatch.setattr(paths, "CHECKOUT", checkout)
     (checkout / "labkit").mkdir()
     monkeypatch.setattr(sandbox, "_PACKAGE", checkout / "labkit")
     shown = dict(sandbox._host_paths())

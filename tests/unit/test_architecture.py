@@ -26,6 +26,7 @@ ORDER = [
     ("parsers",),
     ("capture",),
     ("evidence",),
+    ("workspace",),
     ("swarm",),
     ("experiments",),
     ("faults",),

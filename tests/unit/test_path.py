@@ -67,9 +67,9 @@ def test_frames_of_the_port_are_counted_by_task_and_way() -> None:
 
 
 def test_a_recording_with_a_gap_is_refused() -> None:
-    told = "3 packets captured\n5 packets received by filter\n2 packets dropped by kernel\n"
+    counts = "3 packets captured\n5 packets received by filter\n2 packets dropped by kernel\n"
     with pytest.raises(SwarmError, match="lost 2 packets"):
-        path._crossing(capture(["tcpdump", "-n"], WIRE, told), [TASK], 5000)
+        path._crossing(capture(["tcpdump", "-n"], WIRE, counts), [TASK], 5000)
 
 
 def test_answers_are_counted_by_container() -> None:

@@ -164,9 +164,7 @@ def test_what_is_no_notebook_of_the_kit_is_named(
 def test_the_verdict_is_printed(
     submitted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (submitted.parents[1] / "labs").mkdir()
-    (submitted.parents[1] / "release").rename(submitted.parents[1] / "labs" / "release")
-    monkeypatch.setattr(paths, "REPOSITORY", submitted.parents[1])
+    monkeypatch.setattr(paths, "RELEASE", submitted.parents[1] / "release")
     labkit.submit_check(submitted)
     shown = capsys.readouterr().out
     assert f"It can be graded. Hand in {NAME}.ipynb and {NAME}.evidence.jsonl." in shown

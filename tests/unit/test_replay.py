@@ -450,7 +450,7 @@ def test_evidence_of_the_kit_goes_by_the_notebooks_name(
     kept = tmp_path / "labs" / "evidence"
     kept.mkdir(parents=True)
     evidence.pack(file, kept / "03_reach_a_container.evidence.jsonl.gz")
-    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(paths, "EVIDENCE", kept)
     monkeypatch.setattr(cells, "notebook", lambda: Path("03_reach_a_container.ipynb"))
     assert ask(labkit.attach(replay=True)) == "answer 1"
     monkeypatch.setenv("LABKIT_REPLAY", str(kept))

@@ -65,7 +65,7 @@ def values(found: pd.DataFrame, technique: str) -> list[Any]:
 
 @pytest.mark.parametrize("docker", bootstrap.releases())
 def test_a_task_has_rules_and_neighbours_and_no_balancer(docker: str) -> None:
-    found = summary.evidence(FakeLab(docker), [TASK])  # type: ignore[arg-type, list-item]
+    found = summary.technique_counters(FakeLab(docker), [TASK])  # type: ignore[arg-type, list-item]
     assert "3000" in values(found, "NAT")  # REDIRECT
     assert set(values(found, "DNS")) == {"127.0.0.11"}
     assert values(found, "IPVS") == []

@@ -1,4 +1,4 @@
-"""The table of a time line, from what the watchers print."""
+"""The table of a timeline, from what the watchers print."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from labkit.experiments.timeline import moments, table
+from labkit.experiments.timeline import events_table, moments
 
 
 def task(slot: int, address: str, *, state: str = "running", wanted: str = "running") -> dict[str, Any]:
@@ -28,7 +28,7 @@ def swarm(at: float, tasks: dict[str, dict[str, Any]], **nodes: str) -> dict[str
 
 @pytest.fixture
 def line() -> pd.DataFrame:
-    """Slot 2 crashes at 101 and is made anew as 10.1.0.4; slot 3 had gone before."""
+    """Slot 2 crashes at 101 and comes back as 10.1.0.4; slot 3 had gone before."""
     old = {
         "t1": task(1, "10.1.0.2"),
         "t2": task(2, "10.1.0.3"),
@@ -53,7 +53,7 @@ def line() -> pd.DataFrame:
         swarm(102.0, new, node1="ready", node2="down"),
         swarm(103.0, new | {"t3": task(2, "10.1.0.4")}, node1="ready", node2="down"),
     ]
-    return table("hello", lines, began=100.0)
+    return events_table("hello", lines, began=100.0)
 
 
 def test_only_what_changed_has_a_row_and_is_named_by_its_task(line: pd.DataFrame) -> None:

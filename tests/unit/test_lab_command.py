@@ -1,0 +1,82 @@
+"""`labkit lab`: what is said, what JupyterLab is started with, and that a swarm comes first."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from labkit import paths, swarm
+from labkit.cli import lab as command
+from labkit.errors import EngineError
+
+
+class Became(Exception):
+    """The program that the process would have become."""
+
+
+@pytest.fixture
+def execve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for becoming another program: raise its argv and environment."""
+
+    def became(_: str, argv: list[str], env: dict[str, str]) -> NoReturn:
+        raise Became(argv, env)
+
+    monkeypatch.setattr(os, "execve", became)
+    for name in ("LABKIT_REPLAY", "JUPYTER_CONFIG_PATH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def start(directory: Path, **options: Any) -> tuple[list[str], dict[str, str]]:
+    """Run the command; what it became."""
+    with pytest.raises(Became) as caught:
+        command.lab(directory, **options)
+    argv, env = caught.value.args
+    return argv, env
+
+
+@pytest.mark.usefixtures("execve")
+def test_jupyterlab_is_for_this_machine_and_asks_nobody_for_news(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LABKIT_REPLAY", "recorded")
+    monkeypatch.setenv("JUPYTER_CONFIG_PATH", "/mine")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    argv, env = start(Path("mine"))
+    assert argv[:3] == [sys.executable, "-m", "jupyterlab"]
+    assert argv[3:] == ["--ip=127.0.0.1", f"--ServerApp.root_dir={tmp_path / 'mine'}"]
+    assert env["JUPYTER_CONFIG_PATH"] == f"{paths.JUPYTER_CONFIG}{os.pathsep}/mine"
+    # A kernel's current directory is another one.
+    assert env["LABKIT_REPLAY"] == str(tmp_path / "recorded")
+    assert "no swarm is started" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "03_reach_a_container.ipynb").is_file()
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    argv, _ = start(Path("mine"), no_browser=True)
+    assert argv[-2:] == ["--no-browser", "--allow-root"]
+
+
+@pytest.mark.usefixtures("execve")
+def test_where_no_swarm_can_be_had_the_recordings_are_offered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise EngineError("no engine", hint="start one")
+
+    monkeypatch.setattr(swarm, "find", lambda _: None)
+    monkeypatch.setattr(swarm, "up", refuse)
+    with pytest.raises(EngineError) as caught:
+        command.lab(tmp_path / "my labs")
+    assert caught.value.hint == (
+        f"start one\nwithout any swarm, on recorded answers: LABKIT_REPLAY={paths.EVIDENCE} "
+        f"labkit lab '{tmp_path / 'my labs'}'"
+    )
+
+
+def test_many_names_are_counted() -> None:
+    assert command._list(["a", "b", "c"]) == "a, b, c"
+    assert command._list(["a", "b", "c", "d"]) == "a to d, 4 notebooks"

@@ -1,0 +1,44 @@
+"""The programs on the nodes are, to the letter, what the labs' recordings have an answer to."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from labkit import paths, programs
+
+NAMES = sorted(path.stem for path in Path(programs.__file__).parent.glob("[!_]*.py"))
+
+
+def recorded_programs() -> set[str]:
+    """The texts that the labs' recordings have sent to `python3 -c`: those of more than one line."""
+    texts = set()
+    for path in (paths.REPOSITORY / "labs" / "evidence").glob("*.gz"):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            for line in lines:
+                argv = json.loads(line).get("argv") or [""]
+                if argv[0] == "python3" and "-c" in argv:
+                    texts.add(argv[argv.index("-c") + 1])
+    return {text for text in texts if "\n" in text}
+
+
+def test_every_program_is_sent_as_it_was_recorded() -> None:
+    assert {programs.source(name) for name in NAMES} == recorded_programs()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_program_is_described(name: str) -> None:
+    assert f"\n    {name} " in (programs.__doc__ or "")
+    compile(programs.source(name), name, "exec")
+
+
+def test_a_command_has_the_text_and_then_its_words() -> None:
+    assert programs.argv("watcher", "ipvs") == ["python3", "-c", programs.source("watcher"), "ipvs"]
+
+
+def test_an_unknown_program_is_an_error() -> None:
+    with pytest.raises(FileNotFoundError):
+        programs.source("nobody")
