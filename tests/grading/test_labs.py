@@ -16,8 +16,8 @@ from labkit.evidence import reader
 from labkit.grading.batch import grade
 from labkit.nbgrader_cells import Role, question_of, role_of
 
-SOURCES = release.find_labs(paths.REPOSITORY / "labs" / "source")
-RECORDED = paths.REPOSITORY / "labs" / "evidence"
+SOURCES = release.find_labs(paths.SOURCES)
+RECORDED = paths.EVIDENCE
 
 
 def write(path: Path, notebook: Any) -> None:
