@@ -77,7 +77,7 @@ def main() -> int:
     """Run the labs; returns the number of those that took copied answers."""
     first, second, *labs = sys.argv[1:]
     taken = 0
-    for path in release.find_labs(paths.REPOSITORY / "labs" / "source", labs):
+    for path in release.find_labs(paths.SOURCES, labs):
         failed = copied(path, Path(first), Path(second))
         taken += not failed
         print(f"{path.stem}: {', '.join(failed) or 'NO CHECK'} failed", flush=True)

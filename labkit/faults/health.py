@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from labkit import programs
 from labkit.experiments.asking import TASK_PORT
 from labkit.faults.testbed import (
     ASKER,
@@ -35,25 +36,9 @@ if TYPE_CHECKING:
     Command = tuple[Place, list[str]]
 
 _TIMEOUT_S = 5.0
-_IDLE_S = 3.0
+_IDLE_S = 3.0  # as labkit/programs/ask_twice.py has it
 _LARGE = 20_000  # bytes: many full packets
 _GREEN_SECONDS = 180.0
-
-# One connection, two requests, a pause between them. curl would hide a lost connection by a new one.
-_IDLE = f"""\
-import socket, time
-link = socket.create_connection(("{FRONT}", {TASK_PORT}), {_TIMEOUT_S:g})
-for pause in ({_IDLE_S:g}, 0):
-    link.sendall(b"GET / HTTP/1.1\\r\\nHost: {FRONT}\\r\\n\\r\\n")
-    text = b""
-    while not text.endswith(b"HI\\n"):
-        more = link.recv(4096)
-        if not more:
-            raise SystemExit("closed")
-        text += more
-    time.sleep(pause)
-print("answers")
-"""
 
 
 @dataclass(frozen=True)
@@ -185,7 +170,7 @@ def _from_node(at: int) -> Callable[[Bench], Command]:
 
 def _ask_twice(bench: Bench) -> Command:
     """Return the command that sends two requests on one connection, with a pause between them."""
-    return bench.asker.place, ["python3", "-I", "-S", "-c", _IDLE]
+    return bench.asker.place, ["python3", "-I", "-S", "-c", programs.source("ask_twice")]
 
 
 def _overlay(*argv: str) -> Callable[[Bench], Command]:

@@ -125,7 +125,9 @@ def test_a_swarm_from_the_wheel(installed: Installed, tmp_path: Path) -> None:
         done = installed.cwd / "report" / "notebooks"
         handed_in = hand_in(installed, done / f"{LAB}.ipynb", done / f"{LAB}.evidence.jsonl", "learner")
         row = grade(installed, handed_in, **env)
-        assert row["points"] == row["max"] - 0
+        marked = [q for q in row["questions"] if q["points"] is not None]  # a person gives the others
+        assert marked
+        assert [q["id"] for q in marked if q["points"] != q["max"]] == []
         with serving(
             [installed.bin / "labkit", "lab", "mine", "--no-browser"],
             log=tmp_path / "jupyter.log",

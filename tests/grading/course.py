@@ -15,6 +15,7 @@ from labkit import variants
 from labkit.authoring import release
 from labkit.evidence import cells
 from labkit.evidence import files as evidence
+from labkit.evidence.writer import Writer
 from labkit.nbgrader_cells import grade_id_of
 
 LAB = "01_count_things"
@@ -324,7 +325,7 @@ def hand_in(course: Course, directory: Path) -> None:
 
 def write_evidence(path: Path, learner: str) -> None:
     """Write that a lab was attached, and three commands with their answers."""
-    writer = evidence.Writer(path, learner)
+    writer = Writer(path, learner)
     node = {"name": "node1", "address": "10.1.1.2", "container": "node1", "docker": "26.1.5"}
     lab = {"lab": "default", "engine": "vm", "accel": None, "labkit": "0.1.0", "nodes": [node]}
     attaching = cells.Cell(1, "", "labkit.attach()")

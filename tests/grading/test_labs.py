@@ -12,11 +12,12 @@ import pytest
 from labkit import paths
 from labkit.authoring import release
 from labkit.evidence import files as evidence
+from labkit.evidence import reader
 from labkit.grading.batch import grade
 from labkit.nbgrader_cells import Role, question_of, role_of
 
-SOURCES = release.find_labs(paths.REPOSITORY / "labs" / "source")
-RECORDED = paths.REPOSITORY / "labs" / "evidence"
+SOURCES = release.find_labs(paths.SOURCES)
+RECORDED = paths.EVIDENCE
 
 
 def write(path: Path, notebook: Any) -> None:
@@ -31,7 +32,7 @@ def released(source: Path) -> Any:
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_source_release_and_two_answers(source: Path, tmp_path: Path) -> None:
     recording = evidence.of_lab(RECORDED, source.stem)
-    learner = evidence.read(recording).learner
+    learner = reader.read(recording).learner
     solved = release.nbgrader_source(source)
     two = released(source)
     answers = [c for c in solved.cells if role_of(c) is Role.ANSWER]

@@ -12,8 +12,8 @@ from labkit import paths
 from labkit.authoring import claims
 from labkit.errors import UsageError
 
-LABS = paths.REPOSITORY / "labs"
-MATRIX = paths.REPOSITORY / "tests" / "matrix.json"
+LABS = paths.LABS
+MATRIX = paths.MATRIX
 
 LAB = """# Try a thing
 

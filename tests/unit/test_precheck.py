@@ -16,7 +16,7 @@ from labkit import paths
 from labkit.authoring import release
 from labkit.evidence import cells
 from labkit.evidence import files as evidence
-from labkit.evidence.files import Writer
+from labkit.evidence.writer import Writer
 from labkit.grading import precheck
 
 NAME = "03_reach_a_container"

@@ -10,12 +10,12 @@ import pytest
 from labkit import paths
 from labkit.authoring import markup, release
 
-SOURCES = release.find_labs(paths.REPOSITORY / "labs" / "source")
-RELEASED = paths.REPOSITORY / "labs" / "release"
+SOURCES = release.find_labs(paths.SOURCES)
+RELEASED = paths.RELEASE
 
 
 def test_they_are_fresh() -> None:
-    assert release.stale(paths.REPOSITORY / "labs" / "source", RELEASED) == []
+    assert release.stale(paths.SOURCES, RELEASED) == []
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
