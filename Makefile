@@ -45,7 +45,7 @@ docs: .venv/.done ## build the documentation's pages, build/docs/index.html
 dist: .venv/.done ## build the source distribution and the wheel, and install the wheel to check it
 	rm -rf build/lib dist
 	$(BIN)/python -m build --no-isolation
-	$(BIN)/pytest -m "not live" --dist dist tests/dist
+	$(BIN)/pytest -m "not live" --distributions dist tests/dist
 
 bench: setup ## measure what people wait for, beside what they would do without labkit
 	$(LABKIT) bench

@@ -18,13 +18,13 @@ HIDDEN = {"apt-get", "apt", "dpkg", "sudo", "mmdebstrap", "bwrap", "newuidmap", 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`make dist` names the directory of what it has built."""
-    parser.addoption("--dist", type=Path, help="the distributions to test; else they are built now")
+    parser.addoption("--distributions", type=Path, help="the distributions to test; else they are built now")
 
 
 @pytest.fixture(scope="session")
 def distributions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the source distribution and the wheel that was built from it."""
-    if built := request.config.getoption("--dist"):
+    if built := request.config.getoption("--distributions"):
         return ROOT / built
     out = tmp_path_factory.mktemp("dist")
     argv = [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT]
