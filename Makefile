@@ -24,7 +24,7 @@ run: setup ## execute every lab headless; report/index.html shows what was seen
 	$(LABKIT) run --report report
 
 unit: .venv/.done ## pass the tests that need neither a swarm nor a browser, in under a minute
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest -n auto tests/unit
 
 test: setup ## lint and pass every test, on a real swarm
 	@tools/debian-packages $(BIN)/python chromium
