@@ -41,7 +41,7 @@ FOR_NOTEBOOKS = {
     "variants",
 }
 
-BOX, HIGH, GAP, FLOOR, MARGIN = 96, 32, 16, 74, 24  # pixels
+BOX, HIGH, GAP, FLOOR, MARGIN = 104, 32, 16, 74, 24  # pixels
 WAY = 12  # the width that an arrow takes where it passes a floor
 SWEEPS = 24
 
@@ -219,11 +219,11 @@ def draw(graph: Graph) -> str:
     plan = layout({module: imported for module, imported in above.items() if module not in alone})
     top = max(floor for _, floor in plan.places.values())
     bands = {"Open to all, importing none": sorted(base), "Importing only those": sorted(alone)}
-    inner = max(plan.width, sum(map(len, bands.values())) * (BOX + GAP) + GAP)
+    inner = max(plan.width, max(map(len, bands.values())) * (BOX + GAP) - GAP)
     shift = MARGIN + (inner - plan.width) / 2
     begin = 2 * MARGIN + HIGH
     bottom = begin + (top + 1) * FLOOR + HIGH / 2
-    height, width = bottom + HIGH / 2 + MARGIN, inner + 2 * MARGIN
+    height, width = bottom + FLOOR + HIGH / 2 + MARGIN, inner + 2 * MARGIN
 
     def at(name: str) -> tuple[float, float]:
         x, floor = plan.places[name]
@@ -231,13 +231,12 @@ def draw(graph: Graph) -> str:
 
     parts = [*_legend(), *(_path([at(name) for name in arrow]) for arrow in plan.arrows)]
     parts += [_box(module, *at(module)) for module in sorted(above) if module not in alone]
-    left = float(MARGIN)
-    for label, modules in bands.items():
-        parts += [_text(f"{label}:", left, bottom - 28, anchor="start")] if modules else []
+    for row, (label, modules) in enumerate(bands.items()):
+        y = bottom + row * FLOOR
+        parts.append(_text(f"{label}:", MARGIN, y - 28, anchor="start"))
         parts += [
-            _box(module, left + BOX / 2 + n * (BOX + GAP), bottom) for n, module in enumerate(modules)
+            _box(module, MARGIN + BOX / 2 + n * (BOX + GAP), y) for n, module in enumerate(modules)
         ]
-        left += len(modules) * (BOX + GAP) + GAP
     arrows = sum(map(len, graph.values()))
     said = f"{len(graph)} modules and packages of labkit, {arrows} imports between them, no cycle"
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}"'
