@@ -16,6 +16,7 @@ import pytest
 from labkit import parsers, swarm
 from labkit.engines.vm import machine
 from labkit.errors import SwarmError, UnknownNameError, UsageError
+from labkit.swarm import waiting
 from tests.conftest import LAB, Command
 
 
@@ -133,7 +134,7 @@ def test_only_loopback_listens_and_only_with_our_certificate(lab: swarm.Lab) -> 
 
     assert ask_without_a_certificate(running.port, b"GET /_ping HTTP/1.0\r\n\r\n") == b""
     assert ask_without_a_certificate(running.relay, b'{"clock": 1}\n') == b""
-    assert abs(machine.set_clock()) < 2
+    assert abs(running.set_clock()) < 2
 
 
 def test_an_ordinary_client_sees_the_nodes(
@@ -196,7 +197,7 @@ def test_a_published_port_that_is_taken_is_told(hello: swarm.Lab) -> None:
 def test_a_service_that_cannot_run_ends_in_a_diagnosis(
     hello: swarm.Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(swarm, "_READY_SECONDS", 30.0)
+    monkeypatch.setattr(waiting, "_READY_SECONDS", 30.0)
     with pytest.raises(SwarmError) as caught:
         hello.service("broken", command=["no-such-flag"], options=["--entrypoint", "/no-such-program"])
     assert "broken" in str(caught.value)
