@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 
 @contextmanager
@@ -24,13 +24,6 @@ def replacing(target: Path, *, mode: int = 0o666) -> Iterator[Path]:
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def replacing_open(target: Path, *, mode: int = 0o666) -> Iterator[IO[bytes]]:
-    """Open a file for bytes that takes the target's name when the body has ended, as `replacing`."""
-    with replacing(target, mode=mode) as partial, partial.open("wb") as file:
-        yield file
 
 
 def write_text(target: Path, text: str, *, mode: int = 0o666) -> None:

@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from labkit.engines import images
+from labkit.engines import OTHER_ENGINE, images
 from labkit.engines.base import LAB_LABEL, Acquired, Check, Connection, Recipe, SwarmSpec
 from labkit.errors import EngineError, LabkitError
 from labkit.transport.base import API_VERSION
@@ -153,7 +153,7 @@ def connect() -> DockerClient:
     except (DockerException, OSError) as problem:
         raise EngineError(
             f"no Docker engine answers at {where or 'the default socket'}: {_last_line(problem)}",
-            hint="start Docker, or use the embedded machine: labkit up --engine vm",
+            hint=f"start Docker, or {OTHER_ENGINE}",
         ) from problem
     except Exception as problem:  # requests' own errors come through the SDK unwrapped
         raise EngineError(
@@ -195,10 +195,9 @@ def _client(version: str) -> DockerClient:
 
 def refuse_unfit(info: dict[str, object]) -> None:
     """Raise EngineError for a daemon that says of itself that it cannot run a swarm's nodes."""
-    vm = "use the embedded machine: labkit up --engine vm"
     if info.get("OSType") != "linux":
         raise EngineError(
-            f"the Docker engine runs {info.get('OSType')} containers, expected linux", hint=vm
+            f"the Docker engine runs {info.get('OSType')} containers, expected linux", hint=OTHER_ENGINE
         )
     options = info.get("SecurityOptions") or []
     assert isinstance(options, list)
@@ -206,7 +205,7 @@ def refuse_unfit(info: dict[str, object]) -> None:
         if any(str(o).startswith(f"name={option}") for o in options):
             raise EngineError(
                 f"the Docker engine is {what}, so it has no privileged containers, which a node is",
-                hint=vm,
+                hint=OTHER_ENGINE,
             )
 
 

@@ -52,8 +52,7 @@ def daemon(reach: Reach, *, timeout: float = 120.0, through: Through | None = No
             else:
                 response = through(request, lambda: plain(request, *args, **kwargs))
             took = time.monotonic() - began
-            asked = f"{request.method} {request.path_url}"
-            log.debug("%s: %d in %.3f s", asked, response.status_code, took)
+            log.debug("%s %s: %d in %.3f s", request.method, request.url, response.status_code, took)
             return response
 
         def close(self) -> None:

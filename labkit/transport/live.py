@@ -79,8 +79,11 @@ class Agent:
         self._results[number] = result
         if command.ready:
             self._ready[number] = Future()
-        typed = shlex.join(command.argv)
-        log.debug("%s, command %d on %s: %s", self._name, number, command.place, typed)
+        if log.isEnabledFor(
+            logging.DEBUG
+        ):  # every command passes here: nothing is put together in vain
+            typed = shlex.join(command.argv)
+            log.debug("%s, command %d on %s: %s", self._name, number, command.place, typed)
         fields = {name: value for name, value in command._asdict().items() if name != "place"}
         self._send({"id": number, **fields})
         return number, result
