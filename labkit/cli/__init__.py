@@ -6,7 +6,6 @@ With --json there is exactly one JSON document on stdout; everything else goes t
 
 from __future__ import annotations
 
-import pkgutil
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -29,7 +28,7 @@ for commands in (lab, swarms, labs, marking):
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(faults.app, name="fault")
 for name, where in engines.COMMANDS.items():
-    app.add_typer(pkgutil.resolve_name(where), name=name)
+    app.add_typer(engines.load(where), name=name)
 
 
 def _show_version(asked: bool) -> None:
