@@ -13,7 +13,9 @@ _NEIGH = EntryForm(
     head=re.compile(r"(?P<address>[0-9a-f.:]+)(?= )"),
     words={"dev": "interface", "lladdr": "mac"},
     skipped=frozenset({"proto", "ref", "used", "probes"}),
-    keys={"dst": "address", "dev": "interface", "lladdr": "mac", "state": "state"},
+    keys={"dst": "address", "dev": "interface", "lladdr": "mac"},
+    skipped_keys=frozenset({"protocol", "refcnt", "used", "confirmed", "updated", "probes"}),
+    addresses=frozenset({"address"}),
     states=frozenset(
         ("PERMANENT", "NOARP", "REACHABLE", "STALE", "DELAY", "PROBE", "INCOMPLETE", "FAILED")
     ),
