@@ -49,9 +49,10 @@ def read_objects(text: str, tool: str) -> Iterator[tuple[Row, Where]]:
             raise ParseError(number + text.count("\n", counted, at), _line_at(text, at), expected)
         if not closing:
             at = _BLANK.match(text, at + 1).end()  # type: ignore[union-attr]
-    if text[at + 1 :].strip():
-        number += text.count("\n", counted, at)
-        raise ParseError(number, text[at:], f"nothing behind the JSON of `{tool} -j`")
+    end = _BLANK.match(text, at + 1).end()  # type: ignore[union-attr]
+    if end < len(text):
+        number += text.count("\n", counted, end)
+        raise ParseError(number, _line_at(text, end), f"nothing behind {expected}")
 
 
 def text_of(entry: Row, key: str, where: Where) -> str | None:

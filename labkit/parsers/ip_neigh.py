@@ -20,6 +20,8 @@ _NEIGH = EntryForm(
         ("PERMANENT", "NOARP", "REACHABLE", "STALE", "DELAY", "PROBE", "INCOMPLETE", "FAILED")
     ),
     flags=frozenset({"router", "proxy", "extern_learn", "offload", "managed", "extern_valid"}),
+    # `ip -s neigh` sets "probes" right behind the figures before it.
+    mended=(re.compile("(?<=[0-9])probes "), " probes "),
 )
 
 
@@ -41,5 +43,4 @@ def ip_neigh(text: str, *, interface: str | None = None) -> Iterator[Row]:
         10.0.1.2 dev eth1 lladdr 02:42:0a:00:01:05 REACHABLE
         10.0.1.250 dev eth1 FAILED
     """
-    # `ip -s neigh` sets "probes" right behind the figures before it.
-    yield from read_entries(re.sub(r"(?<=\d)probes ", " probes ", text), _NEIGH, interface)
+    yield from read_entries(text, _NEIGH, interface)

@@ -42,10 +42,9 @@ _ROUTE = EntryForm(
     addresses=frozenset({"destination", "gateway", "source"}),
     flags=frozenset({"linkdown", "onlink", "pervasive", "dead"}),
     noise=re.compile(r"\s+cache.*"),  # the second line of `ip route get`
+    # How a tunnel packs the packets: with a source and a destination of its own.
+    mended=(re.compile(" encap ip6?( (id|src|dst|ttl|hoplimit|tos) [0-9a-f.:]+)+"), ""),
 )
-
-# It has a source and a destination of its own.
-_ENCAP = re.compile(r" encap ip6?( (id|src|dst|ttl|hoplimit|tos) [0-9a-f.:]+)+")
 
 
 @table(
@@ -71,7 +70,7 @@ def ip_route(text: str, *, interface: str | None = None) -> Iterator[Row]:
         default via 172.18.0.1 dev eth2
         10.0.0.0/24 dev eth0 proto kernel scope link src 10.0.0.6
     """
-    for row in read_entries(_ENCAP.sub("", text), _ROUTE, interface):
+    for row in read_entries(text, _ROUTE, interface):
         # No route has a state, as neighbours and forwarding entries have.
         del row["state"]
         yield row | {"type": row.get("type") or "unicast"}
