@@ -263,7 +263,7 @@ class EntryForm:
     states: frozenset[str] = frozenset()
     flags: frozenset[str] = frozenset()
     noise: re.Pattern[str] = re.compile(r"(?!)")
-    mended: tuple[re.Pattern[str], str] = (re.compile(r"(?!)"), "")  # what to put right in a line
+    mended: tuple[re.Pattern[str], str] | None = None  # what to put right in a line, and how
 
 
 def read_entries(text: str, form: EntryForm, interface: str | None) -> Iterator[Row]:
@@ -309,8 +309,10 @@ def _entry_of_json(entry: Row, form: EntryForm, interface: str | None, where: Wh
 
 
 def _entry_of_line(form: EntryForm, interface: str | None, where: Where) -> Row:
-    wrong, right = form.mended
-    line = wrong.sub(right, where[1])
+    line = where[1]
+    if form.mended:
+        wrong, right = form.mended
+        line = wrong.sub(right, line)
     head = form.head.match(line)
     if head is None:
         raise ParseError(*where, f"an entry as `{form.tool}` prints it")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from labkit.errors import LabkitError
@@ -123,6 +124,7 @@ def counter(text: str) -> int | None:
     return value if value <= _LARGEST else None
 
 
+@lru_cache(maxsize=4096)  # a table says the same few addresses again and again
 def is_address(text: str) -> bool:
     """Whether text is a numeric IP address, with its zone or without (`fe80::1%eth0`)."""
     try:
