@@ -3,8 +3,9 @@
     .venv/bin/python tests/fuzz_parsers.py --outputs 200000
 
 Half of the outputs are captured ones after a few changes (`tests/unit/parsers/generated.py`). The other
-half comes from atheris, which is libFuzzer for Python: it watches which lines of `labkit/parsers` run, and
-goes on from the outputs that reached new ones. Then each parser reads long outputs of a megabyte.
+half comes from atheris, which is libFuzzer for Python: it watches which lines of `labkit/parsers` run,
+and goes on from the outputs that reached new ones. Both halves run side by side. Then each parser reads
+long outputs of a megabyte.
 
 Each output must give a table or a ParseError that names the line, and take less than a second of the
 processor's time. The last line on stdout is one JSON object:
@@ -34,7 +35,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -99,18 +101,34 @@ def changed_outputs(count: int, seed: int) -> Result:
     return result
 
 
-def guided_outputs(count: int, seed: int) -> Result:
-    """Read outputs that atheris makes, in a process of its own, since libFuzzer ends its process."""
+@contextmanager
+def guided_outputs(count: int, seed: int) -> Iterator[Callable[[], Result]]:
+    """Let atheris make outputs, in a process of its own, since libFuzzer ends its process.
+
+    What is yielded waits for it and returns what came of them. Raises SystemExit where the fuzzer failed.
+    """
     with tempfile.TemporaryDirectory(prefix="labkit-fuzz-") as folder:
-        into = Path(folder) / "result.json"
         words = [sys.executable, __file__, "--outputs", str(count), "--seed", str(seed)]
         env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        done = subprocess.run(
-            [*words, "--guided-into", folder], env=env, capture_output=True, text=True, check=False
-        )
-        if not into.exists():
-            raise SystemExit(f"the fuzzer ended with code {done.returncode}:\n{done.stderr[-2_000:]}")
-        return Result(**json.loads(into.read_text()))
+        log = Path(folder) / "log"
+        with (
+            log.open("w") as err,
+            subprocess.Popen(
+                [*words, "--guided-into", folder], env=env, stdout=err, stderr=err
+            ) as process,
+        ):
+
+            def result() -> Result:
+                code = process.wait()
+                into = Path(folder) / "result.json"
+                if not into.exists():
+                    raise SystemExit(f"the fuzzer ended with code {code}:\n{log.read_text()[-2_000:]}")
+                return Result(**json.loads(into.read_text()))
+
+            try:
+                yield result
+            finally:
+                process.kill()  # it may still run when the other half failed
 
 
 def _fuzz(count: int, seed: int, folder: Path) -> None:
@@ -182,11 +200,13 @@ def main() -> int:
     began = time.monotonic()
     guided = asked.outputs // 2 if importlib.util.find_spec("atheris") else 0
     counts = {"changed": asked.outputs - guided, "guided": guided}
-    total = changed_outputs(counts["changed"], asked.seed)
     if guided:
-        total.add(guided_outputs(guided, asked.seed))
+        with guided_outputs(guided, asked.seed) as its_result:
+            total = changed_outputs(counts["changed"], asked.seed)
+            total.add(its_result())
     else:
         print("atheris is not installed: no output is guided by what it reaches", file=sys.stderr)
+        total = changed_outputs(counts["changed"], asked.seed)
     long = long_outputs()
     counts["long"] = long.tables + long.refused + len(long.failures)
     total.add(long)
