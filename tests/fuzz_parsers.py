@@ -105,7 +105,7 @@ def changed_outputs(count: int, seed: int) -> Result:
 def guided_outputs(count: int, seed: int) -> Iterator[Callable[[], Result]]:
     """Let atheris make outputs, in a process of its own, since libFuzzer ends its process.
 
-    What is yielded waits for it and returns what came of them. Raises SystemExit where the fuzzer failed.
+    What is yielded waits for it and returns what came of them; it raises SystemExit where that failed.
     """
     with tempfile.TemporaryDirectory(prefix="labkit-fuzz-") as folder:
         words = [sys.executable, __file__, "--outputs", str(count), "--seed", str(seed)]
