@@ -26,7 +26,7 @@ def read_objects(text: str, tool: str) -> Iterator[tuple[Row, Where]]:
     """
     expected = f"the JSON of `{tool} -j`"
     decoder = json.JSONDecoder(object_pairs_hook=_first_of_each, parse_constant=_no_number)
-    at = _BLANK.match(text, text.index("[") + 1).end()  # type: ignore[union-attr]  # it fits anywhere
+    at = _skip_blanks(text, text.index("[") + 1)
     number, counted = 1, 0
     closing = text.startswith("]", at)
     while not closing:
@@ -43,13 +43,13 @@ def read_objects(text: str, tool: str) -> Iterator[tuple[Row, Where]]:
             raise ParseError(*where, f"objects in the JSON of `{tool} -j`")
         if entry:
             yield entry, where
-        at = _BLANK.match(text, end).end()  # type: ignore[union-attr]
+        at = _skip_blanks(text, end)
         closing = text.startswith("]", at)
         if not closing and not text.startswith(",", at):
             raise ParseError(number + text.count("\n", counted, at), _line_at(text, at), expected)
         if not closing:
-            at = _BLANK.match(text, at + 1).end()  # type: ignore[union-attr]
-    end = _BLANK.match(text, at + 1).end()  # type: ignore[union-attr]
+            at = _skip_blanks(text, at + 1)
+    end = _skip_blanks(text, at + 1)
     if end < len(text):
         number += text.count("\n", counted, end)
         raise ParseError(number, _line_at(text, end), f"nothing behind {expected}")
@@ -100,6 +100,12 @@ def words_of(entry: Row, key: str, where: Where) -> list[str]:
     ):
         raise ParseError(*where, f"words as {key!r}")
     return [word for word in words if word]
+
+
+def _skip_blanks(text: str, at: int) -> int:
+    """Return the next place that has no blank."""
+    found = _BLANK.match(text, at)
+    return found.end() if found else at
 
 
 def _first_of_each(pairs: Sequence[tuple[str, Any]]) -> Row:

@@ -70,15 +70,15 @@ def lines(text: str) -> Iterator[Where]:
     Raises ParseError for a line that is no text, and for a last line without its line end: a command
     that was stopped leaves what it had printed by then, and half an address looks like a whole one.
     """
-    *whole, last = text.split("\n")
-    for number, raw in enumerate([*whole, last], start=1):
+    parts = text.split("\n")
+    for number, raw in enumerate(parts, start=1):
         line = raw.rstrip()
         if SURROGATE.search(line):
             raise ParseError(number, line, "text, without halves of characters")
         if line:
             yield number, line
-    if last.strip():
-        raise ParseError(len(whole) + 1, last, "a line end behind it", hint=_CUT)
+    if parts[-1].strip():
+        raise ParseError(len(parts), parts[-1], "a line end behind it", hint=_CUT)
 
 
 def grammar(**patterns: str) -> Patterns:

@@ -131,12 +131,11 @@ def _dig(argv: Sequence[str]) -> Parser:
     """Find out what records are that stand below no heading: which sections dig was told to print."""
     printed = dict.fromkeys(_DIG_SECTIONS, True)
     for word in argv:
-        name = word.removeprefix("+no")
-        on = name == word
-        name = name.removeprefix("+")
-        if name == "all" and word != name:
+        name = word.removeprefix("+").removeprefix("no")
+        on = not word.startswith("+no")
+        if word in ("+all", "+noall"):
             printed = dict.fromkeys(_DIG_SECTIONS, on)
-        elif name in printed and word != name:
+        elif word.startswith("+") and name in printed:
             printed[name] = on
     sections = [name for name in _DIG_SECTIONS[1:] if printed[name]]
     if printed["comments"] or not sections:

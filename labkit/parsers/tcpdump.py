@@ -34,6 +34,7 @@ _VLAN = re.compile(
     r"(?P<packet>.*)"
 )
 _HOST = "[0-9a-f.:]{2,51}"  # an address with a port, or without
+_PORT = re.compile("[0-9]{1,5}")
 _IP = re.compile(rf"(IP6? )?(?P<source>{_HOST}) > (?P<destination>{_HOST}): (?P<info>.*)")
 _ARP = re.compile(
     r"(ARP, )?(Ethernet \(len 6\), IPv4 \(len 4\), )?"
@@ -168,8 +169,9 @@ def _frame(where: Where) -> Row:
         raise ParseError(*where, _EXPECTED)
     row = found.groupdict()
     packet, ethertype, number, mac = (row.pop(key) for key in ("packet", "ethertype", "number", "mac"))
-    while vlan := _VLAN.fullmatch(packet):
-        packet, ethertype = vlan["packet"], vlan["ethertype"]
+    for _ in range(2):  # a VLAN may be in another one
+        if vlan := _VLAN.fullmatch(packet):
+            packet, ethertype = vlan["packet"], vlan["ethertype"]
     row |= {
         "source_mac": row["source_mac"] or mac,  # with -i any there is only one
         "vni": None,
@@ -217,7 +219,7 @@ def _ip_packet(source: str, destination: str, info: str, where: Where) -> Row:
     has_ports = False
     for name, text in (("source", source), ("destination", destination)):
         address, _, port = text.rpartition(".")
-        if port.isdecimal() and len(port) <= 5 and is_address(address):
+        if _PORT.fullmatch(port) and int(port) <= 65_535 and is_address(address):
             has_ports = True
             row[name], row[f"{name}_port"] = address, port
         else:
