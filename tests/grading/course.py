@@ -275,7 +275,7 @@ LEARNERS: dict[str, Learner] = {
         0,
         ("answer-largest sets checks",),
     ),
-    "edited_given": Learner(_edited_given, 2, ("sets checks, numbers", "given code cell is missing")),
+    "edited_given": Learner(_edited_given, 0, ("sets checks, numbers", "given code cell is missing")),
     "forged_evidence": Learner(lambda c: c.answered(**RIGHT), 6, ("was changed after it was written",)),
     "others_evidence": Learner(lambda c: c.answered(**RIGHT), 6, ("is of 'solved', not of",)),
     "others_answers": Learner(
