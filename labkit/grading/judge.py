@@ -18,7 +18,7 @@ from labkit.authoring import markup
 from labkit.errors import CheckFailed, CouldNotRun
 from labkit.grading import values
 from labkit.grading.kernel import CellResult, Kernel, KernelLost, error_output
-from labkit.grading.names import names_in
+from labkit.authoring.names import names_in
 from labkit.nbgrader_cells import Role, check_of, role_of
 from labkit.outcomes import Outcome, explained
 
