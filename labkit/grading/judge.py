@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit.authoring import markup
+from labkit.authoring.names import names_in
 from labkit.errors import CheckFailed, CouldNotRun
 from labkit.grading import values
 from labkit.grading.kernel import CellResult, Kernel, KernelLost, error_output
-from labkit.authoring.names import names_in
 from labkit.nbgrader_cells import Role, check_of, role_of
 from labkit.outcomes import Outcome, explained
 
