@@ -13,10 +13,10 @@ processor's time. The last line on stdout is one JSON object:
     outputs     how many were read: changed + guided + long
     changed, guided, long
                 how many were made in each way; guided is 0 where atheris is not installed
-    tables, refused
+    tables, refused, failed
                 how they ended
     slowest_s   processor time of the slowest one, in seconds; slowest: its parser
-    failures    what ended otherwise, at most 20: parser, problem, text (its Python spelling)
+    failures    those that failed, each problem once and at most 20: parser, problem, text as Python spells it
     seed, python, seconds
                 what is needed to run it again, and how long it took
 
@@ -53,6 +53,7 @@ class Result:
 
     tables: int = 0
     refused: int = 0
+    failed: int = 0
     slowest_s: float = 0.0
     slowest: str = ""
     failures: list[dict[str, str]] = field(default_factory=list)
@@ -73,6 +74,7 @@ class Result:
             self.slowest_s, self.slowest = round(seconds, 3), name
 
     def _fail(self, name: str, text: str, problem: str) -> None:
+        self.failed += 1
         known = [failure["problem"] for failure in self.failures]
         if problem not in known and len(known) < 20:
             self.failures.append({"parser": name, "problem": problem, "text": ascii(text[:_SHOWN])})
@@ -82,6 +84,7 @@ class Result:
         """Add what came of other outputs."""
         self.tables += other.tables
         self.refused += other.refused
+        self.failed += other.failed
         self.failures = [*self.failures, *other.failures][:20]
         if other.slowest_s > self.slowest_s:
             self.slowest_s, self.slowest = other.slowest_s, other.slowest
@@ -208,12 +211,12 @@ def main() -> int:
         print("atheris is not installed: no output is guided by what it reaches", file=sys.stderr)
         total = changed_outputs(counts["changed"], asked.seed)
     long = long_outputs()
-    counts["long"] = long.tables + long.refused + len(long.failures)
+    counts["long"] = long.tables + long.refused + long.failed
     total.add(long)
     seconds = {"seed": asked.seed, "python": platform.python_version()}
     row = {"outputs": sum(counts.values())} | counts | asdict(total) | seconds
     print(json.dumps(row | {"seconds": round(time.monotonic() - began, 1)}))
-    return 1 if total.failures else 0
+    return 1 if total.failed else 0
 
 
 if __name__ == "__main__":

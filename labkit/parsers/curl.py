@@ -96,8 +96,9 @@ remote=10.0.1.2:3000 local=10.0.1.3:59338 connects=1 size=3 error=]
     rest = text[end:]
     _no_summary_in(rest, number)
     if summaries:
-        if rest.strip():
-            raise ParseError(number, rest.strip().partition("\n")[0], "a line of CURL_FORMAT behind it")
+        if begun := rest.lstrip():
+            number += rest.count("\n", 0, len(rest) - len(begun))
+            raise ParseError(number, begun.partition("\n")[0], "a line of CURL_FORMAT behind it")
         return
     if text or message or code is not None:
         yield _without_format(text, message, code)

@@ -227,6 +227,8 @@ def long_outputs(name: str, size: int) -> Iterator[str]:
     yield text * (size // len(text))
     for part in ("x", "x ", "1 ", "1", ":", "1:", "a.", "From ", '"', "\\", "(", "inet scope ", ", "):
         yield part * (size // len(part)) + "\n"
-    heads = dict.fromkeys(line[: max(1, len(line) // 2)] for line in text.splitlines())
-    for head in heads:
-        yield text + head + " :" * (size // 2) + "\n"
+    for line in dict.fromkeys(text.splitlines()):
+        middle = len(line) // 2
+        yield text + line[:middle] + " :" * (size // 2) + "\n"
+        if line[middle:]:
+            yield text + line[:middle] + line[middle:] * (size // len(line[middle:])) + "\n"
