@@ -16,7 +16,7 @@ processor's time. The last line on stdout is one JSON object:
     tables, refused, failed
                 how they ended
     slowest_s   processor time of the slowest one, in seconds; slowest: its parser
-    failures    those that failed, each problem once and at most 20: parser, problem, text as Python spells it
+    failures    each problem once, at most 20 of them: parser, problem, text as Python spells it
     seed, python, seconds
                 what is needed to run it again, and how long it took
 
