@@ -26,7 +26,7 @@ _LINES = grammar(
     section=r";; (?P<section>[A-Z]+) (SECTION|PSEUDOSECTION):",
     time=rf";; Query time: (?P<query_time_ms>{NUMBER}) msec",
     server=rf";; SERVER: (?P<server>[^#\s]+)#(?P<server_port>{NUMBER}).*",
-    question=r";(?P<question>[^;\s]\S*)\s+IN\s+(?P<question_type>[A-Z0-9]+)",
+    question=r";(?P<question>[^;\s]\S*)\s+(IN|CH|HS)\s+(?P<question_type>[A-Z0-9]+)",
     # What dig says is known by these: figures that do not fit them must not become noise.
     noise=r";(?!; (->>HEADER|Query time|SERVER:))(;.*| .*|)",
     record=(
