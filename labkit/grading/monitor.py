@@ -1,0 +1,206 @@
+"""What a sandbox may use, and the thread that sees to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+HOME = Path("/home/learner")
+_CHECK_EVERY_S = 0.25
+_END_S = 10.0  # for what is in a sandbox to be gone after it was killed
+_MAX_ATTEMPTS = 60
+_NETWORK = Path("/proc/sys/net")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a submission may use."""
+
+    cell_seconds: float = 30  # of the processor, and three times that by the clock
+    notebook_seconds: float = 300  # by the clock
+    memory: int = 2 * 2**30  # bytes, of all its processes together
+    processes: int = 32
+    folder: int = 64 * 2**20  # bytes, of everything that it writes
+    files: int = 2000  # in its folder
+
+    def per_process(self) -> dict[str, int]:
+        """Return what one process may take, by the names of the module `resource`."""
+        return {
+            "AS": 2 * self.memory,  # addresses: libraries and threads reserve more than they use
+            "CORE": 0,
+            "CPU": int(self.notebook_seconds) + 30,
+            "FSIZE": self.folder,
+            "NOFILE": 256,
+            "NPROC": 4 * self.processes,  # threads count as well
+        }
+
+
+class Usage(NamedTuple):
+    """What a sandbox uses at one moment."""
+
+    processes: int
+    memory: int
+    """Bytes of its processes, pages that several share counted as often as they are mapped; of their
+    page tables; of what it wrote; and what its sockets can hold."""
+    cpu_seconds: float
+    files: int
+    written: int
+    """Bytes in its folders."""
+
+
+class Monitor(threading.Thread):
+    """Watches what a sandbox uses, and kills it where that is too much; reads its witness's reports.
+
+    ``pid`` is the first process inside, as the host counts; ``reports`` a pipe that does not block, to
+    which `sandbox_main` writes.
+    """
+
+    def __init__(self, pid: int, reports: int, limits: Limits) -> None:
+        super().__init__(daemon=True, name="sandbox-monitor")
+        self.killed_because = ""
+        """What it took too much of; empty where it was not killed for that."""
+        self.attempts: list[str] = []
+        """What its code tried that has no place in an answer."""
+        self.cpu_seconds = 0.0
+        """Processor time that its processes took."""
+        self._pid, self._reports, self._limits = pid, reports, limits
+        self._first: int | None = None  # the first process: its number may be another's by then
+        with contextlib.suppress(ProcessLookupError):
+            self._first = os.pidfd_open(pid)
+        self._over = threading.Event()
+        self._unread = b""
+
+    def run(self) -> None:
+        """Watch until the sandbox is gone."""
+        while not self._over.wait(_CHECK_EVERY_S):
+            self._read_reports()
+            self._check_limits()
+        self._read_reports()
+        os.close(self._reports)
+
+    def stop(self) -> None:
+        """End the sandbox with all that is in it, and stop watching; the attempts are complete then."""
+        self._kill()
+        if self._first is not None:
+            # Linux lets the first process end when all others in there have ended.
+            ended = select.poll()
+            ended.register(self._first, select.POLLIN)
+            if not ended.poll(_END_S * 1000):
+                _log.warning("sandbox %s is not gone %g s after it was killed", self._pid, _END_S)
+            os.close(self._first)
+            self._first = None
+        self._over.set()
+        self.join()
+
+    def _kill(self) -> None:
+        """Kill the first process in there; the others die with it, whatever they did to be spared."""
+        if self._first is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._first, signal.SIGKILL)
+
+    def _check_limits(self) -> None:
+        """Kill a sandbox that takes too much."""
+        limits, why = self._limits, ""
+        try:
+            used = usage(self._pid)
+            self.cpu_seconds = max(self.cpu_seconds, used.cpu_seconds)
+            if used.processes > limits.processes:
+                why = f"more than {limits.processes} processes"
+            elif used.memory > limits.memory and used.memory - shared(self._pid) > limits.memory:
+                why = f"more than {limits.memory / 2**30:g} GiB of memory"
+            elif used.files > limits.files:
+                why = f"more than {limits.files} files"
+            elif used.written > limits.folder:
+                why = f"more than {limits.folder / 2**20:g} MiB of disk"
+        except OSError:  # it is gone
+            return
+        if why:
+            _log.info("killing sandbox %s: it took %s", self._pid, why)
+            self.killed_because = self.killed_because or why
+            self._kill()
+
+    def _read_reports(self) -> None:
+        """Note what the witness reports; it may be the learner's code that writes there."""
+        with contextlib.suppress(OSError):
+            self._unread += os.read(self._reports, 65536)
+        *lines, self._unread = self._unread.split(b"\n")
+        self._unread = self._unread[-4096:]
+        for line in lines:
+            with contextlib.suppress(ValueError, RecursionError):
+                sentence = json.loads(line)
+                is_new = isinstance(sentence, str) and sentence not in self.attempts
+                if is_new and len(self.attempts) < _MAX_ATTEMPTS:
+                    self.attempts.append(sentence[:300])
+
+
+def usage(pid: int) -> Usage:
+    """Return what a sandbox uses, by its first process's number; raises OSError where it is gone.
+
+    Memory that no process maps is what its folders hold, which is counted, and what waits in sockets,
+    for which each is counted as full; the system-call filter leaves no other kind but pipes, which
+    Linux bounds for each user.
+    """
+    inside = Path(f"/proc/{pid}/root")
+    count, memory, cpu_seconds = 0, 0, 0.0
+    for process in _processes(pid):
+        with contextlib.suppress(OSError):  # one that has ended
+            sizes = _kilobytes(process / "status")
+            memory += 1024 * sum(sizes.get(name, 0) for name in ("VmRSS", "VmSwap", "VmPTE"))
+            fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
+            cpu_seconds += sum(map(int, fields[11:15])) / _TICKS  # utime, stime, and its children's
+            count += 1
+    folders = [os.statvfs(inside / folder) for folder in (HOME.relative_to("/"), "tmp")]
+    written = sum(one.f_frsize * (one.f_blocks - one.f_bfree) for one in folders)
+    files = sum(one.f_files - one.f_ffree for one in folders)
+    return Usage(count, memory + written + _in_sockets(pid), cpu_seconds, files, written)
+
+
+def _in_sockets(pid: int) -> int:
+    """Return the bytes that can wait in a sandbox's sockets, each of them full in both directions."""
+    words = Path(f"/proc/{pid}/net/sockstat").read_text().split()
+    used, tcp = int(words[words.index("used") + 1]), int(words[words.index("TCP:") + 2])
+    buffer = int((_NETWORK / "core/wmem_default").read_text())
+    # The least, the first and the greatest size of a buffer.
+    largest = [int((_NETWORK / f"ipv4/tcp_{way}mem").read_text().split()[2]) for way in "rw"]
+    return used * buffer + tcp * sum(largest)
+
+
+def shared(pid: int) -> int:
+    """Return the bytes that `usage` counts more than once: pages that several processes map.
+
+    It has Linux walk through all of their memory, which is milliseconds for each GiB: `usage` is for
+    four times a second, this for the moment when that is too much.
+    """
+    total = 0
+    for process in _processes(pid):
+        with contextlib.suppress(OSError):
+            sizes = _kilobytes(process / "smaps_rollup")
+            total += sizes.get("Rss", 0) - sizes.get("Pss", 0)
+            total += sizes.get("Swap", 0) - sizes.get("SwapPss", 0)
+    return 1024 * total
+
+
+def _processes(pid: int) -> list[Path]:
+    """Return the directories in /proc of all in a sandbox but the first, whoever started them.
+
+    It is the sandbox's own /proc that is read, so that this takes no longer on a busy machine.
+    """
+    found = Path(f"/proc/{pid}/root/proc").iterdir()
+    return [path for path in found if path.name.isdigit() and path.name != "1"]
+
+
+def _kilobytes(file: Path) -> dict[str, int]:
+    """Return the sizes in a file of /proc: name to kB."""
+    lines = [line.split() for line in file.read_text().splitlines()]
+    return {line[0][:-1]: int(line[1]) for line in lines if line[-1:] == ["kB"]}
