@@ -87,7 +87,6 @@ sendmmsg 307 269, recvfrom 45 207, recvmsg 47 212, recvmmsg 299 243
 # The column of the numbers, and AUDIT_ARCH_* of linux/audit.h.
 _MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 
-
 # Instructions: load a word of seccomp_data; go on further below; go on so if equal, or at least as
 # great; mask; answer.
 _LOAD, _GO, _EQUAL, _AT_LEAST, _AND, _ANSWER = 0x20, 0x05, 0x15, 0x35, 0x54, 0x06
@@ -131,18 +130,19 @@ _IOCTL += (0x80045430, 0x40045431, 0x80045439, 0x40049409)
 # PR_GET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_GET_SECCOMP, PR_CAPBSET_READ,
 # PR_SET_NO_NEW_PRIVS, PR_GET_NO_NEW_PRIVS, PR_SET_VMA: not PR_SET_PDEATHSIG.
 _PRCTL = (2, 3, 15, 16, 21, 23, 38, 39, 0x53564D41)
-# TCP_NODELAY, SO_REUSEADDR, TCP_KEEPIDLE, -INTVL and -CNT, SO_RCVBUF, SO_KEEPALIVE, SO_LINGER,
-# SO_REUSEPORT, SO_PASSCRED, TCP_USER_TIMEOUT, SO_RCVTIMEO and SO_SNDTIMEO: no programs, no other
-# protocols above TCP, and no greater buffers than the monitor counts for a socket. A level's numbers
-# may mean another's, of which none does harm.
-_SETSOCKOPT = (1, 2, 4, 5, 6, 8, 9, 13, 15, 16, 18, 20, 21)
+# TCP_NODELAY, SO_REUSEADDR, TCP_KEEPIDLE, -INTVL and -CNT, SO_KEEPALIVE, SO_LINGER, SO_REUSEPORT,
+# SO_PASSCRED, TCP_USER_TIMEOUT, SO_RCVTIMEO and SO_SNDTIMEO: no programs, no other protocols above TCP,
+# and no greater buffers than the monitor counts for a socket. On other levels these numbers have other
+# meanings, none of which does harm.
+_SETSOCKOPT = (1, 2, 4, 5, 6, 9, 13, 15, 16, 18, 20, 21)
 
-# Calls that are let through by an argument: numbers on x86_64 and on aarch64, and the test.
-_TESTED: tuple[tuple[tuple[int, int], _Test], ...] = (
-    # clone: threads share their open files, so that the limit on those holds for all of a process.
-    # clone3 has its flags in memory, where no filter sees them, so there is no clone3.
-    (
-        (56, 220),
+# Calls that are let through by an argument: numbers on x86_64 and on aarch64, and the test. There is no
+# clone3: it has its flags in memory, where no filter sees them.
+_TESTED: dict[str, tuple[int, int, _Test]] = {
+    # Threads share their open files, so that the limit on those holds for all of a process.
+    "clone": (
+        56,
+        220,
         _Test(
             0,
             {0: 0, _CLONE_FILES: 0, _CLONE_FILES | _CLONE_THREAD: 0},
@@ -150,19 +150,20 @@ _TESTED: tuple[tuple[tuple[int, int], _Test], ...] = (
             _NAMESPACES | _CLONE_FILES | _CLONE_THREAD,
         ),
     ),
-    # socket: ZeroMQ looks for the names of interfaces, and goes on without in this error alone.
-    (
-        (41, 198),
+    # ZeroMQ looks for the names of interfaces, and goes on without in this error of AF_NETLINK alone.
+    "socket": (
+        41,
+        198,
         _Test(0, {_AF_UNIX: 0, _AF_INET: _TCP, _AF_NETLINK: errno.EOPNOTSUPP}, errno.EAFNOSUPPORT),
     ),
-    ((53, 199), _Test(0, {_AF_UNIX: 0}, errno.EAFNOSUPPORT)),  # socketpair
-    ((157, 167), _Test(0, dict.fromkeys(_PRCTL, 0), errno.EPERM)),  # prctl
-    ((72, 25), _Test(1, dict.fromkeys(_FCNTL, 0), errno.EPERM)),  # fcntl
-    ((16, 29), _Test(1, dict.fromkeys(_IOCTL, 0), errno.ENOTTY)),  # ioctl
-    ((302, 261), _Test(0, {0: 0}, errno.EPERM)),  # prlimit64, of the process itself
-    ((9, 222), _Test(3, {0: 0}, errno.EPERM, _MAP_HUGETLB)),  # mmap
-    ((54, 208), _Test(2, dict.fromkeys(_SETSOCKOPT, 0), errno.EPERM)),  # setsockopt
-)
+    "socketpair": (53, 199, _Test(0, {_AF_UNIX: 0}, errno.EAFNOSUPPORT)),
+    "prctl": (157, 167, _Test(0, dict.fromkeys(_PRCTL, 0), errno.EPERM)),
+    "fcntl": (72, 25, _Test(1, dict.fromkeys(_FCNTL, 0), errno.EPERM)),
+    "ioctl": (16, 29, _Test(1, dict.fromkeys(_IOCTL, 0), errno.ENOTTY)),
+    "prlimit64": (302, 261, _Test(0, {0: 0}, errno.EPERM)),  # of the process itself
+    "mmap": (9, 222, _Test(3, {0: 0}, errno.EPERM, _MAP_HUGETLB)),
+    "setsockopt": (54, 208, _Test(2, dict.fromkeys(_SETSOCKOPT, 0), errno.EPERM)),
+}
 
 
 def program(machine: str = platform.machine()) -> bytes:
@@ -181,7 +182,7 @@ def program(machine: str = platform.machine()) -> bytes:
     code = [_op(_LOAD, _ARCHITECTURE), _op(_EQUAL, architecture, 1), refuse, _op(_LOAD, _NUMBER)]
     for first, last in _runs(allowed(machine).values()):
         code += [_op(_AT_LEAST, first, 0, 2), _op(_AT_LEAST, last + 1, 1, 0), _answer(0)]
-    for numbers, test in _TESTED:
+    for *numbers, test in _TESTED.values():
         code += _when(numbers[column], _steps(test))
     return b"".join([*code, refuse])
 
@@ -205,6 +206,7 @@ def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
 
 
 def _answer(error: int) -> bytes:
+    """Return the instruction that ends in an error, or lets the call through for 0."""
     return _op(_ANSWER, _ERRNO | error if error else _ALLOW)
 
 
