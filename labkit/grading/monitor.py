@@ -18,6 +18,7 @@ _CHECK_EVERY_S = 0.25
 _END_S = 10.0  # for what is in a sandbox to be gone after it was killed
 _MAX_ATTEMPTS = 60
 _NETWORK = Path("/proc/sys/net")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 _log = logging.getLogger(__name__)
@@ -51,12 +52,10 @@ class Usage(NamedTuple):
 
     processes: int
     memory: int
-    """Bytes of its processes, pages that several share counted as often as they are mapped; of their
-    page tables; of what it wrote; and what its sockets can hold."""
+    """Bytes of its processes and of their page tables, of what it wrote, and of what may wait in its
+    sockets."""
     cpu_seconds: float
     files: int
-    written: int
-    """Bytes in its folders."""
 
 
 class Monitor(threading.Thread):
@@ -117,18 +116,23 @@ class Monitor(threading.Thread):
             self.cpu_seconds = max(self.cpu_seconds, used.cpu_seconds)
             if used.processes > limits.processes:
                 why = f"more than {limits.processes} processes"
-            elif used.memory > limits.memory and used.memory - shared(self._pid) > limits.memory:
+            elif used.memory > limits.memory and self._takes_too_much():
                 why = f"more than {limits.memory / 2**30:g} GiB of memory"
             elif used.files > limits.files:
                 why = f"more than {limits.files} files"
-            elif used.written > limits.folder:
-                why = f"more than {limits.folder / 2**20:g} MiB of disk"
         except OSError:  # it is gone
             return
         if why:
             _log.info("killing sandbox %s: it took %s", self._pid, why)
             self.killed_because = self.killed_because or why
             self._kill()
+
+    def _takes_too_much(self) -> bool:
+        """Whether it is too much memory even where pages that several processes map count once.
+
+        Looked at twice: while processes end, what they shared is counted with those that remain.
+        """
+        return all(usage(self._pid, exact=True).memory > self._limits.memory for _ in range(2))
 
     def _read_reports(self) -> None:
         """Note what the witness reports; it may be the learner's code that writes there."""
@@ -144,51 +148,44 @@ class Monitor(threading.Thread):
                     self.attempts.append(sentence[:300])
 
 
-def usage(pid: int) -> Usage:
+def usage(pid: int, *, exact: bool = False) -> Usage:
     """Return what a sandbox uses, by its first process's number; raises OSError where it is gone.
 
-    Memory that no process maps is what its folders hold, which is counted, and what waits in sockets,
-    for which each is counted as full; the system-call filter leaves no other kind but pipes, which
-    Linux bounds for each user.
+    Memory that several processes map is counted for each of them; ``exact`` counts it once, for which
+    Linux walks through all of it: some milliseconds for each 100 MiB. Memory that no process maps is
+    what its folders hold and what waits in sockets; the system-call filter leaves no other kind but
+    pipes, which Linux bounds for each user.
     """
-    inside = Path(f"/proc/{pid}/root")
     count, memory, cpu_seconds = 0, 0, 0.0
     for process in _processes(pid):
         with contextlib.suppress(OSError):  # one that has ended
             sizes = _kilobytes(process / "status")
-            memory += 1024 * sum(sizes.get(name, 0) for name in ("VmRSS", "VmSwap", "VmPTE"))
+            counted = ["VmRSS", "VmSwap", "VmPTE"]
+            if exact and "VmRSS" in sizes:
+                sizes |= _kilobytes(process / "smaps_rollup")
+                counted = ["Pss", "SwapPss", "VmPTE"]
+            memory += 1024 * sum(sizes.get(name, 0) for name in counted)
             fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
             cpu_seconds += sum(map(int, fields[11:15])) / _TICKS  # utime, stime, and its children's
             count += 1
-    folders = [os.statvfs(inside / folder) for folder in (HOME.relative_to("/"), "tmp")]
-    written = sum(one.f_frsize * (one.f_blocks - one.f_bfree) for one in folders)
+    folders = [os.statvfs(f"/proc/{pid}/root{folder}") for folder in (HOME, "/tmp")]
+    memory += sum(one.f_frsize * (one.f_blocks - one.f_bfree) for one in folders)
     files = sum(one.f_files - one.f_ffree for one in folders)
-    return Usage(count, memory + written + _in_sockets(pid), cpu_seconds, files, written)
+    return Usage(count, memory + _in_sockets(pid), cpu_seconds, files)
 
 
 def _in_sockets(pid: int) -> int:
-    """Return the bytes that can wait in a sandbox's sockets, each of them full in both directions."""
-    words = Path(f"/proc/{pid}/net/sockstat").read_text().split()
-    used, tcp = int(words[words.index("used") + 1]), int(words[words.index("TCP:") + 2])
-    buffer = int((_NETWORK / "core/wmem_default").read_text())
-    # The least, the first and the greatest size of a buffer.
-    largest = [int((_NETWORK / f"ipv4/tcp_{way}mem").read_text().split()[2]) for way in "rw"]
-    return used * buffer + tcp * sum(largest)
+    """Return the bytes that may wait in a sandbox's sockets, each of them full.
 
-
-def shared(pid: int) -> int:
-    """Return the bytes that `usage` counts more than once: pages that several processes map.
-
-    It has Linux walk through all of their memory, which is milliseconds for each GiB: `usage` is for
-    four times a second, this for the moment when that is too much.
+    Of TCP's it is not more than what waits in those of the whole machine, which Linux tells.
     """
-    total = 0
-    for process in _processes(pid):
-        with contextlib.suppress(OSError):
-            sizes = _kilobytes(process / "smaps_rollup")
-            total += sizes.get("Rss", 0) - sizes.get("Pss", 0)
-            total += sizes.get("Swap", 0) - sizes.get("SwapPss", 0)
-    return 1024 * total
+    words = Path(f"/proc/{pid}/net/sockstat").read_text().split()
+    tcp = words[words.index("TCP:") :]
+    buffer = int((_NETWORK / "core/wmem_default").read_text())
+    # The least, the first and the greatest size of a buffer; and pages, of all network namespaces.
+    largest = sum(int((_NETWORK / f"ipv4/tcp_{way}mem").read_text().split()[2]) for way in "rw")
+    in_tcp = min(int(tcp[tcp.index("inuse") + 1]) * largest, int(tcp[tcp.index("mem") + 1]) * _PAGE)
+    return int(words[words.index("used") + 1]) * buffer + in_tcp
 
 
 def _processes(pid: int) -> list[Path]:

@@ -222,13 +222,13 @@ class _Command:
         self.fds: list[int] = []
         self._stage = tempfile.mkdtemp(prefix="labkit-") if os.geteuid() == 0 else ""
         self._staged: list[str] = []
-        size = ["--size", str(limits.folder)]
+        temporary = limits.folder // 8  # of what it may write, what may lie in /tmp
         empty: list[Path] = []
         self.argv = [
             *("bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000"),
             *("--gid", "1000", "--die-with-parent", "--new-session", "--hostname", "labkit"),
             # The folder /tmp comes before the kit, which may lie in there.
-            *("--clearenv", *size, "--tmpfs", "/tmp"),
+            *("--clearenv", "--size", str(temporary), "--tmpfs", "/tmp"),
         ]
         for path, shown in _host_paths():
             if shown:
@@ -237,7 +237,8 @@ class _Command:
                 self.argv += ["--tmpfs", str(path)]
                 empty.append(path)
         self.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-        self.argv += [*size, "--tmpfs", str(HOME), "--dir", str(_SOCKETS)]
+        self.argv += ["--size", str(limits.folder - temporary), "--tmpfs", str(HOME)]
+        self.argv += ["--dir", str(_SOCKETS)]
         self._show({**files, **_font_lists()})
         for hidden in _HIDDEN:
             self.argv += ["--ro-bind", "/dev/null", hidden]
