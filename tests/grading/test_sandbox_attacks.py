@@ -1,4 +1,4 @@
-"""Attacks on the sandbox: each in a cell, past Python where that is needed; see `attacks.py`."""
+"""Attacks on the sandbox: each in a cell, past Python where that is needed; see `sandbox_attacks.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from labkit.grading import seccomp
 from labkit.grading.kernel import Kernel, KernelLost
 from labkit.grading.sandbox import Limits
-from tests.grading import attacks
+from tests.grading import sandbox_attacks as attacks
 
 LIMITS = Limits(cell_seconds=10, notebook_seconds=120, memory=768 * 2**20)
 
