@@ -1,13 +1,15 @@
-"""Attacks on the sandbox: each in a cell, past Python where that is needed; see `sandbox_attacks.py`."""
+"""Attacks on the sandbox: each in a cell, past Python where that helps; `sandbox_attacks.py` has them."""
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from labkit.grading import seccomp
@@ -41,6 +43,24 @@ def test_the_sandbox_holds(name: str, kernel: Kernel) -> None:
     assert result.ok, (result.error, result.message)
     printed = "".join(output.get("text", "") for output in result.outputs)
     assert attacks.held(attack, printed), printed
+
+
+def test_the_grader_listens_nowhere_and_tells_no_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    kernel = Kernel(tmp_path, {}, LIMITS, sandboxed=True)
+    with kernel.running():
+        key = kernel._client.session.key.decode()
+        assert len(key) > 20
+        everybody = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        command_lines = [word for process in everybody for word in process.cmdline()]
+        listening = [one for one in psutil.Process().net_connections("inet") if one.status == "LISTEN"]
+    assert listening == []
+    assert "bwrap" in command_lines
+    assert not any(key in word for word in command_lines)
+    assert "bwrap" in caplog.text
+    assert key not in caplog.text
 
 
 @pytest.mark.parametrize("name", attacks.ENDED)
