@@ -1,4 +1,4 @@
-"""Attacks on the sandbox: each in a cell, past Python where that helps; `sandbox_attacks.py` has them."""
+"""Attacks on the sandbox, each in a cell: the table of `sandbox_attacks.py`."""
 
 from __future__ import annotations
 
