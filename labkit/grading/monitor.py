@@ -97,10 +97,11 @@ class Monitor(threading.Thread):
             ended.register(self._first, select.POLLIN)
             if not ended.poll(_END_S * 1000):
                 _log.warning("sandbox %s is not gone %g s after it was killed", self._pid, _END_S)
-            os.close(self._first)
-            self._first = None
         self._over.set()
         self.join()
+        if self._first is not None:
+            os.close(self._first)
+            self._first = None
 
     def _kill(self) -> None:
         """Kill the first process in there; the others die with it, whatever they did to be spared."""
