@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import select
 import signal
 import threading
@@ -84,7 +85,14 @@ class Monitor(threading.Thread):
         """Watch until the sandbox is gone."""
         while not self._over.wait(_CHECK_EVERY_S):
             self._read_reports()
-            self._check_limits()
+            try:
+                self._check_limits()
+            except OSError:  # it is gone
+                continue
+            except Exception:  # what nobody watches must not go on
+                _log.exception("killing sandbox %s: what it takes cannot be told", self._pid)
+                self.killed_because = self.killed_because or "what cannot be told"
+                self._kill()
         self._read_reports()
         os.close(self._reports)
 
@@ -110,19 +118,16 @@ class Monitor(threading.Thread):
                 signal.pidfd_send_signal(self._first, signal.SIGKILL)
 
     def _check_limits(self) -> None:
-        """Kill a sandbox that takes too much."""
+        """Kill a sandbox that takes too much; raises OSError where it is gone."""
         limits, why = self._limits, ""
-        try:
-            used = usage(self._pid)
-            self.cpu_seconds = max(self.cpu_seconds, used.cpu_seconds)
-            if used.processes > limits.processes:
-                why = f"more than {limits.processes} processes"
-            elif used.memory > limits.memory and self._takes_too_much():
-                why = f"more than {limits.memory / 2**30:g} GiB of memory"
-            elif used.files > limits.files:
-                why = f"more than {limits.files} files"
-        except OSError:  # it is gone
-            return
+        used = usage(self._pid)
+        self.cpu_seconds = max(self.cpu_seconds, used.cpu_seconds)
+        if used.processes > limits.processes:
+            why = f"more than {limits.processes} processes"
+        elif used.memory > limits.memory and self._takes_too_much():
+            why = f"more than {limits.memory / 2**30:g} GiB of memory"
+        elif used.files > limits.files:
+            why = f"more than {limits.files} files"
         if why:
             _log.info("killing sandbox %s: it took %s", self._pid, why)
             self.killed_because = self.killed_because or why
@@ -200,5 +205,6 @@ def _processes(pid: int) -> list[Path]:
 
 def _kilobytes(file: Path) -> dict[str, int]:
     """Return the sizes in a file of /proc: name to kB."""
-    lines = [line.split() for line in file.read_text().splitlines()]
-    return {line[0][:-1]: int(line[1]) for line in lines if line[-1:] == ["kB"]}
+    # The code inside chooses its processes' names, and one may look like a size.
+    found = re.findall(r"^(\w+):\s+(\d+) kB$", file.read_text(errors="replace"), re.MULTILINE)
+    return {name: int(size) for name, size in found if name != "Name"}

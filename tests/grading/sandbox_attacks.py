@@ -232,6 +232,14 @@ ENDED = {
         "time.sleep(60)",
         "memory",
     ),
+    "memory under a name that looks like a size": Attack(
+        "for name in (b'a kB', b'x) 0 0', b'1 kB', b'\\xff kB', b'a\\n: 1 kB', b'()'):\n"
+        "    if os.fork() == 0:\n"
+        "        libc.prctl(15, name, 0, 0, 0)\n"
+        "        held = os.urandom(2**20) * 200; time.sleep(60)\n"
+        "time.sleep(60)",
+        "memory",
+    ),
     "memory in sockets": Attack(
         "held = []\n"
         "for _ in range(20):\n"
