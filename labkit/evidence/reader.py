@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any
 
 from labkit.capture import Capture
 from labkit.errors import UsageError
+from labkit.evidence import files
 from labkit.evidence.format import LINE, MAX_BYTES, START, describe, result_of_row, well_formed
+
+_MOST_BROKEN = 1000  # places that are told: of a file that is no evidence, each line is one
 
 
 @dataclass(frozen=True)
@@ -78,26 +82,13 @@ def read(path: Path) -> Evidence:
 
     Lines that are no evidence are left out, with a word in `broken`; so are hashes that do not fit.
     """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as problem:
-        told = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
-        raise UsageError(
-            f"the evidence {path} cannot be read: {told}",
-            hint="it lies beside the notebook that made it",
-        ) from problem
-    if len(data) > MAX_BYTES:
-        raise UsageError(
-            f"the evidence {path} is larger than {MAX_BYTES // 2**20} MiB",
-            hint=f"remove {path.name}, then Restart Kernel and Run All Cells leaves what one run needs",
-        )
-    good, broken = [], []
+    good: list[Line] = []
+    broken: list[tuple[int, str]] = []
     previous, number = START, 0
-    texts = data.split(b"\n")
-    if not texts[-1]:
-        texts.pop()
-    for at, text in enumerate(texts, 1):
+    for at, text in enumerate(_lines(content(path)), 1):
+        if len(broken) >= _MOST_BROKEN:
+            broken.append((at, f"from line {at} on it was not read: too much of it is broken"))
+            break
         found = LINE.fullmatch(text)
         row = well_formed(text) if found else None
         if found is None or row is None:
@@ -118,3 +109,38 @@ def read(path: Path) -> Evidence:
             f"{path} holds no evidence", hint="run the notebook on a swarm: labkit up, then Run All"
         )
     return Evidence(path, tuple(good), tuple(broken))
+
+
+def content(path: Path) -> bytes:
+    """Return what a file of evidence holds, unpacked; raises UsageError where that cannot be done."""
+    try:
+        with files.open_plain(path) as file:
+            if path.suffix == ".gz":
+                with gzip.open(file) as packed:
+                    data = packed.read(MAX_BYTES + 1)
+            else:
+                data = file.read(MAX_BYTES + 1)
+    except UsageError:
+        raise
+    except (OSError, EOFError, zlib.error) as problem:
+        told = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
+        raise UsageError(
+            f"the evidence {path} cannot be read: {told}",
+            hint="it lies beside the notebook that made it",
+        ) from problem
+    if len(data) > MAX_BYTES:
+        raise UsageError(
+            f"the evidence {path} is larger than {MAX_BYTES // 2**20} MiB",
+            hint=f"remove {path.name}, then Restart Kernel and Run All Cells leaves what one run needs",
+        )
+    return data
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """Yield the lines one by one: a list of all of them can take many times the file's memory."""
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n", start)
+        end = end if end >= 0 else len(data)
+        yield data[start:end]
+        start = end + 1
