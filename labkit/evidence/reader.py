@@ -65,6 +65,8 @@ class Evidence:
     lines: tuple[Line, ...]
     broken: tuple[tuple[int, str], ...]
     """Places in the file, and what is wrong there."""
+    head: str
+    """The hash that the last line states: with it the chain ends."""
 
     @property
     def attached(self) -> bool:
@@ -82,10 +84,15 @@ def read(path: Path) -> Evidence:
 
     Lines that are no evidence are left out, with a word in `broken`; so are hashes that do not fit.
     """
+    return parse(path, content(path))
+
+
+def parse(path: Path, data: bytes) -> Evidence:
+    """Read the evidence that a file holds, unpacked; raises UsageError where it is none."""
     good: list[Line] = []
     broken: list[tuple[int, str]] = []
     previous, number = START, 0
-    for at, text in enumerate(_lines(content(path)), 1):
+    for at, text in enumerate(_lines(data), 1):
         if len(broken) >= _MOST_BROKEN:
             broken.append((at, f"from line {at} on it was not read: too much of it is broken"))
             break
@@ -108,7 +115,7 @@ def read(path: Path) -> Evidence:
         raise UsageError(
             f"{path} holds no evidence", hint="run the notebook on a swarm: labkit up, then Run All"
         )
-    return Evidence(path, tuple(good), tuple(broken))
+    return Evidence(path, tuple(good), tuple(broken), head=previous)
 
 
 def content(path: Path) -> bytes:
