@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 from labkit import paths
 from labkit.errors import UsageError
@@ -81,7 +81,7 @@ def odd_kind(path: Path) -> str:
     return _KINDS.get(stat.S_IFMT(path.lstat().st_mode), "")
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path) -> io.BufferedReader:
     """Open a stranger's file to read it: links are not followed, and a named pipe does not block.
 
     Raises UsageError where it is anything but a plain file, OSError where it cannot be opened.
@@ -90,7 +90,7 @@ def open_plain(path: Path) -> BinaryIO:
     if not kind:
         # Between the look and the opening it may have become something else.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        file = os.fdopen(os.open(path, flags), "rb")
+        file = open(os.open(path, flags), "rb")  # noqa: SIM115
         kind = _KINDS.get(stat.S_IFMT(os.fstat(file.fileno()).st_mode), "")
         if not kind:
             return file

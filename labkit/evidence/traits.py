@@ -30,6 +30,7 @@ _ID = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-f]{64}|[0-9a-z]{25})(?![0-9A-Za-z])"
 _OWN_MAC = re.compile(r"link/ether ((?:[0-9a-f]{2}:){5}[0-9a-f]{2})")
 _NETWORK_NAMESPACE = re.compile(r"/(?:1-|lb_)([0-9a-z]{9,10})$")
 _FRACTION = re.compile(r"(\.\d{6})\d+")
+_MOST = 100_000  # values of a kind that are kept of one file
 _SLACK_S = 2.0  # what the clocks of a machine and of its swarm may differ by
 
 
@@ -65,10 +66,10 @@ def traits_of(evidence: Evidence) -> Traits:
         made.update(_dated(text, start))
     return Traits(
         sessions=frozenset(line.row["session"] for line in evidence.lines),
-        made=frozenset(made),
-        seen=frozenset(seen),
-        macs=frozenset(_macs(evidence.lines, made)),
-        times=frozenset(times),
+        made=frozenset(sorted(made)[:_MOST]),
+        seen=frozenset(sorted(seen)[:_MOST]),
+        macs=frozenset(sorted(_macs(evidence.lines, made))[:_MOST]),
+        times=frozenset(sorted(times)[:_MOST]),
     )
 
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Inspected:
     signed: str
     """signed, unsigned or broken; empty where no public key was given or there is no evidence."""
     findings: tuple[Finding, ...] = ()
-    alike: Mapping[str, tuple[str, ...]] | None = None
+    alike: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By another submission, as `name_of` names it: what the two share."""
 
 
@@ -157,7 +157,7 @@ def _shared(
 
     A learner's own labs may share what they like: they ran on one machine, one after the other.
     """
-    pairs: dict[tuple[str, str], dict[str, set[str | float]]] = defaultdict(lambda: defaultdict(set))
+    pairs: dict[tuple[str, str], dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     kinds: dict[str, tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]] = {
         "session": _both({name: t.sessions for name, t in traits.items()}),
         # An id of a snapshot is honestly in both; one that was made in either of them is not.
@@ -192,10 +192,10 @@ def _both(
     return values, values
 
 
-def _counted(found: Mapping[str, Iterable[str | float]]) -> Iterator[str]:
+def _counted(found: Mapping[str, Iterable[str]]) -> Iterator[str]:
     """Say how many values of each kind two files share, and name one."""
     for kind, values in found.items():
-        first, *others = sorted(map(str, values))
+        first, *others = sorted(values)
         if kind == "exact running time" and 1 + len(others) < _FEWEST_TIMES:
             continue
         yield f"{1 + len(others)} {kind}{'s' if others else ''} ({first[:25]}{', …' if others else ''})"

@@ -155,8 +155,8 @@ def _whose(folder: Path, roster: Mapping[str, str], folders: Mapping[str, Path])
     try:
         variants.of(student)
     except UsageError:
-        why = "is no learner's id, and an id is what a learner's own numbers follow from"
-        return student, f"the folder's name {name} {why}; name it in a roster: --roster FILE.csv"
+        why = f"{name!r} is the name of its folder and no learner's id"
+        return student, f"{why}; a roster can say whose it is: --roster FILE.csv"
     if student in folders:
         return student, f"{student} has another folder too, {visible(folders[student].name)}"
     return student, ""
