@@ -63,9 +63,11 @@ def _without_secrets(url: str, reason: str) -> tuple[str, str]:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
-    try:
+    parsed = None
+    with contextlib.suppress(SQLAlchemyError, ValueError):
         parsed = make_url(url)
-    except (SQLAlchemyError, ValueError):
+    # A second @ is of a password that was not written as a URL wants it.
+    if parsed is None or "@" in (parsed.host or ""):
         scheme, mark, _ = url.partition("://")
         return f"{scheme}{mark}…" if mark else "named by --db", "this is no URL of a database"
     options = [value for _, values in parsed.normalized_query.items() for value in values]
@@ -90,7 +92,7 @@ class Book:
         try:
             with _variable("PATH", path):
                 self._book = Gradebook(self._url)
-        except (SQLAlchemyError, ImportError) as problem:
+        except (SQLAlchemyError, ImportError, ValueError) as problem:
             name, reason = _without_secrets(self._url, str(problem).partition("\n")[0])
             # Not `from problem`: its text has the whole URL.
             raise UsageError(
