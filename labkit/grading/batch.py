@@ -11,7 +11,6 @@ A course folder, laid out as nbgrader wants it, holds the result:
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import multiprocessing.connection
 import os
 import tempfile
@@ -29,7 +28,16 @@ import psutil
 from labkit import files
 from labkit.authoring import release
 from labkit.evidence import signing
-from labkit.grading import archive, inspection, likeness, marking, results, sandbox, submissions
+from labkit.grading import (
+    archive,
+    inspection,
+    likeness,
+    marking,
+    results,
+    sandbox,
+    submissions,
+    workers,
+)
 from labkit.grading.gradebook import Book
 from labkit.grading.inspection import Inspected, name_of
 from labkit.grading.likeness import Answer
@@ -253,19 +261,18 @@ def _mark_all(jobs: Sequence[Job]) -> Generator[Job]:
             yield job
     if not waiting:
         return
-    with closing(_Workers(waiting[0].limits)) as workers:
-        while waiting or workers.busy:
-            while waiting and workers.has_room:
-                workers.start(waiting.pop(0))
-            yield from workers.wait()
+    with closing(_Workers(waiting[0].limits)) as started:
+        while waiting or started.busy:
+            while waiting and started.has_room:
+                started.start(waiting.pop(0))
+            yield from started.wait()
 
 
 class _Workers:
     """Processes that mark, as many at once as there are processors and memory for."""
 
     def __init__(self, limits: Limits) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["labkit.grading.marking", "matplotlib", "nbgrader.utils"])
+        self._context = workers.context()
         available = psutil.virtual_memory().available
         by_memory = int(available // (limits.memory + _WORKER_OVERHEAD))
         self._most = max(1, min(os.cpu_count() or 1, by_memory))

@@ -6,9 +6,8 @@ ships. It is done anew in every batch, as the next submission may be the copy of
 
 from __future__ import annotations
 
-import multiprocessing
+import functools
 import os
-import resource
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,9 +22,9 @@ from labkit.evidence import audit, files, reader, signing
 from labkit.evidence.audit import Finding
 from labkit.evidence.signing import Signed
 from labkit.evidence.traits import Traits, traits_of
+from labkit.grading import workers
 from labkit.grading.submissions import Submission
 
-_WORKER_MEMORY = 6 * 2**30  # bytes of addresses of a process that reads a stranger's files
 _MOST_NAMED = 5  # others that are named in a finding
 _FEWEST_TIMES = 3  # exact times that two files share by chance are fewer
 
@@ -87,13 +86,10 @@ def inspect(
     ]
     if not looks:
         return {}
-    shipped = [
-        _Look(f"the kit's recording of {path.name.partition('.')[0]}", "", "", path)
-        for path in sorted(paths.EVIDENCE.glob(f"*{files.SUFFIX}.gz"))
-    ]
-    seen = _look_at([*looks, *shipped])
+    seen = _look_at(looks)
     students = {look.name: look.student for look in looks}
-    shared = _shared({name: found.traits for name, found in seen.items() if found.traits}, students)
+    traits = {name: found.traits for name, found in seen.items() if found.traits}
+    shared = _shared({**traits, **_shipped(paths.EVIDENCE)}, students)
     inspected = {}
     for look in looks:
         found = seen[look.name]
@@ -103,12 +99,19 @@ def inspect(
     return inspected
 
 
+@functools.cache
+def _shipped(directory: Path) -> dict[str, Traits]:
+    """Read the recordings that the kit ships."""
+    return {
+        f"the kit's recording of {path.name.partition('.')[0]}": traits_of(reader.read(path))
+        for path in sorted(directory.glob(f"*{files.SUFFIX}.gz"))
+    }
+
+
 def _look_at(looks: Sequence[_Look]) -> dict[str, _Seen]:
     """Look at files in processes of their own, which may take no more memory than they should."""
-    workers = min(len(looks), os.cpu_count() or 1)
-    pool = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("forkserver"), initializer=_limit_memory
-    )
+    count = min(len(looks), os.cpu_count() or 1)
+    pool = ProcessPoolExecutor(count, workers.context(), initializer=workers.limit_memory)
     seen = {}
     with pool:
         results = [(look, pool.submit(_see, look)) for look in looks]
@@ -119,10 +122,6 @@ def _look_at(looks: Sequence[_Look]) -> dict[str, _Seen]:
                 sentence = f"its evidence was not compared with others': {type(problem).__name__}."
                 seen[look.name] = _Seen(findings=(Finding(None, sentence),))
     return seen
-
-
-def _limit_memory() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (_WORKER_MEMORY, _WORKER_MEMORY))
 
 
 def _see(look: _Look) -> _Seen:

@@ -7,6 +7,7 @@ only the parts that grading needs are taken.
 from __future__ import annotations
 
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -290,10 +291,10 @@ def _load(path: Path) -> Any:
         if kind := files.odd_kind(path):
             raise UnreadableError(f"it is {kind}")
         with files.open_plain(path) as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise UnreadableError(f"it has more than {MAX_BYTES / 1e6:.0f} MB, which is the limit")
-        return json.loads(data)
+            if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
+                limit = f"{MAX_BYTES / 1e6:.0f} MB is the limit"
+                raise UnreadableError(f"it has {size / 1e6:.0f} MB, and {limit}")
+            return json.loads(file.read(size))
     except UsageError as problem:
         raise UnreadableError("it is not a plain file") from problem
     except OSError as problem:
