@@ -63,7 +63,8 @@ def _blocks(text: str) -> Iterator[tuple[bool, str]]:
             yield False, "\n".join(plain)
             plain = []
         if is_indented:
-            fence, code = "", [*(code or [""]), re.sub("^(?: {4}|\t)", "", line)]
+            fence, code = "", code or [""]
+            code.append(re.sub("^(?: {4}|\t)", "", line))
         elif opened:
             fence, code = opened[2], [line]
         else:
