@@ -94,7 +94,8 @@ def _printed(line: Line) -> Iterator[str]:
 def _dated(text: str, start: float) -> Iterator[str]:
     """Yield the ids in a JSON answer of what was made from a moment on.
 
-    Networks are left out: a node gives the date on which it joined one.
+    Nodes and networks are left out: all labs that run on after a node has joined anew share its id, and
+    of a network a node gives the date on which it came to it.
     """
     if not text.startswith(("{", "[")):
         return
@@ -103,7 +104,11 @@ def _dated(text: str, start: float) -> Iterator[str]:
         document = json.loads(text)
     for item in _objects(document):
         name = item.get("ID", item.get("Id"))
-        if not isinstance(name, str) or "Scope" in item or not _ID.fullmatch(name):
+        if (
+            not isinstance(name, str)
+            or not _ID.fullmatch(name)
+            or {"Scope", "Description"} & item.keys()
+        ):
             continue
         if _moment(item.get("CreatedAt", item.get("Created"))) >= start:
             yield name

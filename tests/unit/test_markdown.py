@@ -106,7 +106,8 @@ def test_no_mixture_of_marks_acts() -> None:
     parts = re.findall(
         r"\S+",
         '[ ] ( ) < > ! ` `` ``` ~~~ $ $$ \\ \\\\ \\[ \\( & &#60; : " | - * > # ^ { } <!-- --> '
-        "<? <![CDATA[ javascript:x http://x.org script img a ](javascript:x) ![ ]: \\begin{a} \\end{a} \\href",
+        "<? <![CDATA[ "
+        "javascript:x http://x.org script ](javascript:x) ![ ]: \\begin{a} \\end{a} \\href",
     )
     parts += ["\n", "\n\n", "    ", " ", "img\tsrc=x"]
     draw = random.Random(13)
