@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from labkit.errors import UsageError
 from labkit.evidence import files
 from labkit.evidence.format import LINE, MAX_BYTES, START, describe, result_of_row, well_formed
 
+_PACKED = b"\x1f\x8b"  # how a file begins that gzip has packed
 _MOST_BROKEN = 1000  # places that are told: of a file that is no evidence, each line is one
 
 
@@ -84,7 +86,8 @@ def read(path: Path) -> Evidence:
 
     Lines that are no evidence are left out, with a word in `broken`; so are hashes that do not fit.
     """
-    return parse(path, content(path))
+    # One's own evidence may well lie behind a link.
+    return parse(path, content(Path(os.path.realpath(path))))
 
 
 def parse(path: Path, data: bytes) -> Evidence:
@@ -119,10 +122,13 @@ def parse(path: Path, data: bytes) -> Evidence:
 
 
 def content(path: Path) -> bytes:
-    """Return what a file of evidence holds, unpacked; raises UsageError where that cannot be done."""
+    """Return what a file of evidence holds, unpacked; follows no link.
+
+    Raises UsageError where that cannot be done.
+    """
     try:
         with files.open_plain(path) as file:
-            if path.suffix == ".gz":
+            if path.suffix == ".gz" or file.peek(2)[:2] == _PACKED:
                 with gzip.open(file) as packed:
                     data = packed.read(MAX_BYTES + 1)
             else:
