@@ -319,6 +319,11 @@ ATTACKS: dict[str, Attack] = {
         "taken",
         points=6,
     ),
+    "markup_in_words": Attack(
+        lambda p: p.notebook(why="a < b, [why](javascript:alert(1)) ![p](http://192.0.2.1/p.png)"),
+        "taken",
+        points=6,
+    ),
     "long_names": Attack(
         _changed(_own_cell(id=_LONG, metadata={"nbgrader": {"grade_id": _LONG, "grade": True}})),
         "taken",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nbconvert.filters import markdown2html
 
 from labkit.evidence import audit, signing
 from labkit.grading import feedback, inspection, results, submissions
@@ -129,6 +130,7 @@ def marked(honest: Place, tmp_path_factory: pytest.TempPathFactory) -> Any:
         limits=Limits(cell_seconds=10, notebook_seconds=90),
         looks=Looks(roster=roster, public_key=Path(f"{honest.key}.pub"), compare=True),
     )
+    feedback.write(base / "grades")
     return base, {row["student"]: row for row in rows}
 
 
@@ -153,13 +155,25 @@ def test_tables_and_pages_show_names_and_do_nothing(marked: Any) -> None:
     with (base / "grades.csv").open(newline="") as file:
         fields = [field for row in csv.reader(file) for field in row]
     assert not [field for field in fields if field.startswith(("=", "+", "-", "@", "\t", "\r"))]
-    pages = feedback.write(base / "grades")
+    pages = list((base / "grades" / "feedback").rglob("*.html"))
     assert {page.parts[-3] for page in pages} == {
         s for s, r in rows.items() if r["status"] != "refused"
     }
     for page in pages:
         assert page.is_relative_to(base / "grades" / "feedback")
         assert "onerror" not in page.read_text()
+
+
+def test_an_answer_in_words_is_shown_and_does_nothing(marked: Any) -> None:
+    base, _ = marked
+    name = "markup_in_words"
+    (page,) = (base / "grades" / "feedback" / name).rglob("*.html")
+    assert "a &lt; b, [why](javascript:alert(1))" in page.read_text()
+    (ran,) = (base / "grades" / "autograded" / name).rglob("*.ipynb")
+    words = [c["source"] for c in json.loads(ran.read_text())["cells"] if c["cell_type"] == "markdown"]
+    shown = markdown2html("".join(words[-1]))
+    assert "<p>a &lt; b, [why](javascript:alert(1)) !<a href=" in shown
+    assert "<img" not in shown
 
 
 @pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\uff1d", "a;b\n="])
