@@ -79,7 +79,7 @@ def test_an_attack_is_told_and_harms_nobody(name: str, honest: Place, tmp_path: 
     attack, directory = ATTACKS[name], tmp_path / "in"
     hand_in(attack, attack.folder, honest, directory)
     before = files(honest.folder)
-    began = time.monotonic()
+    began = time.process_time()
     found, notes = submissions.find(directory, [course.LAB])
     ada, other = sorted(found, key=lambda s: s.student != "ada")
     assert outcome_of(ada) == ("taken", [])
@@ -95,7 +95,7 @@ def test_an_attack_is_told_and_harms_nobody(name: str, honest: Place, tmp_path: 
     assert all(sentence.isprintable() for sentence in report)
     assert ada.remarks == ()
     assert files(honest.folder) == before
-    assert time.monotonic() - began < 60
+    assert time.process_time() - began < 20
 
 
 def test_signatures_are_told_apart(honest: Place, tmp_path: Path) -> None:
