@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import SwarmError
+from labkit.transport.base import DaemonError
 
 if TYPE_CHECKING:
     from labkit.swarm.lab import Lab
@@ -15,13 +16,11 @@ if TYPE_CHECKING:
 
 
 def node_rows(lab: Lab) -> list[dict[str, Any]]:
-    from docker.errors import APIError
-
     try:
         rows = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
-    except APIError as problem:
+    except DaemonError as problem:
         raise SwarmError(
-            f"{lab.manager.name} is not a manager of a swarm: {problem.explanation}",
+            f"{lab.manager.name} is not a manager of a swarm: {problem.args[0]}",
             hint=f"labkit down --lab {lab.name}, then labkit up --lab {lab.name}",
         ) from problem
     result = []
