@@ -43,7 +43,8 @@ class FakeNode:
         for line in link.makefile():
             request = json.loads(line)
             if request.get("stop"):
-                answer(watched.pop(request["id"]))
+                if request["id"] in watched:
+                    answer(watched.pop(request["id"]))
                 continue
             argv = _inside(request["argv"])
             self.commands.append(argv)
