@@ -43,6 +43,21 @@ def all_ready(lab: Lab) -> tuple[bool, str]:
     return all(row["state"] == "ready" for row in rows), states
 
 
+def ingress_of(node: Node) -> dict[str, Any]:
+    """Return what a node knows of the routing mesh's network; empty where it has none yet.
+
+    It is known by its flag: a person may have made it anew with another name.
+    """
+    api = node.docker.api
+    try:
+        return dict(api.inspect_network("ingress"))
+    except DaemonError as problem:
+        if problem.status != 404:
+            raise
+    found = [row for row in api.networks(filters={"driver": "overlay"}) if row.get("Ingress")]
+    return dict(api.inspect_network(found[0]["Id"])) if found else {}
+
+
 def form(lab: Lab, managers: int) -> None:
     """Make the nodes one swarm: the first begins it, the others join side by side."""
     first, *others = lab.nodes.values()

@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from labkit.capture import Capture, argv_of
-from labkit.errors import SwarmError, UnknownNameError, WaitTimeout
+from labkit.errors import SwarmError, UnknownNameError, UsageError, WaitTimeout
 from labkit.transport.base import Command, CommandResult, CommandRunner, Link
 
 if TYPE_CHECKING:
     from docker import DockerClient
+
+    from labkit.swarm.lab import Lab
 
 _COMMAND_SECONDS = 120.0  # how long one command on a node may take
 _READY_SECONDS = 120.0  # until a command that is watched has begun to watch
@@ -265,3 +267,48 @@ class Task:
     def run(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Capture:
         """Run a command in the task's container, as `docker exec` does."""
         return self.place.run(command, timeout=timeout)
+
+
+def runs(row: Mapping[str, Any]) -> bool:
+    """Whether a task, as the API lists it, has a process."""
+    status = row["Status"]
+    return status["State"] == "running" and bool((status.get("ContainerStatus") or {}).get("PID"))
+
+
+def task_of(service: str, row: Mapping[str, Any], node: Node) -> Task:
+    """Return a running task of a service from what the API lists of it."""
+    container = row["Status"]["ContainerStatus"]
+    attached = [item for item in row.get("NetworksAttachments") or () if item.get("Addresses")]
+    specs = [item["Network"]["Spec"] for item in attached]
+    slot = row.get("Slot", 0)
+    return Task(
+        name=f"{service}.{slot}",
+        service=service,
+        slot=slot,
+        node=node,
+        container=container["ContainerID"],
+        pid=container["PID"],
+        addresses={
+            spec["Name"]: item["Addresses"][0].split("/")[0]
+            for spec, item in zip(specs, attached, strict=True)
+        },
+        ingress=next((spec["Name"] for spec in specs if spec.get("Ingress")), None),
+    )
+
+
+def place_of(lab: Lab, node: str, *, task: str | None, netns: str | None) -> Place:
+    """Return the place that `labkit exec` names; raises UsageError where node and task disagree."""
+    where = lab.node(node)
+    if task and netns:
+        raise UsageError("a command runs in a task or in a namespace, not in both")
+    if netns:
+        return where.netns(netns)
+    if not task:
+        return where.place
+    found = lab.task(task)
+    if found.node.name != node:
+        raise UsageError(
+            f"{task} runs on {found.node.name}, not on {node}",
+            hint=f"labkit exec {found.node.name} --task {task} -- …",
+        )
+    return found.place
