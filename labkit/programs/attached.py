@@ -9,124 +9,186 @@ length (five bytes) and so many bytes:
 When the connection ends, the command is ended.
 """
 
-from __future__ import annotations
-
-import contextlib
+# Under emulation an import costs as much as a command, so there are few, and no thread.
 import fcntl
 import os
 import select
 import signal
 import socket
 import struct
-import subprocess
 import sys
 import termios
-import threading
-from typing import Any
+import time
 
 INPUT, END, SIZE, INTERRUPT = range(4)
 CODE, OUTPUT, ERRORS = range(3)
 HEAD = struct.Struct(">BL")
 CHUNK = 1 << 15
+POLITE = ((signal.SIGINT, 2), (signal.SIGHUP, 1), (signal.SIGKILL, 1))  # seconds for each
+
+_LEFT = os.WEXITED | os.WNOHANG | os.WNOWAIT  # has it ended? without taking its exit code
 
 path, kind, *argv = sys.argv[1:]
-before = os.umask(0o177)
-server = socket.socket(socket.AF_UNIX)
-server.bind(path)
-os.umask(before)
-server.listen()
-print("listening", file=sys.stderr, flush=True)
-peer, _ = server.accept()
-server.close()
-os.unlink(path)
+
+
+def connected() -> socket.socket:
+    """Say that somebody may connect, and wait for it."""
+    before = os.umask(0o177)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    os.umask(before)
+    server.listen()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, give_up)
+    print("listening", file=sys.stderr, flush=True)
+    peer, _ = server.accept()
+    server.close()
+    os.unlink(path)
+    return peer
+
+
+def give_up(*_: object) -> None:
+    """End before anybody has connected."""
+    os.unlink(path)
+    os._exit(1)
+
+
+def begin() -> tuple[int, int, dict[int, int]]:
+    """Start the command; returns its process, where its input goes, and whence its output comes."""
+    if kind == "terminal":
+        ours, theirs = os.openpty()
+        child = os.fork()
+        if not child:
+            become([theirs, theirs, theirs])
+        os.close(theirs)
+        return child, ours, {ours: OUTPUT}
+    (inner, to), (out, outer), (err, error) = os.pipe(), os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        become([inner, outer, error])
+    for end in (inner, outer, error):
+        os.close(end)
+    return child, to, {out: OUTPUT, err: ERRORS}
+
+
+def become(ends: list[int]) -> None:
+    """In the new process: be the command, in a session of its own."""
+    for ignored in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE):  # by the agent's shell, by Python
+        signal.signal(ignored, signal.SIG_DFL)
+    os.setsid()
+    for number, end in enumerate(ends):
+        os.dup2(end, number)
+    if kind == "terminal":
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    try:
+        os.execvp(argv[0], argv)
+    except OSError as problem:
+        os.write(2, f"labkit: {problem}\n".encode())
+    os._exit(127)
 
 
 def send(what: int, data: bytes) -> None:
-    with contextlib.suppress(OSError):  # nobody is there any more; `listen` sees it too
-        peer.sendall(HEAD.pack(what, len(data)) + data)
+    peer.sendall(HEAD.pack(what, len(data)) + data)
 
 
-def begin() -> tuple[subprocess.Popen[bytes], int, dict[int, int]]:
-    """Start the command; returns it, where its input goes, and whence its output comes."""
-    options: dict[str, Any] = {"start_new_session": True, "preexec_fn": prepare}
-    if kind == "terminal":
-        ours, theirs = os.openpty()
-        command = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, **options)
-        os.close(theirs)
-        return command, ours, {ours: OUTPUT}
-    pipe = subprocess.PIPE
-    command = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, **options)
-    assert command.stdin
-    assert command.stdout
-    assert command.stderr
-    outputs = {command.stdout.fileno(): OUTPUT, command.stderr.fileno(): ERRORS}
-    return command, command.stdin.fileno(), outputs
-
-
-def prepare() -> None:
-    """In the command's process: what the agent's shell has it ignore; a terminal of its own."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-    if kind == "terminal":
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-def end(*_: object) -> None:
-    """End the command, politely first."""
-    for number, patience in ((signal.SIGINT, 2), (signal.SIGHUP, 1), (signal.SIGKILL, None)):
-        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-            os.killpg(command.pid, number)
-            command.wait(patience)
+def stop(*_: object) -> None:
+    """End the command, politely first, and this program."""
+    for number, patience in POLITE:
+        try:
+            os.killpg(child, number)
+        except ProcessLookupError:
             break
+        until = time.monotonic() + patience
+        while time.monotonic() < until:
+            if os.waitpid(child, os.WNOHANG)[0]:
+                os._exit(0)
+            time.sleep(0.05)
     os._exit(0)
 
 
-def listen() -> None:
-    """Hand on what the caller sends, until the caller is gone."""
-    with peer.makefile("rb") as frames, contextlib.suppress(OSError):
-        while head := frames.read(HEAD.size):
-            what, length = HEAD.unpack(head)
-            data = frames.read(length)
-            with contextlib.suppress(OSError):  # a command may end, or close its input, before
-                take(what, data)
-    end()
+class Input:
+    """What the caller sends: frames that are not whole yet, and bytes that wait for the command."""
 
+    def __init__(self, to: int) -> None:
+        self.to, self.frames, self.waiting, self.ended = to, bytearray(), bytearray(), False
+        os.set_blocking(to, False)
 
-def take(what: int, data: bytes) -> None:
-    if what == INPUT:
-        while data:
-            data = data[os.write(to, data) :]
-    elif what == END:
-        if command.stdin:
-            command.stdin.close()
-    elif what == SIZE:
-        rows, columns = struct.unpack(">HH", data)
-        fcntl.ioctl(to, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    elif what == INTERRUPT:
-        os.killpg(command.pid, signal.SIGINT)
+    def take(self, data: bytes) -> None:
+        """Take what has come from the caller."""
+        self.frames += data
+        while len(self.frames) >= HEAD.size:
+            what, length = HEAD.unpack_from(self.frames)
+            end = HEAD.size + length
+            if len(self.frames) < end:
+                return
+            self.obey(what, bytes(self.frames[HEAD.size : end]))
+            del self.frames[:end]
 
+    def obey(self, what: int, data: bytes) -> None:
+        if what == INPUT:
+            self.waiting += data
+        elif what == END:
+            self.ended = True
+        elif what == SIZE:
+            rows, columns = struct.unpack(">HH", data)
+            fcntl.ioctl(self.to, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        elif what == INTERRUPT and not os.waitid(os.P_PID, child, _LEFT):
+            os.killpg(child, signal.SIGINT)
 
-try:
-    command, to, outputs = begin()
-except OSError as problem:
-    send(ERRORS, f"labkit: {problem}\n".encode())
-    send(CODE, b"127")
-    sys.exit()
-signal.signal(signal.SIGINT, end)
-signal.signal(signal.SIGTERM, end)
-threading.Thread(target=listen, daemon=True).start()
-while outputs:
-    ready = select.select(list(outputs), [], [], 0.5)[0]
-    if not ready and command.poll() is not None:
-        break  # what it left behind still holds its output
-    for source in ready:
+    def give(self) -> None:
+        """Give the command what waits for it; its input is closed after the last byte."""
         try:
-            data = os.read(source, CHUNK)
-        except OSError:  # the terminal's last process has ended
-            data = b""
-        if data:
-            send(outputs[source], data)
-        else:
-            del outputs[source]
-code = command.wait()
-send(CODE, str(code if code >= 0 else 128 - code).encode())
+            if self.waiting:
+                del self.waiting[: os.write(self.to, self.waiting)]
+        except BlockingIOError:
+            return
+        except OSError:  # it has closed its input, or has ended
+            self.waiting.clear()
+        if self.ended and not self.waiting and self.to >= 0 and kind != "terminal":
+            os.close(self.to)
+            self.to = -1
+
+
+def follow() -> int:
+    """Carry bytes both ways until the command has ended; returns its wait status."""
+    fed = Input(to)
+    while outputs:
+        sources: list[int] = list(outputs)
+        if len(fed.waiting) < CHUNK:
+            sources.append(peer.fileno())
+        sinks = [fed.to] if fed.waiting else []
+        ready, free, _ = select.select(sources, sinks, [], 0.5)
+        if not ready and not free:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return status  # what it has left behind still holds its output
+        for source in ready:
+            if source == peer.fileno():
+                data = peer.recv(CHUNK)
+                if not data:
+                    stop()
+                fed.take(data)
+                continue
+            try:
+                data = os.read(source, CHUNK)
+            except OSError:  # the terminal's last process has ended
+                data = b""
+            if data:
+                send(outputs[source], data)
+            else:
+                del outputs[source]
+        fed.give()
+    return os.waitpid(child, 0)[1]
+
+
+peer = connected()
+child, to, outputs = begin()
+while os.getpgid(child) != child:
+    time.sleep(0.001)  # until then it could not be interrupted
+signal.signal(signal.SIGINT, stop)
+signal.signal(signal.SIGTERM, stop)
+try:
+    code = os.waitstatus_to_exitcode(follow())
+    send(CODE, str(code if code >= 0 else 128 - code).encode())
+except OSError:  # the caller is gone
+    stop()
