@@ -137,11 +137,24 @@ class _Exec(TyperCommand):
             option = getattr(problem, "option_name", None)  # of an option that is not there, only
             if option is None or "--" in words:
                 raise
-            hint = shlex.join([words[0], "--", *words[1:]])
+            known = self._first_word(ctx, words)
+            hint = shlex.join([*words[:known], "--", *words[known:]])
             raise UsageError(
                 f"{option} is no option of labkit exec",
                 hint=f"put -- before the command: labkit exec {hint}",
             ) from problem
+
+    def _first_word(self, ctx: Any, words: list[str]) -> int:
+        """Return where the command begins: after the node, and labkit's own options before it."""
+        takes = {
+            option: not getattr(parameter, "is_flag", False)
+            for parameter in self.get_params(ctx)
+            for option in parameter.opts
+        }
+        at = 0
+        while at < len(words) and words[at].startswith("-"):
+            at += 2 if takes.get(words[at], False) else 1
+        return at + 1
 
 
 @app.command(cls=_Exec)

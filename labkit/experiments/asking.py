@@ -92,9 +92,10 @@ def curl(url: str, timeout_s: float) -> list[str]:
 
     Raises UsageError for a URL without a host: made of a table's empty cell, say.
     """
-    if (host := urlsplit(url).hostname or "").lower() in ("", "nan", "none", "<na>"):
+    host = urlsplit(url).netloc.rpartition(":")[0] or urlsplit(url).netloc
+    if host in ("", "nan", "None", "<NA>"):
         raise UsageError(
-            f"{url!r} has no address to ask: {host or 'nothing'} stands there",
+            f"{url!r} has no address to ask",
             hint="drop the rows without an address first: df.dropna(subset=['address'])",
         )
     return ["curl", "-sS", "-m", f"{timeout_s:g}", url]

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from labkit.swarm import Lab, Node, Place, Task
 
 # The types and classes of records that BIND's dig knows (lib/dns/rdata): it takes such a word for one.
-_RECORDS = (
-    "A A6 AAAA AFSDB AMTRELAY ANY APL ATMA AVC AXFR CAA CDNSKEY CDS CERT CH CHAOS CNAME CSYNC "
-    "DHCID DLV DNAME DNSKEY DOA DS EID EUI48 EUI64 GID GPOS HINFO HIP HS HTTPS IN IPSECKEY ISDN "
-    "IXFR KEY KEYDATA KX L32 L64 LOC LP MAILA MAILB MB MD MF MG MINFO MR MX NAPTR NID NIMLOC NINFO "
-    "NONE NS NSAP NSAP-PTR NSEC NSEC3 NSEC3PARAM NULL NXNAME NXT OPENPGPKEY OPT PTR PX RESERVED0 "
-    "RESINFO RKEY RP RRSIG RT SIG SINK SMIMEA SOA SPF SRV SSHFP SVCB TA TALINK TKEY TLSA TSIG TXT "
-    "UID UINFO UNSPEC URI WALLET WKS X25 ZONEMD"
-).split()
+_RECORDS = """
+    A A6 AAAA AFSDB AMTRELAY ANY APL ATMA AVC AXFR CAA CDNSKEY CDS CERT CH CHAOS CNAME CSYNC
+    DHCID DLV DNAME DNSKEY DOA DS EID EUI48 EUI64 GID GPOS HINFO HIP HS HTTPS IN IPSECKEY ISDN
+    IXFR KEY KEYDATA KX L32 L64 LOC LP MAILA MAILB MB MD MF MG MINFO MR MX NAPTR NID NIMLOC NINFO
+    NONE NS NSAP NSAP-PTR NSEC NSEC3 NSEC3PARAM NULL NXNAME NXT OPENPGPKEY OPT PTR PX RESERVED0
+    RESINFO RKEY RP RRSIG RT SIG SINK SMIMEA SOA SPF SRV SSHFP SVCB TA TALINK TKEY TLSA TSIG TXT
+    UID UINFO UNSPEC URI WALLET WKS X25 ZONEMD
+"""
 _NO_NAME = re.compile(r"[-+@].*|(TYPE|CLASS)\d+|IXFR=.*", re.IGNORECASE)
 
 Owners = dict[tuple[str, str], str]  # (network, address) -> owner
@@ -132,7 +132,7 @@ def lookups(
     argv = ["dig", f"+time={timeout_s}", "+tries=1", "+nosearch"]
     for name in names:
         # Without -q, dig would take these words for a type, a class or an option.
-        odd = name.upper() in _RECORDS or _NO_NAME.fullmatch(name)
+        odd = name.upper() in _RECORDS.split() or _NO_NAME.fullmatch(name)
         argv += ["-q", name] if odd else [name]
     captures = [
         (trial, capture)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
@@ -415,6 +416,7 @@ class Lab:
         started: list[Running] = []
         try:
             started += (place.start(command, timeout=timeout) for place, command in commands)
+            futures.wait([running.pending for running in started])
             return [running.result() for running in started]
         except BaseException:
             end(started)
