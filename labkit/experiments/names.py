@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from labkit.experiments.asking import place_of
+from labkit.capture import words
+from labkit.experiments.asking import places_of
 from labkit.schema import Column, table
 
 if TYPE_CHECKING:
     from labkit.schema import Row
     from labkit.swarm import Lab, Node, Place, Task
+
+# The types and classes of records that BIND's dig knows (lib/dns/rdata): it takes such a word for one.
+_RECORDS = """
+    A A6 AAAA AFSDB AMTRELAY ANY APL ATMA AVC AXFR CAA CDNSKEY CDS CERT CH CHAOS CNAME CSYNC
+    DHCID DLV DNAME DNSKEY DOA DS EID EUI48 EUI64 GID GPOS HINFO HIP HS HTTPS IN IPSECKEY ISDN
+    IXFR KEY KEYDATA KX L32 L64 LOC LP MAILA MAILB MB MD MF MG MINFO MR MX NAPTR NID NIMLOC NINFO
+    NONE NS NSAP NSAP-PTR NSEC NSEC3 NSEC3PARAM NULL NXNAME NXT OPENPGPKEY OPT PTR PX RESERVED0
+    RESINFO RKEY RP RRSIG RT SIG SINK SMIMEA SOA SPF SRV SSHFP SVCB TA TALINK TKEY TLSA TSIG TXT
+    UID UINFO UNSPEC URI WALLET WKS X25 ZONEMD
+"""
+_NO_NAME = re.compile(r"[-+@].*|(TYPE|CLASS)\d+|IXFR=.*", re.IGNORECASE)
 
 Owners = dict[tuple[str, str], str]  # (network, address) -> owner
 
@@ -102,8 +115,8 @@ def _host(address: str) -> str:
 )
 def lookups(
     lab: Lab,
-    sources: Iterable[Task | Place],
-    names: Sequence[str],
+    sources: Task | Place | Iterable[Task | Place],
+    names: str | Sequence[str],
     *,
     trials: int = 1,
     timeout_s: int = 2,
@@ -114,10 +127,15 @@ def lookups(
     a trial; the places ask side by side.
 
     Raises:
+        UsageError: a source is no task and no place, or a name is no string.
         SwarmError: a node could not be asked.
     """
-    places = [place_of(source) for source in sources]
-    argv = ["dig", f"+time={timeout_s}", "+tries=1", "+nosearch", *names]
+    places, names = places_of(sources), words("names", names)
+    argv = ["dig", f"+time={timeout_s}", "+tries=1", "+nosearch"]
+    for name in names:
+        # Without -q, dig would take these words for a type, a class or an option.
+        odd = name.upper() in _RECORDS.split() or _NO_NAME.fullmatch(name)
+        argv += ["-q", name] if odd else [name]
     captures = [
         (trial, capture)
         for trial in range(1, trials + 1)

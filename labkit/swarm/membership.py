@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import SwarmError
+from labkit.transport.base import DaemonError
 
 if TYPE_CHECKING:
     from labkit.swarm.lab import Lab
@@ -15,13 +16,11 @@ if TYPE_CHECKING:
 
 
 def node_rows(lab: Lab) -> list[dict[str, Any]]:
-    from docker.errors import APIError
-
     try:
         rows = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
-    except APIError as problem:
+    except DaemonError as problem:
         raise SwarmError(
-            f"{lab.manager.name} is not a manager of a swarm: {problem.explanation}",
+            f"{lab.manager.name} is not a manager of a swarm: {problem.args[0]}",
             hint=f"labkit down --lab {lab.name}, then labkit up --lab {lab.name}",
         ) from problem
     result = []
@@ -42,6 +41,21 @@ def all_ready(lab: Lab) -> tuple[bool, str]:
     rows = node_rows(lab)
     states = ", ".join(f"{row['name']} {row['state']}" for row in rows)
     return all(row["state"] == "ready" for row in rows), states
+
+
+def ingress_of(node: Node) -> dict[str, Any]:
+    """Return what a node knows of the routing mesh's network; empty where it has none yet.
+
+    It is known by its flag: a person may have made it anew with another name.
+    """
+    api = node.docker.api
+    try:
+        return dict(api.inspect_network("ingress"))
+    except DaemonError as problem:
+        if problem.status != 404:
+            raise
+    found = [row for row in api.networks(filters={"driver": "overlay"}) if row.get("Ingress")]
+    return dict(api.inspect_network(found[0]["Id"])) if found else {}
 
 
 def form(lab: Lab, managers: int) -> None:
