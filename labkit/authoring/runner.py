@@ -255,7 +255,7 @@ class _Run:
 
 @contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Let Ctrl-C and a polite kill take effect only after the block, if they come in it.
+    """Let Ctrl-C, a polite kill and a closed terminal take effect only after the block.
 
     A kernel half started or half stopped has sockets that nothing closes, on which Python then waits
     for ever when it ends.
@@ -264,7 +264,7 @@ def _signals_wait() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, lambda number, _: came.append(number)) for number in numbers]
     try:
         yield

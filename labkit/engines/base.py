@@ -166,7 +166,10 @@ class Engine(Protocol):
         ...
 
     def spec_of(self, lab: str) -> SwarmSpec | None:
-        """Return what a running lab was asked to be, None where the engine does not keep that."""
+        """Return what a lab was asked to be, also one that has crashed.
+
+        None where there is no such lab, or the engine does not keep that.
+        """
         ...
 
     def labs(self) -> Sequence[str]:
@@ -175,6 +178,10 @@ class Engine(Protocol):
 
     def remove(self, lab: str) -> bool:
         """Leave nothing of a lab; returns whether there was anything."""
+        ...
+
+    def sweep(self) -> None:
+        """Remove what commands that were killed have left behind."""
         ...
 
     def crash_log(self, lab: str) -> str | None:

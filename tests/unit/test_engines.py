@@ -88,6 +88,9 @@ class FakeEngine:
     def remove(self, lab: str) -> bool:
         return self.running.pop(lab, None) is not None
 
+    def sweep(self) -> None:
+        return
+
     def crash_log(self, lab: str) -> str | None:
         return "it fell over" if lab == "crashed" else None
 
