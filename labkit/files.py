@@ -12,12 +12,17 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 _ENDING = ".partial"
+_SCRATCH = "labkit-scratch-"
+_YOUNG_SECONDS = 2.0
 
 
 @contextmanager
@@ -57,6 +62,39 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
             with contextlib.suppress(OSError), open(path, "rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.unlink(path)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Give a directory for temporary files, which is gone with the body, and open to its owner only.
+
+    It is locked like what `replacing` writes: one of a process that was killed is removed by the next
+    one to make a directory here.
+    """
+    remove_scratch()
+    folder = Path(tempfile.mkdtemp(prefix=_SCRATCH))
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def remove_scratch() -> None:
+    """Remove the directories for temporary files of this user's processes that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                found = os.fstat(lock)
+                # One that was made a moment ago may not have its lock yet.
+                if found.st_uid == os.geteuid() and time.time() - found.st_mtime > _YOUNG_SECONDS:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
+            finally:
+                os.close(lock)
 
 
 def write_text(target: Path, text: str, *, mode: int = 0o666) -> None:
