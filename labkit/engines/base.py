@@ -85,6 +85,10 @@ class Recipe(Protocol[T]):
         """Raise SwarmError where the swarm is not whole and ready."""
         ...
 
+    def renew(self, found: T) -> None:
+        """Make anew what swarms out of one saved state share, where that is quick."""
+        ...
+
     def close(self, found: T) -> None:
         """Close what is kept open to the swarm; it goes on."""
         ...

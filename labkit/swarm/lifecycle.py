@@ -143,6 +143,10 @@ class _SwarmRecipe:
         if len(ready) != count:
             raise SwarmError(f"{len(ready)} of {count} nodes are ready in {first.name}'s eyes: {rows}")
 
+    def renew(self, found: Lab) -> None:
+        """Make new join tokens."""
+        membership.renew_tokens(found.manager)
+
     def close(self, found: Lab) -> None:
         """Close what is kept open to the nodes."""
         found.close()

@@ -81,7 +81,10 @@ class VmEngine:
             answered = time.monotonic()
             woken.result()
         try:
-            recipe.prove(found)
+            with ThreadPoolExecutor(1) as thread:
+                renewed = thread.submit(recipe.renew, found)
+                recipe.prove(found)
+                renewed.result()
         except BaseException:
             recipe.close(found)
             raise
