@@ -38,6 +38,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _POLITE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+class AlreadyUp(UsageError):
+    """A lab that was to be started runs."""
+
+
 def check_name(lab: str) -> None:
     """Refuse a lab name that cannot be part of a container's; raises UsageError."""
     if not _NAME.fullmatch(lab):
@@ -93,6 +97,19 @@ def get(lab: str) -> Lab:
         )
     hint = "labkit up" if lab == "default" else f"labkit up --lab {lab}"
     raise UnknownNameError("running lab", lab, engines.labs(), hint=hint)
+
+
+def find_or_up(
+    lab: str, *, docker: str = DEFAULT_DOCKER, engine: str = "auto", progress: Progress
+) -> Lab:
+    """Return a running lab, or start it; of many who want it at once, one starts it and all get it.
+
+    Raises what `find` and `up` raise.
+    """
+    try:
+        return find(lab) or up(lab, docker=docker, engine=engine, progress=progress).lab
+    except AlreadyUp:  # another process made it meanwhile
+        return get(lab)
 
 
 class UpResult(NamedTuple):
@@ -187,7 +204,7 @@ def up(
     with locks.hold(lab) as held:
         _clear(lab, held)
         if find(lab):
-            raise UsageError(f"lab {lab!r} is up already", hint=f"labkit status --lab {lab}")
+            raise AlreadyUp(f"lab {lab!r} is up already", hint=f"labkit status --lab {lab}")
         return _made(held, chosen, recipe, spec, began, fresh=fresh, keep=keep)
 
 
