@@ -25,6 +25,7 @@ from labkit import paths
 MARK = "LABKIT_SOAK"
 BUILT = ("machine-*", "nodes-*", "*.tar", "states/swarm-*", "accel.json")
 _HALF = re.compile(r"unfinished|\.partial$|labkit-bootstrap")
+_READY_SECONDS = 90.0
 _END_SECONDS = 15.0  # for what a killed command has started to see that it is alone
 
 
@@ -162,12 +163,16 @@ class Home:
         up = self.run("up", "--engine", engine, "--lab", lab, "--nodes", str(nodes), "--json")
         if up.code and "is up already" not in up.err:
             return f"up ended with {up.code}: {up.err.strip()[-400:]}"
-        status = self.run("status", "--lab", lab, "--json")
-        if status.code:
-            return f"status ended with {status.code}: {status.err.strip()[-400:]}"
-        states = [node["state"] for node in json.loads(status.out)["nodes"]]
-        if states != ["ready"] * nodes:
-            return f"the nodes are {states}"
+        # Swarm takes a node for lost whose heartbeats are late, as on a busy machine, and back again.
+        deadline = time.monotonic() + _READY_SECONDS
+        states: list[str] = []
+        while states != ["ready"] * nodes:
+            if time.monotonic() > deadline:
+                return f"the nodes are {states}"
+            status = self.run("status", "--lab", lab, "--json")
+            if status.code:
+                return f"status ended with {status.code}: {status.err.strip()[-400:]}"
+            states = [node["state"] for node in json.loads(status.out)["nodes"]]
         asked = self.run("exec", "--lab", lab, f"node{nodes}", "--", "cat", "/proc/sys/kernel/hostname")
         if asked.out.strip() != f"node{nodes}":
             return f"node{nodes} said {asked.out.strip()!r}: {asked.err.strip()[-400:]}"
