@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=paths.REPOSITORY / "build" / "soak" / "home")
     parser.add_argument("--kills", type=int, default=200, help="how many commands are killed")
     parser.add_argument("--only", default="", help="kill only commands with this in their name")
+    parser.add_argument("--more", action="store_true", help="add to the kills and rounds of before")
     parser.add_argument(
         "--rounds", type=int, default=10, help="how often each thing is done side by side"
     )
@@ -31,11 +32,11 @@ def main() -> None:
     home.borrow(paths.cache())
     for part in asked.part or PARTS:
         if part == "kills":
-            kills.run(home, asked.kills, asked.seed, asked.only)
+            kills.run(home, asked.kills, asked.seed, asked.only, asked.more)
         elif part == "engine":
             engine.run(home, asked.seed)
         elif part == "side":
-            side.run(home, asked.rounds, asked.seed)
+            side.run(home, asked.rounds, asked.seed, asked.more)
         elif part == "cycles":
             cycles.run(home, asked.ups, asked.resets, asked.seed)
         else:

@@ -44,16 +44,17 @@ class Victim:
     """Where it works, if not where the labs of the soak are."""
 
 
-def run(home: Home, count: int, seed: int, only: str = "") -> None:
+def run(home: Home, count: int, seed: int, only: str, more: bool) -> None:
     """Kill commands of every kind, in turn by their weights, with every signal."""
-    part, dice = Part("kills", count, seed), random.Random(seed)
+    part = Part("kills", count, seed, more)
+    dice = random.Random(seed + part.count)
     victims = [v for v in _victims(home) if only in v.name]
     deck: list[Victim] = []
-    while len(part.rows) < count:
+    while part.count < count:
         if not deck:
             deck = [victim for victim in victims for _ in range(victim.weight)]
             dice.shuffle(deck)
-        victim, number = deck.pop(), SIGNALS[len(part.rows) % len(SIGNALS)]
+        victim, number = deck.pop(), SIGNALS[part.count % len(SIGNALS)]
         problem, moment, came = _kill(home, victim, number, dice)
         part.tried(victim.name, problem, signal=number.name, moment=moment, ended=came)
 

@@ -33,42 +33,57 @@ class Part:
     name: str
     asked: int
     seed: int
+    more: bool = False
+    """Whether what an earlier run has tried counts too; it may have been interrupted."""
     began: float = field(default_factory=time.time)
     rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        earlier = read().get(self.name, {}) if self.more else {}
+        self._before: int = earlier.get("tried", 0)
+        self._lost: list[dict[str, Any]] = earlier.get("lost", [])
+        self._by: dict[str, dict[str, Any]] = earlier.get("by", {})
+        self._minutes: float = earlier.get("minutes", 0.0)
+
+    @property
+    def count(self) -> int:
+        """How many tries there were."""
+        return self._before + len(self.rows)
 
     def tried(self, what: str, problem: str, **more: Any) -> None:
         """Note one try; `problem` says what was wrong, "" where the promise held."""
         self.rows.append({"what": what, "problem": problem, **more})
-        print(
-            f"{self.name} {len(self.rows)}/{self.asked}: {what} {more}: {problem or 'held'}", flush=True
-        )
+        print(f"{self.name} {self.count}/{self.asked}: {what} {more}: {problem or 'held'}", flush=True)
         self.keep()
 
     def keep(self) -> None:
         """Write the part into the file of the results."""
         known = read()
+        lost = [*self._lost, *(row for row in self.rows if row["problem"])]
         known[self.name] = {
             "date": time.strftime("%Y-%m-%d"),
             "machine": machine(),
             "seed": self.seed,
             "asked": self.asked,
-            "tried": len(self.rows),
-            "survived": sum(not row["problem"] for row in self.rows),
-            "lost": [row for row in self.rows if row["problem"]],
-            "minutes": round((time.time() - self.began) / 60, 1),
-            "by": _by_kind(self.rows),
+            "tried": self.count,
+            "survived": self.count - len(lost),
+            "lost": lost,
+            "minutes": round(self._minutes + (time.time() - self.began) / 60, 1),
+            "by": _by_kind(self.rows, self._by),
         }
         files.write_json(FILE, known)
 
 
-def _by_kind(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Count the rows by what was done, with the last row's other values where they are figures."""
-    kinds: dict[str, dict[str, Any]] = {}
+def _by_kind(
+    rows: list[dict[str, Any]], earlier: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Count the rows by what was done, with the figures of the last one; goes on from earlier counts."""
+    kinds = {what: dict(kind) for what, kind in earlier.items()}
     for row in rows:
         kind = kinds.setdefault(row["what"], {"tried": 0, "survived": 0})
         kind["tried"] += 1
         kind["survived"] += not row["problem"]
-        kind.update({name: value for name, value in row.get("figures", {}).items()})
+        kind.update(row.get("figures", {}))
     return kinds
 
 

@@ -14,11 +14,12 @@ LABS = ("soak-one", "soak-two", "soak-three")
 LAB = "soak-both"
 
 
-def run(home: Home, rounds: int, seed: int) -> None:
+def run(home: Home, rounds: int, seed: int, more: bool) -> None:
     """Run both, as many rounds of each as asked for."""
     pairs = [("up", "up"), ("down", "down"), ("reset", "reset"), ("up", "down"), ("reset", "down")]
-    part, dice = Part("side", rounds * (1 + len(pairs)), seed), random.Random(seed)
-    for _ in range(rounds):
+    part = Part("side", rounds * (1 + len(pairs)), seed, more)
+    dice = random.Random(seed + part.count)
+    while part.count < part.asked:
         began = time.monotonic()
         with ThreadPoolExecutor(len(LABS)) as pool:
             found = list(pool.map(lambda lab: _come_and_go(home, lab, dice.random()), LABS))
