@@ -77,7 +77,7 @@ class Part:
 def _by_kind(
     rows: list[dict[str, Any]], earlier: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """Count the rows by what was done, with the figures of the last one; goes on from earlier counts."""
+    """Count the rows by what was done, on from earlier counts, with the figures of the last one."""
     kinds = {what: dict(kind) for what, kind in earlier.items()}
     for row in rows:
         kind = kinds.setdefault(row["what"], {"tried": 0, "survived": 0})
