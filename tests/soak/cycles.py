@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import psutil
 
 from labkit import swarm
-from labkit.progress import Progress
+from labkit.progress import Bars
 from tests.soak.home import Home
 from tests.soak.results import Part
 
@@ -64,7 +64,7 @@ def run(home: Home, ups: int, resets: int, seed: int) -> None:
     part = Part("cycles", ups + resets, seed)
     swarm.down(LAB)
     _repeat(part, home, "up and down", ups, _up_and_down)
-    swarm.up(LAB, engine="vm", progress=Progress()).lab.close()
+    swarm.up(LAB, engine="vm", progress=Bars()).lab.close()
     _repeat(part, home, "reset", resets, _reset)
     swarm.down(LAB)
     left = home.left()
@@ -72,13 +72,13 @@ def run(home: Home, ups: int, resets: int, seed: int) -> None:
 
 
 def _up_and_down() -> None:
-    up = swarm.up(LAB, engine="vm", progress=Progress())
+    up = swarm.up(LAB, engine="vm", progress=Bars())
     up.lab.close()
     swarm.down(LAB)
 
 
 def _reset() -> None:
-    swarm.reset(LAB, progress=Progress()).lab.close()
+    swarm.reset(LAB, progress=Bars()).lab.close()
 
 
 def _repeat(part: Part, home: Home, what: str, count: int, once: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ import psutil
 
 from labkit import swarm
 from labkit.errors import LabkitError
-from labkit.progress import Progress
+from labkit.progress import Bars
 from tests.soak.home import Home
 from tests.soak.results import Part
 
@@ -55,7 +55,7 @@ def run(home: Home, seed: int) -> None:
 def _lose(home: Home, case: Case) -> tuple[str, str, float]:
     """Return what is wrong, the error that the notebook saw, and when it saw it."""
     swarm.down(LAB)
-    lab = swarm.up(LAB, engine="vm", progress=Progress()).lab
+    lab = swarm.up(LAB, engine="vm", progress=Bars()).lab
     case.lose(lab)
     began, problem, error = time.monotonic(), "", "an answer"
     try:
