@@ -37,13 +37,15 @@ def test_a_tasks_command_sees_what_docker_exec_sees(box: swarm.Task) -> None:
 
 
 def test_ctrl_c_ends_commands_in_node_and_task(box: swarm.Task) -> None:
+    def run_both() -> None:
+        places = (box.place, box.node.place)
+        for running in [place.start(["sleep", "7777"]) for place in places]:
+            running.result()
+
     timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        box.node.runner  # noqa: B018  (the agent's stream is open before the time runs)
-        lab_commands = [(box.place, ["sleep", "7777"]), (box.node.place, ["sleep", "7777"])]
-        for running in [place.start(argv) for place, argv in lab_commands]:
-            running.result()
+        run_both()
     assert box.node.run(["pgrep", "-f", "sleep 7777"]).code == 1
 
 
