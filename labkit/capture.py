@@ -130,9 +130,10 @@ class Capture:
         """The output as a table: `node` (str), `place` (str), and the columns of the command's parser.
 
         `labkit.parsers` documents the columns of each parser. Raises UsageError where no parser fits
-        the command, ParseError where its output is not what the parser expects.
+        the command, ParseError where its output is not what the parser expects, CommandFailed where it
+        printed nothing but a complaint.
         """
-        found = parsers.parse(self.argv, self.stdout, self.stderr, code=self.code)
+        found = parsers.parse(self.argv, self.stdout, self.stderr, code=self.code, place=self.place)
         for at, (name, value) in enumerate((("node", self.node), ("place", self.place))):
             # A list, since a plain value would make a column of another type in an empty table.
             found.insert(at, name, [value] * len(found))
@@ -203,11 +204,12 @@ class Capture:
 def argv_of(command: str | Sequence[str]) -> tuple[str, ...]:
     """Split a command into words as a shell would, without any shell.
 
-    A sequence is taken as it is. Raises UsageError for an empty command, for an unclosed quote, and for
-    what only a shell understands (pipes, redirections, `;`), unless it is quoted.
+    A sequence of strings is taken as it is. Raises UsageError for an empty command, for a word that is
+    no string, for an unclosed quote, and for what only a shell understands (pipes, redirections, `;`),
+    unless it is quoted.
     """
     if not isinstance(command, str):
-        words = list(command)
+        argv = words("command", command)
     else:
         for word in _QUOTED.sub("_", command).split():
             if _SHELL_WORD.fullmatch(word):
@@ -217,12 +219,35 @@ def argv_of(command: str | Sequence[str]) -> tuple[str, ...]:
                     " it belongs to the command; or say sh -c '…' and mean it",
                 )
         try:
-            words = shlex.split(command)
+            argv = shlex.split(command)
         except ValueError as exc:
             raise UsageError(f"`{command}`: {exc}") from exc
-    if not words:
+    if not argv:
         raise UsageError("an empty command", hint="say what to run, for example 'ip neigh'")
-    return tuple(words)
+    return tuple(argv)
+
+
+def words(parameter: str, value: object, *, form: str = "") -> list[str]:
+    """Return a parameter that takes words: a list of them as it is, one string split as a shell would.
+
+    None is no word. Raises UsageError, which names the parameter, for anything else.
+    """
+    if value is None:
+        return []
+    if isinstance(value, str):
+        try:
+            return shlex.split(value)
+        except ValueError as exc:
+            raise UsageError(f"{parameter} is {value!r}: {exc}") from exc
+    found: list[str] = []
+    for one in value if isinstance(value, Iterable) and not isinstance(value, bytes) else [value]:
+        if not isinstance(one, str):
+            raise UsageError(
+                f"{parameter} takes words, and {one!r} is of the type {type(one).__name__}",
+                hint=f"write {form or f'{parameter}=[…], a list of strings, or one line of words'}",
+            )
+        found.append(one)
+    return found
 
 
 def table(captures: Iterable[Capture]) -> pd.DataFrame:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from labkit.cli.options import Compose, Docker, EngineKind, Json, Lab, Managers, Nodes, print_json
 from labkit.engines import DEFAULT_DOCKER
-from labkit.errors import UnknownNameError
+from labkit.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from labkit.swarm import UpResult
+    from labkit.capture import Capture
+    from labkit.swarm import Place, UpResult
+    from labkit.transport.attached import Attached
 
 app = typer.Typer()
 
@@ -111,6 +118,8 @@ def down(
 
     names = engines.labs() if every else [lab]
     gone = [name for name in names if swarm.down(name)]
+    if every:
+        engines.sweep()
     if as_json:
         print_json({"down": gone})
     elif gone:
@@ -119,31 +128,134 @@ def down(
         print("nothing to take down")
 
 
-@app.command()
+class _Exec(TyperCommand):
+    """Says where the `--` is missing that keeps labkit from reading the command's own options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        words = list(args)  # what reads them takes them off
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as problem:
+            option = getattr(problem, "option_name", None)  # of an option that is not there, only
+            if option is None or "--" in words:
+                raise
+            known = self._first_word(ctx, words)
+            hint = shlex.join([*words[:known], "--", *words[known:]])
+            raise UsageError(
+                f"{option} is no option of labkit exec",
+                hint=f"put -- before the command: labkit exec {hint}",
+            ) from problem
+
+    def _first_word(self, ctx: Any, words: list[str]) -> int:
+        """Return where the command begins: after the node, and labkit's own options before it."""
+        takes = {
+            option: not getattr(parameter, "is_flag", False)
+            for parameter in self.get_params(ctx)
+            for option in parameter.opts
+        }
+        at = 0
+        while at < len(words) and words[at].startswith("-"):
+            at += 2 if takes.get(words[at], False) else 1
+        return at + 1
+
+
+@app.command(cls=_Exec)
 def exec(
     node: Annotated[str, typer.Argument(help="A node, as labkit status names it.")],
     command: Annotated[list[str], typer.Argument(metavar="-- CMD…", help="What to run.")],
     lab: Lab = "default",
     task: Annotated[str | None, typer.Option(help="In this task, SERVICE.N.")] = None,
     netns: Annotated[str | None, typer.Option(help="In this network namespace.")] = None,
+    interactive: Annotated[
+        bool, typer.Option("-i", "--interactive", help="Pass on what is typed; a pipe always is.")
+    ] = False,
+    terminal: Annotated[bool, typer.Option("-t", "--tty", help="Give it a terminal.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a command on a node, in a task, or in a network namespace of that node."""
+    """Run a command on a node, in a task, or in a network namespace of that node; -it for a shell."""
     from labkit import swarm
+    from labkit.capture import argv_of
 
+    # One word is a line of words, as in a notebook: what only a shell understands is refused.
+    argv = argv_of(command[0] if len(command) == 1 else command)
+    if terminal and not (sys.stdin.isatty() and not as_json):
+        raise UsageError("-t needs a terminal here too, and no --json", hint="leave -t out")
     found = swarm.get(lab)
     try:
         where = swarm.place_of(found, node, task=task, netns=netns)
-        capture = where.run(command)
+        capture = _attached(where, argv, interactive, terminal, quiet=as_json)
     finally:
         found.close()
     if as_json:
         row = capture.to_json()
         print_json({"node": node, **{name: row[name] for name in row if name != "node"}})
-    else:
-        sys.stdout.write(capture.stdout)
-        sys.stderr.write(capture.stderr)
     raise typer.Exit(capture.code)
+
+
+def _attached(
+    place: Place, argv: tuple[str, ...], interactive: bool, terminal: bool, *, quiet: bool
+) -> Capture:
+    """Run a command with this process's input; what it prints is shown as it comes, unless `quiet`."""
+    from labkit.capture import Capture
+    from labkit.transport.attached import Attached
+    from labkit.transport.base import Command, CommandResult
+    from labkit.transport.live import LiveLink
+
+    assert isinstance(place.node.link, LiveLink)
+    printed: dict[int, list[bytes]] = {1: [], 2: []}
+
+    def write(kind: int, data: bytes) -> None:
+        if quiet:
+            printed[kind].append(data)
+            return
+        stream = (sys.stdout if kind == 1 else sys.stderr).buffer
+        stream.write(data)
+        stream.flush()
+
+    if terminal:
+        argv = ("env", f"TERM={os.environ.get('TERM', 'dumb')}", *argv)
+    words = Command(argv, place.label, place.netns, place.pid, container=place.container)
+    started, began = time.time(), time.monotonic()
+    running = Attached(place.node.link, words, terminal=terminal)
+    source = sys.stdin.fileno() if sys.stdin and (interactive or not sys.stdin.isatty()) else None
+    with _passing_on(running, terminal):
+        running.feed(source)
+        code = running.run(write)
+    seconds = time.monotonic() - began
+    stdout, stderr = (b"".join(printed[kind]).decode(errors="replace") for kind in (1, 2))
+    result = CommandResult(code, stdout, stderr, started, seconds)
+    node = place.node
+    return Capture.of(argv, result, place=place.label, node=node.name, docker=node.docker_version)
+
+
+@contextlib.contextmanager
+def _passing_on(running: Attached, terminal: bool) -> Iterator[None]:
+    """Pass on Ctrl-C, and with a terminal each key and the window's size; a second Ctrl-C gives up."""
+    stop = signal.getsignal(signal.SIGINT)
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, stop)
+        running.interrupt()
+
+    def resize(*_: object) -> None:
+        running.resize(*os.get_terminal_size(sys.stdin.fileno()))
+
+    signal.signal(signal.SIGINT, interrupt)
+    if not terminal:
+        yield
+        return
+    import termios
+    import tty
+
+    keyboard = sys.stdin.fileno()
+    before = termios.tcgetattr(keyboard)
+    signal.signal(signal.SIGWINCH, resize)
+    resize()
+    tty.setraw(keyboard)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
 
 @app.command()

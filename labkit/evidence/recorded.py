@@ -45,7 +45,7 @@ class RecordedLink:
     @cached_property
     def docker(self) -> DockerClient:
         """A docker client of the node's own daemon."""
-        return daemon(self._live.reach, through=self._through)
+        return daemon(self._live.node, self._live.reach, through=self._through)
 
     def pause(self, seconds: float) -> None:
         """Wait."""

@@ -240,7 +240,7 @@ class ReplayedLink:
     @cached_property
     def docker(self) -> DockerClient:
         """A docker client whose requests are answered from the evidence."""
-        return daemon(nowhere, through=self._through)
+        return daemon(self._node, nowhere, through=self._through)
 
     def pause(self, seconds: float) -> None:
         """Put the clock forward."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from labkit import swarm
+from labkit.errors import UsageError
 from labkit.schema import Column
 
 if TYPE_CHECKING:
@@ -56,8 +58,46 @@ def place_of(source: Task | Place) -> Place:
     return source if isinstance(source, swarm.Place) else source.place
 
 
+def places_of(sources: Task | Place | Iterable[Task | Place]) -> list[Place]:
+    """Return the places of sources, or of one; raises UsageError for what is none."""
+    given = [sources] if isinstance(sources, (swarm.Task, swarm.Place)) else list(sources)
+    for one in given:
+        if not isinstance(one, (swarm.Task, swarm.Place)):
+            raise UsageError(f"{one!r} is no task and no place", hint="lab.tasks('hello-a') has tasks")
+    return [place_of(one) for one in given]
+
+
+def tasks_of(targets: Task | Iterable[Task]) -> list[Task]:
+    """Return targets; one task stands for a list of it. Raises UsageError for what is no task."""
+    given = [targets] if isinstance(targets, swarm.Task) else list(targets)
+    for one in given:
+        if not isinstance(one, swarm.Task):
+            raise UsageError(f"{one!r} is no task", hint="lab.tasks('hello-a') has tasks")
+    return given
+
+
+def address_of(task: Task, network: str) -> str:
+    """Return a task's address on a network; raises UsageError where it has none there."""
+    if network not in task.addresses:
+        known = ", ".join(task.addresses) or "none"
+        raise UsageError(
+            f"{task.name} has no address on {network!r}; it is on: {known}",
+            hint="networks=[…] of the service says where its tasks are, publish=… puts them on ingress",
+        )
+    return task.addresses[network]
+
+
 def curl(url: str, timeout_s: float) -> list[str]:
-    """Return the argv of a curl that gives up after `timeout_s` seconds."""
+    """Return the argv of a curl that gives up after `timeout_s` seconds.
+
+    Raises UsageError for a URL without a host: made of a table's empty cell, say.
+    """
+    host = urlsplit(url).netloc.rpartition(":")[0] or urlsplit(url).netloc
+    if host in ("", "nan", "None", "<NA>"):
+        raise UsageError(
+            f"{url!r} has no address to ask",
+            hint="drop the rows without an address first: df.dropna(subset=['address'])",
+        )
     return ["curl", "-sS", "-m", f"{timeout_s:g}", url]
 
 

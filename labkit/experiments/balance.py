@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from labkit import parsers, programs
-from labkit.experiments.asking import PROBE, TASK_PORT, TIMEOUT_S, curl, place_of
+from labkit.experiments.asking import PROBE, TASK_PORT, TIMEOUT_S, address_of, curl, place_of
 from labkit.experiments.names import owners
 from labkit.schema import Column, table
 
@@ -219,7 +219,7 @@ def _wait_for_new(
 
     def look() -> tuple[bool, str]:
         new = [task for task in lab.tasks(service) if task.container[:12] not in before]
-        addresses = [task.addresses[network] for task in new]
+        addresses = [address_of(task, network) for task in new]
         chosen = set(balancer.run(["ipvsadm", "-l", "-n"]).check().table["destination"])
         urls = [f"http://{address}:{TASK_PORT}" for address in addresses]
         asked = lab.run_all([(balancer, curl(url, TIMEOUT_S)) for url in urls])

@@ -7,15 +7,19 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from labkit import capture as captures
+from labkit.capture import words
 from labkit.experiments.asking import (
     PROBE,
     SIDE_BY_SIDE,
     TASK_PORT,
     TIMEOUT_S,
+    address_of,
     curl,
     ping,
     place_of,
+    places_of,
     probe,
+    tasks_of,
 )
 from labkit.schema import Column, table
 
@@ -46,10 +50,11 @@ _REACH = (
     Column("network", "str", "ingress, or an overlay that the task is on"),
     Column("address", "str", "IPv4"),
 )
-def addresses(tasks: Iterable[Task]) -> list[Row]:
+def addresses(tasks: Task | Iterable[Task]) -> list[Row]:
     """List where tasks are and which addresses Swarm gave them: one row per task and network.
 
-    Raises nothing: the addresses were found with the tasks.
+    Raises:
+        UsageError: what was given is no task.
     """
     return [
         {
@@ -59,7 +64,7 @@ def addresses(tasks: Iterable[Task]) -> list[Row]:
             "network": network,
             "address": address,
         }
-        for task in tasks
+        for task in tasks_of(tasks)
         for network, address in sorted(task.addresses.items())
     ]
 
@@ -67,10 +72,10 @@ def addresses(tasks: Iterable[Task]) -> list[Row]:
 @table(*_REACH)
 def reach(
     lab: Lab,
-    sources: Iterable[Task | Place],
-    targets: Iterable[Task],
+    sources: Task | Place | Iterable[Task | Place],
+    targets: Task | Iterable[Task],
     *,
-    networks: Sequence[str] = ("ingress",),
+    networks: str | Sequence[str] = ("ingress",),
     port: int = TASK_PORT,
     trials: int = 2,
     timeout_s: float = TIMEOUT_S,
@@ -78,13 +83,15 @@ def reach(
     """Ping and curl every target from every source, several side by side: one row per probe.
 
     Raises:
+        UsageError: a source or target is none, or a target has no address on a network.
         SwarmError: a node could not be asked.
     """
-    places, aims = [place_of(source) for source in sources], list(targets)
+    places, aims = places_of(sources), tasks_of(targets)
+    networks = words("networks", networks)
     asked: list[Row] = []
     commands: list[tuple[Place, list[str]]] = []
     for trial, place, target, network in product(range(1, trials + 1), places, aims, networks):
-        address = target.addresses[network]
+        address = address_of(target, network)
         fixed: Row = {"node": place.node.name, "place": place.label, "target": target.name}
         fixed |= {"network": network, "address": address, "trial": trial}
         asked.append(fixed | {"protocol": "ICMP", "port": None})
@@ -116,9 +123,10 @@ def ports(
     """Curl several ports of one target, side by side: one row per probe.
 
     Raises:
+        UsageError: the target has no address on the network.
         SwarmError: a node could not be asked.
     """
-    place, address = place_of(source), target.addresses[network]
+    place, address = place_of(source), address_of(target, network)
     asked = [(port, trial) for trial in range(1, trials + 1) for port in ports]
     answers = lab.run_all(
         [(place, curl(f"http://{address}:{port}", timeout_s)) for port, _ in asked],
@@ -187,11 +195,12 @@ def drops(
     The counters are those of OUTPUT and INPUT in the network namespaces of both ends.
 
     Raises:
+        UsageError: the target has no address on the network.
         CommandFailed: the rules could not be read.
         SwarmError: a node could not be asked.
     """
     ends = [source.sandbox, target.sandbox]
-    url = f"http://{target.addresses[network]}:{port}"
+    url = f"http://{address_of(target, network)}:{port}"
     rows: list[Row] = []
     for trial, count in enumerate(requests, 1):
         before = _dropped(lab, ends)
@@ -269,18 +278,19 @@ def interfaces(task: Task) -> list[Row]:
     ),
     Column("found", "str", "the first of them, as its tool printed it; absent: there is none"),
 )
-def plumbing(source: Task, target: Task, *, networks: Sequence[str] = ("ingress",)) -> list[Row]:
+def plumbing(source: Task, target: Task, *, networks: str | Sequence[str] = ("ingress",)) -> list[Row]:
     """Count what networks have so that a source reaches a target on another node: one row per piece.
 
     Raises:
+        UsageError: one of the tasks has no address on a network.
         CommandFailed: one of the tools failed.
         UnknownNameError: the source's node has no such network.
         SwarmError: a node could not be asked.
     """
     rules = source.sandbox.run(["iptables", "-S"]).check()
     rows: list[Row] = []
-    for network in networks:
-        mine, other = source.addresses[network], target.addresses[network]
+    for network in words("networks", networks):
+        mine, other = address_of(source, network), address_of(target, network)
         overlay = source.node.overlay(network)
         links = overlay.run(["ip", "-d", "link", "show", "type", "vxlan"]).check()
         neighbours = overlay.run(["ip", "neigh", "show", "dev", "vxlan0"]).check()

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from labkit.experiments.asking import place_of
+from labkit.capture import words
+from labkit.experiments.asking import places_of
 from labkit.schema import Column, table
 
 if TYPE_CHECKING:
     from labkit.schema import Row
     from labkit.swarm import Lab, Node, Place, Task
+
+# The types and classes of records that BIND's dig knows (lib/dns/rdata): it takes such a word for one.
+_RECORDS = """
+    A A6 AAAA AFSDB AMTRELAY ANY APL ATMA AVC AXFR CAA CDNSKEY CDS CERT CH CHAOS CNAME CSYNC
+    DHCID DLV DNAME DNSKEY DOA DS EID EUI48 EUI64 GID GPOS HINFO HIP HS HTTPS IN IPSECKEY ISDN
+    IXFR KEY KEYDATA KX L32 L64 LOC LP MAILA MAILB MB MD MF MG MINFO MR MX NAPTR NID NIMLOC NINFO
+    NONE NS NSAP NSAP-PTR NSEC NSEC3 NSEC3PARAM NULL NXNAME NXT OPENPGPKEY OPT PTR PX RESERVED0
+    RESINFO RKEY RP RRSIG RT SIG SINK SMIMEA SOA SPF SRV SSHFP SVCB TA TALINK TKEY TLSA TSIG TXT
+    UID UINFO UNSPEC URI WALLET WKS X25 ZONEMD
+"""
+_NO_NAME = re.compile(r"[-+@].*|(TYPE|CLASS)\d+|IXFR=.*", re.IGNORECASE)
 
 Owners = dict[tuple[str, str], str]  # (network, address) -> owner
 
@@ -90,7 +103,9 @@ def _host(address: str) -> str:
     Column("place", "str", "where it was asked"),
     Column("name", "str", "the name that was asked for"),
     Column("trial", "int", "from 1"),
-    Column("status", "str", "NOERROR, NXDOMAIN, SERVFAIL, REFUSED, or TIMEOUT: nobody replied"),
+    Column(
+        "status", "str", "NOERROR, NXDOMAIN, SERVFAIL, REFUSED, TIMEOUT, or UNREACHABLE: nobody listens"
+    ),
     Column("position", "int", "of the address in the reply, from 1; absent: no address"),
     Column("answer", "str", "IPv4; absent: no address"),
     Column("owner", "str", "whose address it is, as in `owners`; absent: nobody's in the swarm"),
@@ -100,8 +115,8 @@ def _host(address: str) -> str:
 )
 def lookups(
     lab: Lab,
-    sources: Iterable[Task | Place],
-    names: Sequence[str],
+    sources: Task | Place | Iterable[Task | Place],
+    names: str | Sequence[str],
     *,
     trials: int = 1,
     timeout_s: int = 2,
@@ -112,10 +127,15 @@ def lookups(
     a trial; the places ask side by side.
 
     Raises:
+        UsageError: a source is no task and no place, or a name is no string.
         SwarmError: a node could not be asked.
     """
-    places = [place_of(source) for source in sources]
-    argv = ["dig", f"+time={timeout_s}", "+tries=1", "+nosearch", *names]
+    places, names = places_of(sources), words("names", names)
+    argv = ["dig", f"+time={timeout_s}", "+tries=1", "+nosearch"]
+    for name in names:
+        # Without -q, dig would take these words for a type, a class or an option.
+        odd = name.upper() in _RECORDS.split() or _NO_NAME.fullmatch(name)
+        argv += ["-q", name] if odd else [name]
     captures = [
         (trial, capture)
         for trial in range(1, trials + 1)
@@ -143,7 +163,7 @@ def _by_question(rows: Iterable[dict[Any, Any]]) -> list[list[Row]]:
     """Put the rows of dig's replies together by question; one without a reply stands alone."""
     replies: list[list[Row]] = []
     for row in rows:
-        silent = row["status"] == "TIMEOUT"
+        silent = row["status"] in ("TIMEOUT", "UNREACHABLE")
         if silent or not replies or replies[-1][0]["question"] != row["question"]:
             replies.append([row])
         else:

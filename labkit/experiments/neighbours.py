@@ -8,7 +8,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from labkit.errors import SwarmError
-from labkit.experiments.asking import PROBE, TASK_PORT, TIMEOUT_S, curl, ping, probe
+from labkit.experiments.asking import PROBE, TASK_PORT, TIMEOUT_S, address_of, curl, ping, probe
 from labkit.experiments.names import owners
 from labkit.schema import Column, schema_of, table
 
@@ -51,7 +51,7 @@ def reach_by_entry(
         CommandFailed: a tool failed that is not the probe itself.
         SwarmError: a node could not be asked.
     """
-    mine, other = source.addresses[network], target.addresses[network]
+    mine, other = address_of(source, network), address_of(target, network)
     links = source.run(["ip", "addr"]).check().table
     device = str(links[links["address"] == mine]["interface"].iloc[0])
     links = target.run(["ip", "addr"]).check().table
@@ -163,12 +163,12 @@ def frames(
     dump = ["tcpdump", "-n", "-l", "--immediate-mode", "-i"]
     uplink = link_of(source.node.place, source.node.address)
     spots = {
-        task.name: (task.sandbox, [*dump, link_of(task.sandbox, task.addresses[network])])
+        task.name: (task.sandbox, [*dump, link_of(task.sandbox, address_of(task, network))])
         for task in (source, target)
     }
     spots["wire"] = (source.node.place, [*dump, uplink, "udp", "port", "4789"])
     order = [source.name, "wire", target.name]
-    pinging = ["ping", "-n", "-c", str(pings), "-i", "0.5", "-W", "5", target.addresses[network]]
+    pinging = ["ping", "-n", "-c", str(pings), "-i", "0.5", "-W", "5", address_of(target, network)]
     parts = []
     for trial in range(1, trials + 1):
         with contextlib.ExitStack() as stack:
@@ -222,7 +222,7 @@ def resolve(
         CommandFailed: `ip neigh` failed.
         SwarmError: the node could not be asked.
     """
-    address = target.addresses[network]
+    address = address_of(target, network)
     source.sandbox.run(["ip", "neigh", "flush", "to", address]).check()
     pinged = source.run(["ping", "-n", "-c", "2", "-W", f"{timeout_s:g}", address])
     known = source.run(["ip", "neigh"]).check().table

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from labkit.errors import SwarmError
-from labkit.experiments.asking import PROBE, TASK_PORT, at_rest, curl, probe
+from labkit.experiments.asking import PROBE, TASK_PORT, address_of, at_rest, curl, probe
 from labkit.experiments.names import owners
 from labkit.experiments.neighbours import link_of
 from labkit.schema import Column, schema_of, table
@@ -207,7 +207,7 @@ def ablation(
     """
     virtual = _virtual_ip(lab, service, network)
     hosts = {"by name": service, "by virtual IP": virtual}
-    hosts["by task address"] = lab.tasks(service)[0].addresses[network]
+    hosts["by task address"] = address_of(lab.tasks(service)[0], network)
     rows: list[Row] = []
 
     def ask(taken: str, where: str | None, change: str | None) -> None:
@@ -273,7 +273,7 @@ def _cuts(source: Task, virtual: str, network: str) -> Iterator[tuple[str, Place
     mine = shared[shared["fwmark"].astype("str") == mark]["destination"]
     edit = ("ipvsadm", "-e", "-f", mark, "-m", "-r")
     yield "IPVS", balancer, {(*edit, d, "-w", "0"): (*edit, d, "-w", "1") for d in mine}
-    link = link_of(source.sandbox, source.addresses[network])
+    link = link_of(source.sandbox, address_of(source, network))
     wrong = ("ip", "neigh", "replace", virtual, "lladdr", "02:00:00:00:00:01", "dev", link)
     forget = ("ip", "neigh", "del", virtual, "dev", link)
     yield "ARP", source.sandbox, {(*wrong, "nud", "permanent"): forget}

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from labkit import parsers
-from labkit.experiments.asking import PROBE, TIMEOUT_S, curl, place_of, probe
+from labkit.capture import words
+from labkit.experiments.asking import PROBE, TIMEOUT_S, address_of, curl, place_of, probe
 from labkit.experiments.ingress import rule_counters
 from labkit.experiments.neighbours import link_of
 from labkit.schema import Column, schema_of, table
@@ -77,7 +78,7 @@ def _packets_of(text: str, word: str) -> pd.DataFrame:
         # The head of a VXLAN packet is followed by the head of the frame inside.
         for line in packet.splitlines()[: 2 if "VXLAN" in packet.partition("\n")[0] else 1]
     ]
-    seen = parsers.tcpdump("\n".join(heads))
+    seen = parsers.tcpdump("".join(f"{head}\n" for head in heads))
     seen["length_bytes"] = seen["inner_length_bytes"].fillna(seen["length_bytes"])
     seen["has_word"] = [word in packet for packet in packets]
     return seen
@@ -100,7 +101,7 @@ def crossings(
     source: Task,
     target: Task,
     *,
-    networks: Sequence[str],
+    networks: str | Sequence[str],
     change: str,
     pings: int = 5,
     timeout_s: float = 2.0,
@@ -116,8 +117,8 @@ def crossings(
     uplink = _uplink(target.node)
     coming = [*_OVERLAYS, "and", "src", "host", source.node.address]
     rows: list[Row] = []
-    for network in networks:
-        address = target.addresses[network]
+    for network in words("networks", networks):
+        address = address_of(target, network)
         argv = ["ping", "-n", "-c", str(pings), "-i", "0.2", "-W", f"{timeout_s:g}", address]
         before = _marked(source.node), _refused(target.node)
         with target.node.place.watch([*_TAP, uplink, *coming]) as wire:
@@ -175,7 +176,7 @@ def encryption(lab: Lab, network: str) -> list[Row]:
     Column("added_bytes", "int", "the difference; absent: no frame left"),
 )
 def wire_sizes(
-    source: Task, target: Task, *, networks: Sequence[str], sizes: Iterable[int]
+    source: Task, target: Task, *, networks: str | Sequence[str], sizes: Iterable[int]
 ) -> list[Row]:
     """Ping a target with payloads of several sizes, never in fragments: one row per network and size.
 
@@ -189,8 +190,8 @@ def wire_sizes(
     uplink = _uplink(source.node)
     leaving = [*_OVERLAYS, "and", "src", "host", source.node.address]
     dump = [*_TAP[:1], "-tt", "-e", *_TAP[1:]]
-    for network in networks:
-        mine, address = source.addresses[network], target.addresses[network]
+    for network in words("networks", networks):
+        mine, address = address_of(source, network), address_of(target, network)
         at_source = [*dump, link_of(source.sandbox, mine), "icmp", "and", "src", "host", mine]
         at_node = [*dump, uplink, *leaving, "and", "dst", "host", target.node.address]
         pings = []

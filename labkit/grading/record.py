@@ -11,6 +11,7 @@ from labkit import files
 from labkit.authoring import markup
 from labkit.evidence.audit import Finding
 from labkit.grading.judge import Verdict, not_judged
+from labkit.grading.markdown import harmless
 from labkit.nbgrader_cells import Cell, check_of, grade_id_of, question_of, role_of
 from labkit.outcomes import Outcome
 
@@ -59,9 +60,6 @@ class Record:
 
     def save(self, kept: _Kept, status: str, problem: str, *, key: str, seconds: float) -> None:
         """Write the notebook that was run and, last, the record (`labkit.grading.marking`)."""
-        for cell in self.notebook.cells:
-            if cell.cell_type == "markdown":  # an instructor's browser shows it: it must not run there
-                cell.source = cell.source.replace("<", "&lt;")
         graded = [cell for cell in self.notebook.cells if role_of(cell).is_graded]
         record = {
             "key": key,
@@ -73,6 +71,9 @@ class Record:
             ],
             "seconds": round(seconds, 1),
         }
+        for cell in self.notebook.cells:
+            if cell.cell_type == "markdown":  # an instructor's browser shows it: it must not run there
+                cell.source = harmless(cell.source)
         text = str(nbformat.writes(self.notebook))  # type: ignore[no-untyped-call]
         files.write_text(kept.notebook, text.encode(errors="replace").decode())
         files.write_json(kept.record, record)

@@ -18,6 +18,7 @@ from labkit.plots.canvas import (
     mark,
     new_axes,
     new_panels,
+    note,
     whole_numbers,
 )
 
@@ -49,7 +50,8 @@ def spread(df: pd.DataFrame, *, title: str = "") -> Axes:
     figure, panels = new_panels(
         len(ways), 2, 0.7 + sum(heights), width_ratios=[2, 1], height_ratios=heights, sharey="row"
     )
-    most = max(float(table["task"].value_counts().max()) for table in tables)
+    counts = [int(count) for table in tables for count in table["task"].value_counts()]
+    most = float(max(counts, default=1))
     for (who, how_often), (way, kept), table, names in zip(panels, ways, tables, tasks, strict=True):
         opened = int(table["connects"].sum())
         connections = f"{opened} {'kept' if kept else 'new'} connection{'' if opened == 1 else 's'}"
@@ -77,6 +79,8 @@ def _draw_answers(axes: Axes, df: pd.DataFrame, names: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y")
     whole_numbers(axes.xaxis)
+    if not names:
+        note(axes, "nobody answered")
 
 
 def _draw_counts(axes: Axes, df: pd.DataFrame, names: Sequence[str], most: float) -> None:
@@ -85,9 +89,10 @@ def _draw_counts(axes: Axes, df: pd.DataFrame, names: Sequence[str], most: float
         count = int((df["task"] == name).sum())
         axes.barh(y, count, 0.6, color=_TASKS[y % len(_TASKS)][0])
         axes.text(count, y, f" {count}", va="center")
-    expected = len(df) / max(len(names), 1)
-    axes.axvline(expected, linestyle="--", color="black", linewidth=1.2)
-    axes.set_title(f"round robin: {expected:g} each", fontsize=10, fontweight="normal")
+    if names:
+        expected = len(df) / len(names)
+        axes.axvline(expected, linestyle="--", color="black", linewidth=1.2)
+        axes.set_title(f"round robin: {expected:g} each", fontsize=10, fontweight="normal")
     axes.set_xlim(0, most * 1.18)
     axes.tick_params(axis="y", length=0)
     whole_numbers(axes.xaxis)

@@ -7,6 +7,8 @@ a shape or a line style says the same.
 from __future__ import annotations
 
 import inspect
+import ipaddress
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
@@ -25,6 +27,7 @@ SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#6E6E6E"
 MINT, PEACH = "#D9F0E8", "#FBE3D3"  # pale green and vermillion, behind black words
 
 STYLE = "labkit.plots.labkit"  # labkit.mplstyle, as matplotlib names a file in a package
+_TITLE_WIDTH, _TITLE_LINES = 100, 4  # characters, as many as the figure is wide; lines
 SMALL, MIDDLE = 9, 11  # points: words beside marks, heads of panels
 GOOD_BOX: dict[str, Any] = {"facecolor": MINT, "edgecolor": GREEN, "linewidth": 1}
 BAD_BOX: dict[str, Any] = {"facecolor": PEACH, "edgecolor": VERMILLION, "linewidth": 1}
@@ -48,7 +51,8 @@ def draws(table: str) -> Callable[[Callable[P, Axes]], Callable[P, Axes]]:
             import matplotlib.pyplot as plt  # here: loading it takes longer than most of labkit
 
             with plt.style.context(STYLE):
-                return draw(*args, **kwargs)
+                df: Any = args[0] if args else kwargs["df"]
+                return draw(*args, **kwargs) if len(df) else _nothing(table, kwargs.get("title"))
 
         styled.__doc__ = inspect.cleandoc(draw.__doc__ or "") + _SECTIONS.format(table=table)
         styled.draws = table  # type: ignore[attr-defined]
@@ -57,13 +61,33 @@ def draws(table: str) -> Callable[[Callable[P, Axes]], Callable[P, Axes]]:
     return decorate
 
 
+def _nothing(table: str, title: object) -> Axes:
+    """Return axes that say that the table has no rows, in place of a plot of nothing."""
+    axes = new_axes(1.6, str(title or ""))
+    note(axes, f"nothing to draw: the table of {table} has no rows")
+    axes.set_axis_off()
+    return axes
+
+
+def note(axes: Axes, text: str) -> None:
+    """Write a remark in the middle of axes, where there is nothing to draw."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes, color=GREY)
+
+
 def new_axes(height: float, title: str, *, pad: float = 12) -> Axes:
     """Return new axes, so many inches high, with a title above by so many points."""
     import matplotlib.pyplot as plt
 
     _, axes = plt.subplots(figsize=(_width(), height))
-    axes.set_title(title, pad=pad)
+    axes.set_title(_fitted(title), pad=pad)
     return axes
+
+
+def _fitted(title: str) -> str:
+    """Break a title that is wider than the figure, which leaves its axes no room; cut a long one."""
+    lines = [part for line in title.split("\n") for part in textwrap.wrap(line, _TITLE_WIDTH) or [""]]
+    more = len(lines) - _TITLE_LINES
+    return "\n".join(lines if more <= 0 else [*lines[:_TITLE_LINES], f"… and {more} lines more"])
 
 
 def new_panels(
@@ -91,7 +115,7 @@ def _width() -> float:
 
 def figure_title(figure: Any, title: str, **options: Any) -> None:
     """Put a title above all panels of a figure or of a part of it, at the left."""
-    figure.suptitle(title, x=0.01, ha="left", **options)
+    figure.suptitle(_fitted(title), x=0.01, ha="left", **options)
 
 
 def mark(good: bool) -> str:
@@ -203,6 +227,7 @@ def _draw_outcome(axes: Axes, x: float, y: float, probes: pd.DataFrame, between:
     )
 
 
-def address_order(address: object) -> tuple[int, ...]:
-    """Return the numbers of an IPv4 address, to sort by."""
-    return tuple(int(part) for part in str(address).split("."))
+def address_order(address: object) -> tuple[int, int]:
+    """Return the version and the number of an IP address, to sort by."""
+    found = ipaddress.ip_address(str(address))
+    return found.version, int(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from labkit.plots.canvas import (
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_COLUMNS = 4  # panels side by side; more names go into another line of them
+
+
 @draws("experiments.lookups")
 def lookups(df: pd.DataFrame, *, title: str = "") -> Axes:
     """Draw `experiments.lookups` of several trials: one panel per name, one dot per address given."""
@@ -39,13 +43,18 @@ def lookups(df: pd.DataFrame, *, title: str = "") -> Axes:
     owner = dict(zip(given["answer"], given["owner"].astype(object), strict=True))
     addresses = sorted(owner, key=address_order, reverse=True)
     height = 1.7 + 0.55 * max(len(addresses), 1)
-    figure, panels = new_panels(1, len(names), height, sharey=True)
-    for axes, name in zip(panels[0], names, strict=True):
+    columns = min(len(names), _COLUMNS)
+    lines = math.ceil(len(names) / columns)
+    figure, panels = new_panels(lines, columns, height * lines, sharey=True)
+    for axes in panels.flat[len(names) :]:
+        axes.set_axis_off()
+    for axes, name in zip(panels.flat, names, strict=False):
         _draw_replies(axes, given[given["name"] == name], addresses)
         axes.set_title(name, loc="center", fontsize=MIDDLE, fontweight="normal", family="monospace")
         axes.set_xlim(0.3, float(df["trial"].max()) + 0.7)
+    for axes in panels[:, 0]:
+        axes.set_yticks(range(len(addresses)), [f"{a}  {owner[a]}" for a in addresses])
     left: Axes = panels[0][0]
-    left.set_yticks(range(len(addresses)), [f"{a}  {owner[a]}" for a in addresses])
     figure_title(figure, f"{title}\n● first in the reply   ○ further down in the same reply")
     return left
 

@@ -14,6 +14,8 @@ recording made before. `tests/unit/test_programs.py` compares the texts with tho
                        (`experiments.idle_connections`)
     ask_twice          the same for the service `front` of the faults' testbed, with its figures in the
                        text: prints `answers`, or ends with `closed` (the health check `idle`)
+    attached           SOCKET terminal|pipes CMD…: runs a command for who connects, with its input
+                       and output (`labkit exec`); in no recording
 
 Most of them begin to work when they are imported, so nothing imports them: `source` reads the text.
 """

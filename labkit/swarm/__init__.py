@@ -5,7 +5,7 @@ What a notebook attaches to, with its evidence, is in `labkit.swarm.attach`; not
 
 from __future__ import annotations
 
-from labkit.swarm.lab import APP_IMAGE, Lab, place_of
+from labkit.swarm.lab import APP_IMAGE, Lab
 from labkit.swarm.lifecycle import (
     DEFAULT_NODES,
     UpResult,
@@ -13,11 +13,12 @@ from labkit.swarm.lifecycle import (
     default_lab,
     down,
     find,
+    find_or_up,
     get,
     reset,
     up,
 )
-from labkit.swarm.places import Node, Place, Running, Task
+from labkit.swarm.places import Node, Place, Running, Task, place_of
 from labkit.swarm.waiting import wait_for
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "default_lab",
     "down",
     "find",
+    "find_or_up",
     "get",
     "place_of",
     "reset",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.capture import Capture
+from labkit.capture import Capture, words
 from labkit.engines.base import Connection
-from labkit.errors import UnknownNameError, UsageError
-from labkit.swarm import membership
-from labkit.swarm.places import Node, Place, Task
+from labkit.errors import NotInEvidence, SwarmError, UnknownNameError, UsageError
+from labkit.swarm import arguments, membership, obstacles
+from labkit.swarm.places import Node, Place, Running, Task, end, runs, task_of
 from labkit.swarm.waiting import wait_for
+from labkit.transport.base import DaemonError
 
 APP_IMAGE = "node-test"  # compose/node/entrypoint puts it on every node
 _MADE_BY = "labkit.made-by"  # the label that holds the command line of a service or network
@@ -52,11 +54,23 @@ class Lab:
         hint: str = "",
         every_s: float = 0.0,
     ) -> None:
-        """Look at the lab until it is true, as `swarm.wait_for`; a replay has nothing to wait for."""
+        """Look at the lab until it is true, as `swarm.wait_for`; a replay has nothing to wait for.
+
+        A manager that is too busy to answer is asked again.
+        """
         link = self.manager.link
+
+        def patient() -> tuple[bool, str]:
+            try:
+                return look()
+            except DaemonError as problem:
+                if problem.status < 500:
+                    raise
+                return False, str(problem.args[0])
+
         wait_for(
             wanted,
-            look,
+            patient,
             seconds=seconds,
             log=log,
             hint=hint,
@@ -77,34 +91,21 @@ class Lab:
 
     def tasks(self, service: str) -> list[Task]:
         """List the running tasks of a service, by slot; raises UnknownNameError."""
+        self._service(service)
+        return self._running(service)
+
+    def _service(self, name: str) -> dict[str, Any]:
+        """Return what the API lists of a service; raises UnknownNameError."""
+        rows = {row["Spec"]["Name"]: row for row in self.manager.docker.api.services()}
+        if name not in rows:
+            raise UnknownNameError("service", name, rows, hint="docker service ls, on node1")
+        return dict(rows[name])
+
+    def _running(self, service: str) -> list[Task]:
         api = self.manager.docker.api
-        known = [row["Spec"]["Name"] for row in api.services()]
-        if service not in known:
-            raise UnknownNameError("service", service, known, hint="docker service ls, on node1")
         names = {row["ID"]: row["Description"]["Hostname"] for row in api.nodes()}
         rows = api.tasks(filters={"service": service, "desired-state": "running"})
-        found = []
-        for row in rows:
-            status = row["Status"].get("ContainerStatus") or {}
-            if row["Status"]["State"] != "running" or not status.get("PID"):
-                continue
-            addresses = {
-                item["Network"]["Spec"]["Name"]: item["Addresses"][0].split("/")[0]
-                for item in row.get("NetworksAttachments") or ()
-                if item.get("Addresses")
-            }
-            slot = row.get("Slot", 0)
-            found.append(
-                Task(
-                    name=f"{service}.{slot}",
-                    service=service,
-                    slot=slot,
-                    node=self.nodes[names[row["NodeID"]]],
-                    container=status["ContainerID"],
-                    pid=status["PID"],
-                    addresses=addresses,
-                )
-            )
+        found = [task_of(service, row, self.nodes[names[row["NodeID"]]]) for row in rows if runs(row)]
         return sorted(found, key=lambda task: task.slot)
 
     def task(self, name: str) -> Task:
@@ -118,17 +119,23 @@ class Lab:
                 return task
         raise UnknownNameError("running task", name, [task.name for task in tasks])
 
-    def network(self, name: str, *, options: Sequence[str] = ()) -> Capture:
+    def network(self, name: str, *, options: str | Sequence[str] = ()) -> Capture:
         """Create an overlay network with the docker CLI on the manager.
 
-        One that was made by the same command line is kept; one of the same name that was made otherwise
-        is replaced, and the services on it are removed.
+        One that was made by the same command line is kept; one of the same name that a lab made
+        otherwise is replaced, and the services on it are removed. An overlay that somebody else made is
+        taken where no options are asked for. Raises UsageError where it is not, CommandFailed.
         """
-        argv = ["docker", "network", "create", "--driver", "overlay", *options]
+        arguments.name_of("network", name)
+        argv = ["docker", "network", "create", "--driver", "overlay", *words("options", options)]
         made_by = " ".join([*argv, name])
         found = self.manager.docker.api.networks(names=[name])
         row = next((r for r in found if r["Name"] == name), None)
-        if row and row["Labels"].get(_MADE_BY) == made_by:
+        labels = (row and row["Labels"]) or {}
+        foreign = row and _MADE_BY not in labels
+        if row and foreign and (options or row["Driver"] != "overlay" or row.get("Ingress")):
+            raise arguments.network_refused(row, made_by)
+        if foreign or labels.get(_MADE_BY) == made_by:
             return self.manager.run(["docker", "network", "ls", "--filter", f"name=^{name}$"])
         if row:
             self._remove_network(row["Id"], name)
@@ -153,28 +160,35 @@ class Lab:
         *,
         image: str = APP_IMAGE,
         replicas: int = 1,
-        publish: str | None = None,
-        networks: Iterable[str] = (),
-        options: Sequence[str] = (),
-        command: Sequence[str] = (),
+        publish: str | Sequence[str] | None = None,
+        networks: str | Iterable[str] = (),
+        options: str | Sequence[str] = (),
+        command: str | Sequence[str] = (),
         wait: bool = True,
     ) -> Capture:
         """Create a service with the docker CLI on the manager and wait until its tasks run.
 
-        Without `wait` they start meanwhile, side by side with those of the next service. A service that
-        was made by the same command line is kept, so that a cell may run twice; one of the same name
-        that was made otherwise is replaced.
+        Where a parameter takes words, it takes one string of them too. Without `wait` the tasks start
+        meanwhile, side by side with those of the next service. A service that was made by the same
+        command line is kept, so that a cell may run twice; one of the same name that was made otherwise
+        is replaced.
+
+        Raises UsageError for an argument that cannot be, before anything is made; CommandFailed where
+        docker refuses; SwarmError where a task cannot start; WaitTimeout.
         """
-        argv = ["docker", "service", "create", "--name", name, "--replicas", str(replicas)]
-        if publish:
-            argv += ["--publish", publish]
-        for network in networks:
-            argv += ["--network", network]
-        argv += options
-        made_by = " ".join([*argv, image, *command])
+        argv, rest = arguments.create_service(
+            name,
+            replicas=replicas,
+            publish=publish,
+            networks=networks,
+            options=options,
+            image=image,
+            command=command,
+        )
+        made_by = " ".join([*argv, *rest])
         found = self.manager.docker.api.services(filters={"name": name})
         row = next((r for r in found if r["Spec"]["Name"] == name), None)
-        if row and row["Spec"].get("Labels", {}).get(_MADE_BY) != made_by:
+        if row and (row["Spec"].get("Labels") or {}).get(_MADE_BY) != made_by:
             self.remove_service(name)
             row = None
         if row:
@@ -182,46 +196,69 @@ class Lab:
         else:
             # Every node has the image, and asking a registry would only end in its time-out.
             label = ["--label", f"{_MADE_BY}={made_by}", "--detach", "--no-resolve-image"]
-            capture = self.manager.run([*argv, *label, image, *command]).check()
+            capture = self.manager.run([*argv, *label, *rest]).check()
         if wait:
             self.wait_for_tasks(name, replicas)
         return capture
 
     def update_service(self, name: str, *options: str) -> Capture:
-        """Run `docker service update` on the manager and wait until the update is complete."""
-        capture = self.manager.run(["docker", "service", "update", "--detach", *options, name]).check()
+        """Run `docker service update` on the manager and wait until the update is complete.
+
+        Raises UsageError for options that cannot be, CommandFailed where docker refuses, SwarmError
+        where Swarm stops the update, WaitTimeout.
+        """
+        arguments.name_of("service", name)
+        argv = ["docker", "service", "update", "--detach", *arguments.update_words(options), name]
+        capture = self.manager.run(argv).check()
+        api = self.manager.docker.api
 
         def look() -> tuple[bool, str]:
             # Swarm empties this when it takes an update on, so an earlier one's is not seen.
-            status = self.manager.docker.api.inspect_service(name).get("UpdateStatus") or {}
+            row = api.inspect_service(name)
+            status = row.get("UpdateStatus") or {}
             state = str(status.get("State", "not begun"))
-            return state == "completed", f"{state} {status.get('Message', '')}".strip()
+            if state in ("paused", "rollback_started", "rollback_paused", "rollback_completed"):
+                told = obstacles.stopped(status, api.tasks(filters={"service": name}))
+                raise SwarmError(f"the update of {name} was stopped: {told}", hint=self._ps(name))
+            # Where the tasks may stay as they are, Swarm has nothing to report.
+            done = state == "completed" or (not status and obstacles.keeps_tasks(row))
+            return done, f"{state} {status.get('Message', '')}".strip()
 
-        hint = f"labkit exec {self.manager.name} -- docker service ps --no-trunc {name}"
-        self.wait_for(f"the update of {name} to complete", look, hint=hint)
+        self.wait_for(f"the update of {name} to complete", look, hint=self._ps(name))
         return capture
 
+    def _ps(self, service: str) -> str:
+        return f"labkit exec {self.manager.name} -- docker service ps --no-trunc {service}"
+
     def wait_for_tasks(self, service: str, replicas: int) -> list[Task]:
-        """Wait until so many tasks of a service run, and return them."""
+        """Wait until so many tasks of a service run, and return them.
+
+        Raises SwarmError where a task cannot start and never will, with Swarm's reason; WaitTimeout.
+        """
+        wanted = arguments.count_of("replicas", replicas)
         tasks: list[Task] = []
 
         def look() -> tuple[bool, str]:
             # One request a look: while tasks start, every processor is busy with that.
             rows = self.manager.docker.api.tasks(filters={"service": service})
             states = sorted(f"{r['Status']['State']} {r['Status'].get('Err', '')}" for r in rows)
-            if sum(state.startswith("running") for state in states) >= replicas:
+            if sum(state.startswith("running") for state in states) >= wanted:
                 tasks[:] = self.tasks(service)
-            return len(tasks) == replicas, f"{len(tasks)} running; all tasks: {', '.join(states)}"
+            if len(tasks) == wanted:
+                return True, ""
+            self._refuse(service, rows)
+            return False, f"{len(tasks)} running; all tasks: {', '.join(states)}"
 
-        self.wait_for(
-            f"{replicas} running tasks of {service}",
-            look,
-            hint=f"labkit exec {self.manager.name} -- docker service ps --no-trunc {service}",
-        )
+        self.wait_for(f"{wanted} running tasks of {service}", look, hint=self._ps(service))
         return tasks
 
+    def _refuse(self, service: str, rows: Iterable[dict[str, Any]]) -> None:
+        if reason := obstacles.obstacle(rows):
+            raise SwarmError(f"a task of {service} cannot start: {reason}", hint=self._ps(service))
+
     def remove_service(self, *names: str) -> None:
-        """Remove services and wait until their containers are gone."""
+        """Remove services and wait until their containers are gone; raises UsageError, WaitTimeout."""
+        arguments.names_of("service", names)
         self.manager.run(["docker", "service", "rm", *names])
         label = "com.docker.swarm.service.name"
 
@@ -239,8 +276,10 @@ class Lab:
     def keep_only(self, *services: str) -> list[str]:
         """Remove every other service, so that no earlier lab holds a port; returns their names.
 
-        Networks stay: a lab that needs one says so by `network`.
+        Networks stay: a lab that needs one says so by `network`. Raises UsageError.
         """
+        for name in services:
+            arguments.name_of("service", name)
         found = [row["Spec"]["Name"] for row in self.manager.docker.api.services()]
         gone = sorted(name for name in found if name not in services)
         if gone:
@@ -255,7 +294,7 @@ class Lab:
             if not ready:
                 return False, states
             peers = {
-                node.name: len(node.docker.api.inspect_network("ingress").get("Peers") or ())
+                node.name: len(membership.ingress_of(node).get("Peers") or ())
                 for node in self.nodes.values()
             }
             told = ", ".join(f"{name} knows {count}" for name, count in peers.items())
@@ -274,17 +313,23 @@ class Lab:
 
         A task runs before its app listens and before the other nodes have heard of its addresses. Asked
         is from the namespaces that balance the load, so that the tasks' own caches stay untouched.
+
+        Raises UnknownNameError, UsageError where the service is to have no task, SwarmError where a
+        task cannot start, WaitTimeout.
         """
         tasks: list[Task] = []
 
         def look() -> tuple[bool, str]:
             # A node that is busy for too long counts as lost, and its tasks are replaced meanwhile.
-            tasks[:] = self.tasks(service)
+            row = self._service(service)
+            tasks[:] = self._running(service)
+            if not tasks:
+                self._why_none(row)
             asked: dict[tuple[str, str], list[str]] = {}
             for task in tasks:
                 for network, address in task.addresses.items():
                     theirs = dict.fromkeys(t.node.name for t in tasks)
-                    for node in self.nodes if network == "ingress" else theirs:
+                    for node in self.nodes if network == task.ingress else theirs:
                         asked.setdefault((node, network), []).append(address)
             # One curl asks many: under emulation its start costs more than the asking.
             curl = ["curl", "-sS", "--fail-early", "-m", "5"]
@@ -304,9 +349,23 @@ class Lab:
             f"the tasks of {service} to answer at port {port}",
             look,
             seconds=120,
-            hint=f"labkit exec {self.manager.name} -- docker service ps --no-trunc {service}",
+            hint=self._ps(service),
         )
         return tasks
+
+    def _why_none(self, row: dict[str, Any]) -> None:
+        """Raise where a service without a running task will never have one."""
+        name = row["Spec"]["Name"]
+        if row["Spec"].get("Mode", {}).get("Replicated", {}).get("Replicas") == 0:
+            raise UsageError(
+                f"{name} is to have no task (replicas 0), so none will answer",
+                hint=f"docker service scale {name}=1",
+            )
+        try:
+            rows = self.manager.docker.api.tasks(filters={"service": name})
+        except NotInEvidence:  # a recording of before this was asked; it tells how it went on
+            return
+        self._refuse(name, rows)
 
     def wait_for_port(self, port: int) -> None:
         """Wait until a published port answers on every node."""
@@ -326,7 +385,7 @@ class Lab:
         api = self.manager.docker.api
         gone = self.keep_only()
         for row in api.networks(filters={"driver": "overlay"}):
-            if row["Name"] != "ingress":
+            if not row.get("Ingress"):
                 removed = self.manager.run(["docker", "network", "rm", row["Name"]])
                 if removed.ok:
                     gone.append(row["Name"])
@@ -350,9 +409,18 @@ class Lab:
     def run_all(
         self, commands: Iterable[tuple[Place, str | Sequence[str]]], *, timeout: float = 60.0
     ) -> list[Capture]:
-        """Run many commands side by side, in many places; the captures come in the order given."""
-        started = [place.start(command, timeout=timeout) for place, command in commands]
-        return [running.result() for running in started]
+        """Run many commands side by side, in many places; the captures come in the order given.
+
+        Who stops waiting ends all of them. Raises what `Place.run` raises.
+        """
+        started: list[Running] = []
+        try:
+            started += (place.start(command, timeout=timeout) for place, command in commands)
+            futures.wait([running.pending for running in started])
+            return [running.result() for running in started]
+        except BaseException:
+            end(started)
+            raise
 
     def status(self) -> dict[str, Any]:
         """Return what `labkit status --json` prints."""
@@ -369,21 +437,3 @@ class Lab:
         for node in self.nodes.values():
             node.close()
         self.engine.client.close()
-
-
-def place_of(lab: Lab, node: str, *, task: str | None, netns: str | None) -> Place:
-    """Return the place that `labkit exec` names; raises UsageError where node and task disagree."""
-    where = lab.node(node)
-    if task and netns:
-        raise UsageError("a command runs in a task or in a namespace, not in both")
-    if netns:
-        return where.netns(netns)
-    if not task:
-        return where.place
-    found = lab.task(task)
-    if found.node.name != node:
-        raise UsageError(
-            f"{task} runs on {found.node.name}, not on {node}",
-            hint=f"labkit exec {found.node.name} --task {task} -- …",
-        )
-    return found.place

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import SwarmError
+from labkit.transport.base import DaemonError
 
 if TYPE_CHECKING:
     from labkit.swarm.lab import Lab
     from labkit.swarm.places import Node
 
+log = logging.getLogger(__name__)
+
+_RENEW_TRIES = 3
+
 
 def node_rows(lab: Lab) -> list[dict[str, Any]]:
-    from docker.errors import APIError
-
     try:
         rows = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
-    except APIError as problem:
+    except DaemonError as problem:
         raise SwarmError(
-            f"{lab.manager.name} is not a manager of a swarm: {problem.explanation}",
+            f"{lab.manager.name} is not a manager of a swarm: {problem.args[0]}",
             hint=f"labkit down --lab {lab.name}, then labkit up --lab {lab.name}",
         ) from problem
     result = []
@@ -42,6 +46,21 @@ def all_ready(lab: Lab) -> tuple[bool, str]:
     rows = node_rows(lab)
     states = ", ".join(f"{row['name']} {row['state']}" for row in rows)
     return all(row["state"] == "ready" for row in rows), states
+
+
+def ingress_of(node: Node) -> dict[str, Any]:
+    """Return what a node knows of the routing mesh's network; empty where it has none yet.
+
+    It is known by its flag: a person may have made it anew with another name.
+    """
+    api = node.docker.api
+    try:
+        return dict(api.inspect_network("ingress"))
+    except DaemonError as problem:
+        if problem.status != 404:
+            raise
+    found = [row for row in api.networks(filters={"driver": "overlay"}) if row.get("Ingress")]
+    return dict(api.inspect_network(found[0]["Id"])) if found else {}
 
 
 def form(lab: Lab, managers: int) -> None:
@@ -72,6 +91,28 @@ def join(first: Node, node: Node, role: str) -> None:
         advertise_addr=node.address,
         listen_addr="0.0.0.0:2377",
     )
+
+
+def renew_tokens(manager: Node) -> None:
+    """Make new join tokens; those that were there let nobody join any more.
+
+    Where the managers have no leader for the moment they stay as they are, and the log says so.
+    """
+    from docker.errors import APIError
+
+    api = manager.docker.api
+    for _ in range(_RENEW_TRIES):
+        try:
+            now = api.inspect_swarm()
+            api.update_swarm(
+                now["Version"]["Index"],
+                now["Spec"],
+                rotate_worker_token=True,
+                rotate_manager_token=True,
+            )
+            return
+        except APIError as problem:  # the swarm was changed meanwhile, or has no leader
+            log.info("the join tokens are not renewed: %s", problem.explanation)
 
 
 def wait_for_members(lab: Lab) -> None:

@@ -16,6 +16,7 @@ from labkit.swarm.lab import APP_IMAGE, Lab
 from labkit.swarm.membership import side_by_side
 from labkit.swarm.places import Node
 from labkit.swarm.waiting import wait_for
+from labkit.transport.base import DaemonError, NodeUnreachable
 from labkit.transport.live import LiveLink
 
 if TYPE_CHECKING:
@@ -128,8 +129,6 @@ def _wait_for_node(node: Node) -> None:
 
     The stream to the daemon waits for its socket, so an error here means that the node has ended.
     """
-    from docker.errors import APIError
-    from requests import RequestException
 
     def look() -> tuple[bool, str]:
         found = node.docker.api.images(APP_IMAGE)
@@ -140,9 +139,9 @@ def _wait_for_node(node: Node) -> None:
     began = time.monotonic()
     try:
         wait_for(wanted, look, log=node.log, hint=hint)
-    except (APIError, RequestException, OSError) as problem:
+    except (DaemonError, NodeUnreachable) as problem:
         waited = time.monotonic() - began
-        last = f"{type(problem).__name__}: {problem}"[:300]
+        last = problem.args[0]
         lines = node.log()
         raise WaitTimeout(wanted, seconds=waited, last=last, log=lines, hint=hint) from problem
 

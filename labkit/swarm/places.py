@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.capture import Capture, argv_of
-from labkit.errors import SwarmError, UnknownNameError
+from labkit.errors import SwarmError, UnknownNameError, UsageError, WaitTimeout
 from labkit.transport.base import Command, CommandResult, CommandRunner, Link
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
+    from labkit.swarm.lab import Lab
+
 _COMMAND_SECONDS = 120.0  # how long one command on a node may take
+_READY_SECONDS = 120.0  # until a command that is watched has begun to watch
+_LAST_LINES = 5  # of its errors, where it has not
+_STOPS, _STOP_EVERY = 10, 0.5  # how often what was left alone is stopped, and seconds between
 # The kernel hands packets to tcpdump in blocks, up to a second late; those still in a block are lost
 # when it is interrupted.
 _LAST_PACKETS = 1.5
@@ -31,13 +37,22 @@ class Place:
     label: str
     netns: str | None = None
     pid: int | None = None
+    container: str | None = None
+    """A task's container; no command runs where `pid`, or the process of `netns`, is not of it."""
 
     def start(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Running:
-        """Start a command and return at once; `.result()` waits for its Capture."""
+        """Start a command and return at once; `.result()` waits for its Capture.
+
+        Raises UsageError for a command that cannot be, NodeUnreachable where the node does not answer.
+        """
         return self._submit(command, timeout=timeout)
 
     def run(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Capture:
-        """Run a command to its end. It is a list or one line of words; there is no shell."""
+        """Run a command to its end. It is a list or one line of words; there is no shell.
+
+        Who stops waiting, with Ctrl-C say, ends the command. Raises what `start` raises, and
+        TaskReplaced where the place is a task that is gone.
+        """
         return self.start(command, timeout=timeout).result()
 
     @contextlib.contextmanager
@@ -51,15 +66,19 @@ class Place:
         """Run a command, tcpdump say, while the body runs; it is interrupted at the end.
 
         The body begins when the command's stderr holds `ready`; the command goes on for `linger_s`
-        after it.
+        after it. Raises WaitTimeout where `ready` does not come, SwarmError where the command ends
+        first.
         """
         running = self._submit(command, ready=ready)
-        self.node.runner.wait_ready(running.number, _COMMAND_SECONDS)
         try:
+            try:
+                self.node.runner.wait_ready(running.number, _READY_SECONDS)
+            except TimeoutError as problem:
+                raise running.never_ready(ready, _READY_SECONDS) from problem
             yield running
             self.node.link.pause(linger_s)
         finally:
-            self.node.runner.stop(running.number)
+            running.stop()
             running.result()
 
     def _submit(
@@ -67,7 +86,7 @@ class Place:
     ) -> Running:
         argv = argv_of(command)
         number, pending = self.node.runner.submit(
-            Command(argv, self.label, self.netns, self.pid, timeout, ready)
+            Command(argv, self.label, self.netns, self.pid, timeout, ready, self.container)
         )
         return Running(self, argv, number, pending)
 
@@ -85,15 +104,51 @@ class Running:
         """Whether the command has ended."""
         return self.pending.done()
 
+    def stop(self) -> None:
+        """Interrupt the command; it may take a moment to end. One that has ended stays as it is."""
+        self.place.node.runner.stop(self.number)
+
+    def never_ready(self, ready: str, seconds: float) -> WaitTimeout:
+        """End the command and return the error for one that did not print its `ready`."""
+        self.stop()
+        lines = self.result().stderr.splitlines()
+        return WaitTimeout(
+            f"{ready!r} on the standard error of `{shlex.join(self.argv)}`, on {self.place.label}",
+            seconds=seconds,
+            last=lines[-1] if lines else "nothing was printed there",
+            log=lines[-_LAST_LINES:],
+            hint="watch(…, ready=…) takes the words that the command prints there when it has begun",
+        )
+
     def result(self) -> Capture:
-        """Wait for the end and return what was captured."""
+        """Wait for the end and return what was captured.
+
+        Who stops waiting ends the command. Raises NodeUnreachable and TaskReplaced.
+        """
+        try:
+            result = self.pending.result()
+        except BaseException:
+            end([self])
+            raise
         return Capture.of(
             self.argv,
-            self.pending.result(),
+            result,
             place=self.place.label,
             node=self.place.node.name,
             docker=self.place.node.docker_version,
         )
+
+
+def end(commands: Sequence[Running]) -> None:
+    """Interrupt commands, and give them a moment to end."""
+    for _ in range(_STOPS):
+        left = [command for command in commands if not command.pending.done()]
+        # Again and again: a node runs so many at a time, and one that has not begun cannot be stopped.
+        for command in left:
+            with contextlib.suppress(SwarmError):
+                command.stop()
+        if not wait([command.pending for command in left], timeout=_STOP_EVERY).not_done:
+            return
 
 
 @dataclass(frozen=True)
@@ -149,7 +204,7 @@ class Node:
 
         libnetwork names it by an epoch and the network's id: 1-<first ten characters>.
         """
-        identity = self._network_id(network)
+        identity = str(self._network(network)["Id"])
         known = self.run(["ls", "/run/docker/netns"]).text.split()
         for name in known:
             if re.fullmatch(rf"\d+-{identity[:10]}", name):
@@ -161,16 +216,21 @@ class Node:
         )
 
     def load_balancer(self, network: str) -> Place:
-        """Return the namespace that balances an overlay's virtual IPs on this node: lb_<id>."""
-        if network == "ingress":
+        """Return the namespace that balances an overlay's virtual IPs on this node: lb_<id>.
+
+        That of the routing mesh is `ingress_sbox`. Raises UnknownNameError.
+        """
+        # The routing mesh is known by its flag: its network may have been made anew with another name.
+        row = {} if network == "ingress" else self._network(network)
+        if row.get("Ingress", not row):
             return self.netns("ingress_sbox")
-        place = self.netns(f"lb_{self._network_id(network)[:9]}")
+        place = self.netns(f"lb_{row['Id'][:9]}")
         return Place(self, f"{self.name}/lb_{network}", netns=place.netns)
 
-    def _network_id(self, network: str) -> str:
+    def _network(self, network: str) -> dict[str, Any]:
         for row in self.docker.api.networks(names=[network]):
             if row["Name"] == network:
-                return str(row["Id"])
+                return dict(row)
         known = [row["Name"] for row in self.docker.api.networks()]
         raise UnknownNameError(f"network on {self.name}", network, known)
 
@@ -190,17 +250,65 @@ class Task:
     container: str
     pid: int
     addresses: dict[str, str]  # network -> IPv4 address
+    ingress: str | None = None
+    """What the routing mesh's network is called, where the task is on it."""
 
     @cached_property
     def place(self) -> Place:
-        """The task's container: its tools, its rights."""
-        return Place(self.node, self.name, pid=self.pid)
+        """The task's container: its tools, its rights, its user, directory and environment."""
+        return Place(self.node, self.name, pid=self.pid, container=self.container)
 
     @cached_property
     def sandbox(self) -> Place:
         """The task's network namespace with the node's tools and rights (iptables, tcpdump, …)."""
-        return Place(self.node, f"{self.name} sandbox", netns=f"/proc/{self.pid}/ns/net")
+        netns = f"/proc/{self.pid}/ns/net"
+        return Place(self.node, f"{self.name} sandbox", netns=netns, container=self.container)
 
     def run(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Capture:
         """Run a command in the task's container, as `docker exec` does."""
         return self.place.run(command, timeout=timeout)
+
+
+def runs(row: Mapping[str, Any]) -> bool:
+    """Whether a task, as the API lists it, has a process."""
+    status = row["Status"]
+    return status["State"] == "running" and bool((status.get("ContainerStatus") or {}).get("PID"))
+
+
+def task_of(service: str, row: Mapping[str, Any], node: Node) -> Task:
+    """Return a running task of a service from what the API lists of it."""
+    container = row["Status"]["ContainerStatus"]
+    attached = [item for item in row.get("NetworksAttachments") or () if item.get("Addresses")]
+    specs = [item["Network"]["Spec"] for item in attached]
+    slot = row.get("Slot", 0)
+    return Task(
+        name=f"{service}.{slot}",
+        service=service,
+        slot=slot,
+        node=node,
+        container=container["ContainerID"],
+        pid=container["PID"],
+        addresses={
+            spec["Name"]: item["Addresses"][0].split("/")[0]
+            for spec, item in zip(specs, attached, strict=True)
+        },
+        ingress=next((spec["Name"] for spec in specs if spec.get("Ingress")), None),
+    )
+
+
+def place_of(lab: Lab, node: str, *, task: str | None, netns: str | None) -> Place:
+    """Return the place that `labkit exec` names; raises UsageError where node and task disagree."""
+    where = lab.node(node)
+    if task and netns:
+        raise UsageError("a command runs in a task or in a namespace, not in both")
+    if netns:
+        return where.netns(netns)
+    if not task:
+        return where.place
+    found = lab.task(task)
+    if found.node.name != node:
+        raise UsageError(
+            f"{task} runs on {found.node.name}, not on {node}",
+            hint=f"labkit exec {found.node.name} --task {task} -- …",
+        )
+    return found.place

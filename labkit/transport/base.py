@@ -42,6 +42,8 @@ class Command(NamedTuple):
     pid: int | None = None
     timeout: float | None = None
     ready: str | None = None
+    container: str | None = None
+    """The container that `pid`, or the process that `netns` is of, has to belong to."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,42 @@ class Link(Protocol):
         ...
 
 
+class NodeUnreachable(SwarmError):
+    """A node that was there no longer answers: its lab was reset, taken down, or its machine ended."""
+
+    def __init__(self, node: str, problem: str) -> None:
+        super().__init__(
+            f"{node} no longer answers: {problem}",
+            hint="`labkit status` tells what runs; if the lab was reset or taken down since, attach "
+            "again: lab = labkit.attach()",
+        )
+
+
+class DaemonError(SwarmError):
+    """A node's Docker engine refused a request, or failed at it; `status` is that of its answer."""
+
+    def __init__(self, node: str, status: int, problem: str) -> None:
+        super().__init__(
+            f"the Docker engine of {node} answered {status}: {problem}",
+            hint=f"labkit exec {node} -- docker info, tells whether it is well",
+        )
+        self.status = status
+
+
+class TaskReplaced(SwarmError):
+    """A task's container is gone, so nothing may run where it was."""
+
+    def __init__(self, place: str, container: str) -> None:
+        task, _, _ = place.partition(" ")
+        super().__init__(
+            f"{task} was replaced or has ended: its container {container[:12]} no longer runs",
+            hint=f"ask for the tasks again: lab.tasks({task.rpartition('.')[0]!r})",
+        )
+
+
 def stream_ended(node: str) -> SwarmError:
     """The error for a node whose stream has ended."""
-    return SwarmError(f"the stream to {node} has ended", hint="`labkit status` tells what still runs")
+    return NodeUnreachable(node, "the stream to it has ended")
 
 
 def ended_first(stderr: str) -> SwarmError:

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from labkit.transport.base import API_VERSION, DAEMON, Reach, Through
+from labkit.transport.base import API_VERSION, DAEMON, DaemonError, NodeUnreachable, Reach, Through
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def daemon(reach: Reach, *, timeout: float = 120.0, through: Through | None = None) -> DockerClient:
-    """Return a docker client of the node's own daemon, once that answers.
+def daemon(
+    node: str, reach: Reach, *, timeout: float = 120.0, through: Through | None = None
+) -> DockerClient:
+    """Return a docker client of a node's own daemon, once that answers.
 
-    With `through`, every request of the client is handed to that.
+    With `through`, every request of the client is handed to that. Its requests raise DaemonError where
+    the daemon refuses or fails, NodeUnreachable where it does not answer.
     """
     import docker
+    from docker.errors import APIError
     from docker.transport.basehttpadapter import BaseHTTPAdapter
     from urllib3.connection import HTTPConnection
     from urllib3.connectionpool import HTTPConnectionPool
@@ -47,10 +51,13 @@ def daemon(reach: Reach, *, timeout: float = 120.0, through: Through | None = No
         def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
             plain = super().send
             began = time.monotonic()
-            if through is None:
-                response = plain(request, *args, **kwargs)
-            else:
-                response = through(request, lambda: plain(request, *args, **kwargs))
+            try:
+                if through is None:
+                    response = plain(request, *args, **kwargs)
+                else:
+                    response = through(request, lambda: plain(request, *args, **kwargs))
+            except OSError as problem:  # those of requests are OSErrors too
+                raise NodeUnreachable(node, f"{type(problem).__name__}: {problem}"[:300]) from problem
             took = time.monotonic() - began
             log.debug("%s %s: %d in %.3f s", request.method, request.url, response.status_code, took)
             return response
@@ -59,7 +66,19 @@ def daemon(reach: Reach, *, timeout: float = 120.0, through: Through | None = No
             self._pool.close()
 
     # A name that is never looked up: the adapter mounted for it opens the stream.
-    node = docker.DockerClient(base_url="tcp://node:1", version=API_VERSION, timeout=int(timeout))
-    node.api.trust_env = False
-    node.api.mount("http://node:1", Adapter())
-    return node
+    client = docker.DockerClient(base_url="tcp://node:1", version=API_VERSION, timeout=int(timeout))
+    client.api.trust_env = False
+    client.api.mount("http://node:1", Adapter())
+    api: Any = client.api
+    refused = api._raise_for_status
+
+    def raise_for_status(response: Response) -> None:
+        try:
+            refused(response)
+        except APIError as problem:
+            told = str(problem.explanation or problem)
+            raise DaemonError(node, response.status_code, told) from problem
+
+    # The one place through which the SDK turns an answer into an error.
+    api._raise_for_status = raise_for_status
+    return client

@@ -11,11 +11,24 @@ import logging
 import shlex
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from labkit.transport.base import AGENT, Command, CommandResult, Reach, ended_first, stream_ended
+from labkit.errors import SwarmError
+from labkit.transport import containers
+from labkit.transport.base import (
+    AGENT,
+    Command,
+    CommandResult,
+    DaemonError,
+    NodeUnreachable,
+    Reach,
+    TaskReplaced,
+    ended_first,
+    stream_ended,
+)
 from labkit.transport.daemon import daemon
 
 if TYPE_CHECKING:
@@ -33,12 +46,12 @@ class LiveLink:
     @cached_property
     def runner(self) -> Agent:
         """The kept-open agent, opened when it is first asked for."""
-        return Agent(self.node, self.reach)
+        return Agent(self.node, self.reach, lambda: self.docker)
 
     @cached_property
     def docker(self) -> DockerClient:
         """A docker client of the node's own daemon."""
-        return daemon(self.reach)
+        return daemon(self.node, self.reach)
 
     def pause(self, seconds: float) -> None:
         """Wait."""
@@ -58,42 +71,93 @@ class LiveLink:
 class Agent:
     """Runs commands on one node, many side by side, over one kept-open stream."""
 
-    def __init__(self, node: str, reach: Reach) -> None:
-        self._name = node
-        self._socket = reach(AGENT)
+    def __init__(self, node: str, reach: Reach, docker: Callable[[], DockerClient]) -> None:
+        self._name, self._docker = node, docker
+        try:
+            self._socket = reach(AGENT)
+        except OSError as problem:
+            raise NodeUnreachable(node, f"{type(problem).__name__}: {problem}"[:300]) from problem
         self._numbers = itertools.count(1)
         self._sending = threading.Lock()
         self._results: dict[int, Future[CommandResult]] = {}
         self._ready: dict[int, Future[None]] = {}
+        self._tasks: dict[int, Command] = {}  # those that need their container to be there
+        self._known: dict[str, tuple[dict[str, Any], str]] = {}  # what `_words` found out of containers
+        self._ended = False
         thread = threading.Thread(target=self._read, name=f"labkit agent {node}", daemon=True)
         thread.start()
 
     def submit(self, command: Command) -> tuple[int, Future[CommandResult]]:
         """Start a command; returns its number and the future of its result.
 
-        With `ready`, `wait_ready` returns when stderr holds that text. Raises SwarmError where the
-        stream has ended.
+        With `ready`, `wait_ready` returns when stderr holds that text. Raises NodeUnreachable where the
+        stream has ended. The result is TaskReplaced, raised, where the command's container is gone.
         """
         number = next(self._numbers)
         result: Future[CommandResult] = Future()
-        self._results[number] = result
         if command.ready:
             self._ready[number] = Future()
+        try:
+            argv = self.words(command)
+        except SwarmError as problem:
+            self._fail(number, result, problem)
+            return number, result
+        self._results[number] = result
+        if command.container:
+            self._tasks[number] = command
         if log.isEnabledFor(
             logging.DEBUG
         ):  # every command passes here: nothing is put together in vain
             typed = shlex.join(command.argv)
             log.debug("%s, command %d on %s: %s", self._name, number, command.place, typed)
-        fields = {name: value for name, value in command._asdict().items() if name != "place"}
-        self._send({"id": number, **fields})
+        netns = None if command.container else command.netns
+        timing = {"timeout": command.timeout, "ready": command.ready}
+        self._send({"id": number, "argv": argv, "netns": netns, **timing})
         return number, result
+
+    def words(self, command: Command) -> list[str]:
+        """Return a command as it is run on the node: one of a container finds its way in by itself.
+
+        Raises TaskReplaced where the container is gone.
+        """
+        if command.container is None:
+            return list(command.argv)
+        if command.pid is None:
+            _, _, pid, *_ = (command.netns or "").split("/")  # /proc/PID/ns/net
+            return containers.beside(int(pid), command.container, command.argv)
+        if command.container not in self._known:
+            self._known[command.container] = self._look(command)
+        return containers.entering(command.pid, *self._known[command.container], command.argv)
+
+    def _look(self, command: Command) -> tuple[dict[str, Any], str]:
+        """Ask what a container is set to, and what is in it; that does not change while it runs."""
+        assert command.container
+        assert command.pid is not None
+        try:
+            row = self._docker().api.inspect_container(command.container)
+        except DaemonError as problem:
+            if problem.status == 404:
+                raise TaskReplaced(command.place, command.container) from problem
+            raise
+        looking = tuple(containers.looking(command.pid, command.container))
+        _, seen = self.submit(Command(looking, command.place))
+        found = seen.result()
+        if found.code:
+            raise TaskReplaced(command.place, command.container)
+        return row, found.stdout
+
+    def _fail(self, number: int, result: Future[CommandResult], problem: SwarmError) -> None:
+        result.set_exception(problem)
+        ready = self._ready.get(number)
+        if ready and not ready.done():
+            ready.set_exception(problem)
 
     def wait_ready(self, number: int, timeout: float) -> None:
         """Wait until a command that was given `ready` has said so."""
         try:
             self._ready[number].result(timeout)
         finally:
-            del self._ready[number]
+            self._ready.pop(number)
 
     def stop(self, number: int) -> None:
         """Interrupt a command that still runs."""
@@ -107,6 +171,8 @@ class Agent:
         line = json.dumps(message).encode() + b"\n"
         try:
             with self._sending:
+                if self._ended:  # nobody would read the answer
+                    raise stream_ended(self._name)
                 self._socket.sendall(line)
         except OSError as problem:
             raise stream_ended(self._name) from problem
@@ -119,6 +185,8 @@ class Agent:
                     self._take(json.loads(line))
         except (OSError, ValueError) as problem:
             log.info("the stream to %s ended: %s", self._name, problem)
+        with self._sending:
+            self._ended = True
         left: list[Future[Any]] = [*self._results.values(), *self._ready.values()]
         for future in left:
             if not future.done():
@@ -128,7 +196,14 @@ class Agent:
     def _take(self, message: dict[str, Any]) -> None:
         number = message["id"]
         if message.get("ready"):
-            self._ready[number].set_result(None)
+            # Nobody waits any more where it took too long.
+            if ready := self._ready.get(number):
+                ready.set_result(None)
+            return
+        task = self._tasks.pop(number, None)
+        if task and _gone(message, task):
+            replaced = TaskReplaced(task.place, task.container or "")
+            self._fail(number, self._results.pop(number), replaced)
             return
         # Left there for who asks later: it may end before anybody waits.
         ready = self._ready.get(number)
@@ -137,6 +212,12 @@ class Agent:
         result = _result_of(message)
         log.debug("%s, command %d: code %d in %.3f s", self._name, number, result.code, result.seconds)
         self._results.pop(number).set_result(result)
+
+
+def _gone(message: dict[str, Any], task: Command) -> bool:
+    """Whether a command did not run, since its process is not of the task's container any more."""
+    said = message["code"] == containers.NOT_OF and containers.not_of(task.container or "")
+    return bool(said) and message["stderr"].endswith(str(said))
 
 
 def _result_of(message: dict[str, Any]) -> CommandResult:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from labkit.capture import Capture
-from labkit.experiments import balance
+from labkit.errors import UsageError
+from labkit.experiments import asking, balance
 from labkit.plots import balance as drawn
 
 CONNECTIONS = """\
@@ -37,3 +38,10 @@ def test_a_task_that_answered_nothing_is_drawn_too() -> None:
     rows = [("hello.10", 10, True), ("hello.2", 10, True), (None, None, False)]
     df = pd.DataFrame(rows, columns=["task", "replicas", "reached"]).astype({"task": "str"})
     assert drawn._tasks_of(df) == [f"hello.{slot}" for slot in range(1, 11)]
+
+
+def test_a_url_without_an_address_is_refused_before_it_is_asked() -> None:
+    for url in ("http://nan:3000", "http://<NA>:3000", "http://None:3000", "http://"):
+        with pytest.raises(UsageError, match="has no address to ask"):
+            asking.curl(url, 1.0)
+    assert asking.curl("http://10.0.0.2:3000", 1.0)[-1] == "http://10.0.0.2:3000"

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from labkit import experiments, parsers, plots
+from labkit import experiments, parsers, plots, swarm
+from labkit.errors import UsageError
 from labkit.experiments import asking, names
 from labkit.schema import Schema, SchemaError, schema_of
 
@@ -125,3 +126,23 @@ def test_the_order_of_a_category_comes_with_the_table() -> None:
         schema.check(words)
     looks = pd.Categorical(["x"], categories=["y", "x"], ordered=True)
     assert list(schema.check(words.assign(look=looks))["look"].cat.categories) == ["y", "x"]
+
+
+def test_a_name_that_dig_would_take_for_something_else_is_asked_as_a_name() -> None:
+    asked: list[list[str]] = []
+
+    class Stop(Exception):
+        pass
+
+    class Lab:
+        def run_all(self, commands: list[tuple[Any, list[str]]], **_: Any) -> None:
+            asked.extend(argv for _, argv in commands)
+            raise Stop
+
+    place = swarm.Place(None, "a.1")  # type: ignore[arg-type]
+    with pytest.raises(Stop):
+        experiments.lookups(Lab(), place, ["a", "mx", "-x", "TYPE1", "hello-a", "front"])  # type: ignore[arg-type]
+    words = ["-q", "a", "-q", "mx", "-q", "-x", "-q", "TYPE1", "hello-a", "front"]
+    assert asked[0][4:] == words
+    with pytest.raises(UsageError, match="is no task and no place"):
+        experiments.lookups(Lab(), ["a.1"], "a")  # type: ignore[arg-type,list-item]

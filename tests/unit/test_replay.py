@@ -14,7 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import docker.errors
 import pytest
 
 import labkit
@@ -25,6 +24,7 @@ from labkit.evidence import cells, reader, writer
 from labkit.evidence import files as evidence
 from labkit.evidence import replayed as replay
 from labkit.swarm import lifecycle, membership
+from labkit.transport.base import DaemonError
 from tests.unit.fakes import Toy, as_json
 
 
@@ -303,7 +303,7 @@ def test_failures_are_replayed_as_failures(
             lab.manager.run("fails").check()
         with pytest.raises(SwarmError) as second, lab.manager.place.watch("fails"):
             pass
-        with pytest.raises(docker.errors.NotFound) as third:
+        with pytest.raises(DaemonError, match="answered 404") as third:
             lab.manager.docker.api.inspect_network("none")
         told += [str(caught.value) for caught in (first, second, third)]
         with pytest.raises(SwarmError) as fourth:
@@ -318,7 +318,7 @@ def test_failures_are_replayed_as_failures(
     toy.nodes["node1"].run = hang_up
     toy.nodes["node1"]._agent = _ending(toy.nodes["node1"]._agent)  # type: ignore[method-assign]
     live = fail(labkit.attach())
-    assert live[-1] == "the stream to node1 has ended"
+    assert live[-1] == "node1 no longer answers: the stream to it has ended"
     assert fail(replayed(file, monkeypatch)) == live
 
 
@@ -471,6 +471,7 @@ NOTEBOOK = """\
 ```{code-cell}
 import labkit
 from labkit.swarm import lifecycle
+from labkit.transport.base import DaemonError
 from tests.unit.fakes import Toy, as_json
 lifecycle.find = lambda _: Toy().lab
 lab, you = labkit.attach(), labkit.variant()
