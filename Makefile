@@ -5,7 +5,7 @@ BIN := .venv/bin
 LABKIT := $(BIN)/labkit
 DOCKER ?= 26.1
 .DEFAULT_GOAL := help
-.PHONY: help setup lab run unit test matrix lint docs dist bench clean
+.PHONY: help setup lab run unit test matrix soak lint audit docs dist bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,10 +34,16 @@ test: setup ## lint and pass every test, on a real swarm
 matrix: setup ## pass the labs on each Docker version, and write tests/matrix.json
 	$(BIN)/python tests/matrix.py
 
+soak: setup ## kill, crowd and repeat for hours what must not break, and write docs/reliability.md
+	$(BIN)/python -m tests.soak
+
 lint: .venv/.done ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: ## ask whether an advisory is known for a dependency in the lock
+	@$(PYTHON) tools/audit.py requirements.lock
 
 docs: .venv/.done ## build the documentation's pages, build/docs/index.html
 	$(BIN)/sphinx-build -W --keep-going -b html docs build/docs

@@ -130,9 +130,10 @@ class Capture:
         """The output as a table: `node` (str), `place` (str), and the columns of the command's parser.
 
         `labkit.parsers` documents the columns of each parser. Raises UsageError where no parser fits
-        the command, ParseError where its output is not what the parser expects.
+        the command, ParseError where its output is not what the parser expects, CommandFailed where it
+        printed nothing but a complaint.
         """
-        found = parsers.parse(self.argv, self.stdout, self.stderr, code=self.code)
+        found = parsers.parse(self.argv, self.stdout, self.stderr, code=self.code, place=self.place)
         for at, (name, value) in enumerate((("node", self.node), ("place", self.place))):
             # A list, since a plain value would make a column of another type in an empty table.
             found.insert(at, name, [value] * len(found))

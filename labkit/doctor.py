@@ -16,7 +16,7 @@ def examine() -> dict[str, Any]:
     """
     engine, reason = engines.choose("auto")
     checks = [check for one in engines.every() for check in one.examine()]
-    checks.append(_cage())
+    checks.append(_sandbox())
     return {
         "engine": engine.kind,
         "why": reason,
@@ -25,7 +25,7 @@ def examine() -> dict[str, Any]:
     }
 
 
-def _cage() -> Check:
+def _sandbox() -> Check:
     why_not = sandbox.refusal()
-    remedy = "sudo apt-get install bubblewrap; see docs/troubleshooting.md"
-    return Check("cage for grading", not why_not, why_not or "bubblewrap works", remedy)
+    detail = why_not or "bubblewrap works"
+    return Check("sandbox for grading", not why_not, detail, sandbox.remedy())

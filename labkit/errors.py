@@ -16,7 +16,7 @@
 
 Modules that raise an error of their own derive it from one of these, beside the code that raises it. A
 message says what failed, where, and what was expected against what was found; ``hint`` says what to do
-next. Join tokens never enter a message: `redact` is applied to every message and hint.
+next. Secrets never enter a message: `redact` is applied to every message and hint.
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-_TOKEN = re.compile(r"SWMTKN-\d+-[0-9a-z]+-[0-9a-z]+")
+# A token lets anyone join the swarm, SWMKEY unlocks a manager; a key in PEM may be cut off at its end.
+_SECRET = re.compile(
+    r"(SWMTKN-)\d+-[0-9a-z]+-[0-9a-z]+|(SWMKEY-)\d+-[\w+/=]+"
+    r"|(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+    re.DOTALL,
+)
 
 
 def redact(text: str) -> str:
-    """Replace swarm join tokens, which let anyone join the swarm, by `SWMTKN-…`."""
-    return _TOKEN.sub("SWMTKN-…", text)
+    """Replace the swarm's join tokens and unlock keys, and private keys, by how they begin and `…`."""
+    return _SECRET.sub(lambda found: f"{found[found.lastindex or 0]}…", text)
 
 
 class LabkitError(Exception):

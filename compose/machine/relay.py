@@ -7,15 +7,19 @@ certificate. A connection begins with one JSON object on a line:
     {"unix": "/proc/71/root/run/docker.sock"}   carry bytes to that socket and back; where it is not
                                                 there yet, wait for it as long as the process lives
     {"clock": 1795370000.0}                     set the clock; answers {"clock": what it is then}
+    {"entropy": "5f0c…"}                        go on with other random numbers than every machine out
+                                                of the same saved state; answers {"bits": how many}
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import re
 import socket
 import ssl
+import struct
 import time
 from pathlib import Path
 
@@ -24,6 +28,7 @@ TLS = "/etc/labkit/tls"
 CHUNK = 1 << 16
 SO_TIMESTAMP = 29  # Linux's number; Python has no name for it
 PAUSE = 0.1  # seconds between two looks for a socket
+RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207  # <linux/random.h>
 
 
 async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,14 +53,35 @@ async def reach(path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
             await asyncio.sleep(PAUSE)
 
 
+def set_clock(seconds: float) -> dict[str, float]:
+    """Set the clock, given in seconds since the epoch; returns what it is then."""
+    time.clock_settime(time.CLOCK_REALTIME, seconds)
+    return {"clock": time.time()}
+
+
+def reseed(entropy: bytes) -> dict[str, int]:
+    """Give the kernel's generator a new seed, and OpenSSL's in this process, which keeps its own."""
+    bits = 8 * len(entropy)
+    with open("/dev/random", "wb", buffering=0) as device:
+        # struct rand_pool_info: the bits that it counts for, its bytes, and they themselves.
+        fcntl.ioctl(device, RNDADDENTROPY, struct.pack("ii", bits, len(entropy)) + entropy)
+        fcntl.ioctl(device, RNDRESEEDCRNG)
+    ssl.RAND_add(entropy, len(entropy))
+    return {"bits": bits}
+
+
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Serve one connection."""
     there: asyncio.StreamWriter | None = None
     try:
         request = json.loads(await reader.readline())
+        answer: dict[str, float] | dict[str, int] | None = None
         if "clock" in request:
-            time.clock_settime(time.CLOCK_REALTIME, request["clock"])
-            writer.write(json.dumps({"clock": time.time()}).encode() + b"\n")
+            answer = set_clock(request["clock"])
+        elif "entropy" in request:
+            answer = reseed(bytes.fromhex(request["entropy"]))
+        if answer:
+            writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
             return
         answers, there = await reach(request["unix"])

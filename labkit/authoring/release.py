@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from labkit import files, nbgrader_cells
 from labkit.authoring import markup
 from labkit.authoring.markup import MarkupError, Place
+from labkit.authoring.names import names_in
 from labkit.errors import UnknownNameError
 from labkit.nbgrader_cells import Role, grade_id_of, question_of, role_of
 
@@ -52,6 +53,7 @@ def read_source(path: Path) -> NotebookNode:
     notebook = _parse(path, text)
     places = _mark_cells(notebook, path, text.splitlines())
     _require_checks(notebook, places)
+    _require_own_names(notebook, places)
     # Also drops what jupytext would keep for pairing, which would bring the answers back.
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -181,6 +183,24 @@ def _require_checks(notebook: NotebookNode, places: dict[str, Place]) -> None:
         if check.head < answer.head:
             problem = f"check:{name} stands above answer:{name}, which it judges"
             raise check.error_in_head(f"check:{name}", problem)
+
+
+def _require_own_names(notebook: NotebookNode, places: dict[str, Place]) -> None:
+    """Refuse an answer that sets a name which another cell sets too.
+
+    Marking takes an answer's names from the learner, and all others it makes anew.
+    """
+    others: set[str] = set()
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and not role_of(cell).is_answer:
+            others |= names_in(cell.source)[0]
+    for cell in notebook.cells:
+        if role_of(cell) is Role.ANSWER:
+            shared = sorted(names_in(markup.stub(markup.solution(cell)))[0] & others)
+            if shared:
+                name = question_of(cell)
+                problem = f"answer:{name} sets {', '.join(shared)}, which another cell sets too"
+                raise places[grade_id_of(cell)].error_in_head(f"answer:{name}", problem)
 
 
 def _line_of_bad_tags(lines: list[str]) -> int:

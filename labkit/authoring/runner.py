@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.authoring.markup import claims_of
 from labkit.authoring.release import read_source, title
 from labkit.evidence import files
+from labkit.files import scratch
 from labkit.nbgrader_cells import check_of
 from labkit.outcomes import Outcome, explained
 
@@ -147,9 +148,10 @@ class _Run:
         import nbformat
         from nbclient.exceptions import CellExecutionError, DeadKernelError
 
-        kernel, client = self._kernel_and_client()
-        began = time.monotonic()
         running = ExitStack()
+        # Not where Jupyter keeps such files: there, that of a run that was killed stays for good.
+        kernel, client = self._kernel_and_client(running.enter_context(scratch()) / "kernel.json")
+        began = time.monotonic()
         try:
             with _signals_wait():
                 kernel_runs = client.setup_kernel(
@@ -193,7 +195,7 @@ class _Run:
             claims=claims,
         )
 
-    def _kernel_and_client(self) -> tuple[Any, Any]:
+    def _kernel_and_client(self, connection: Path) -> tuple[Any, Any]:
         from jupyter_client.kernelspec import KernelSpecManager
         from jupyter_client.manager import AsyncKernelManager
         from nbclient import NotebookClient
@@ -205,7 +207,9 @@ class _Run:
         # Without directories to look in, the only kernel is this interpreter's own, whatever kernel
         # specs the machine has.
         kernel = AsyncKernelManager(
-            kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[])
+            kernel_name="python3",
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
+            connection_file=str(connection),
         )
         client = NotebookClient(
             self._notebook,
@@ -255,7 +259,7 @@ class _Run:
 
 @contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Let Ctrl-C and a polite kill take effect only after the block, if they come in it.
+    """Let Ctrl-C, a polite kill and a closed terminal take effect only after the block.
 
     A kernel half started or half stopped has sockets that nothing closes, on which Python then waits
     for ever when it ends.
@@ -264,7 +268,7 @@ def _signals_wait() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, lambda number, _: came.append(number)) for number in numbers]
     try:
         yield

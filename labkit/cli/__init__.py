@@ -57,7 +57,10 @@ def options(
 
 
 class _Stopped(BaseException):
-    """Ctrl-C or a polite kill. Not KeyboardInterrupt, which typer turns into a bare exit code."""
+    """Ctrl-C, a polite kill or a closed terminal.
+
+    Not KeyboardInterrupt, which typer turns into a bare exit code.
+    """
 
 
 def _stop(*_: object) -> NoReturn:
@@ -68,6 +71,8 @@ def main() -> NoReturn:
     """Run the command; a typed error becomes one message and its exit code."""
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # which `nohup` asks for
+        signal.signal(signal.SIGHUP, _stop)
     try:
         code = app(standalone_mode=False)
     except _Stopped:

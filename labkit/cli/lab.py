@@ -78,9 +78,7 @@ def _stand_up(lab: str, docker: str, engine: str, directory: Path) -> None:
     from labkit.progress import Bars
 
     try:
-        running = swarm.find(lab)
-        if running is None:
-            running = swarm.up(lab, docker=docker, engine=engine, progress=Bars()).lab
+        running = swarm.find_or_up(lab, docker=docker, engine=engine, progress=Bars())
     except (EngineError, SwarmError) as problem:
         recorded = f"LABKIT_REPLAY={shlex.quote(str(paths.EVIDENCE))}"
         again = shlex.join(["labkit", "lab", str(directory)])

@@ -102,7 +102,7 @@ def _facts_of_swarm(lab: str, docker: str | None, engine: str, bars: Progress) -
 
     running = swarm.find(lab)
     if running is None:
-        running = swarm.up(lab, docker=docker or DEFAULT_DOCKER, engine=engine, progress=bars).lab
+        running = swarm.find_or_up(lab, docker=docker or DEFAULT_DOCKER, engine=engine, progress=bars)
         print(f"lab {lab} stays up; labkit down --lab {lab} takes it down", file=sys.stderr)
     elif docker and running.docker != docker:
         raise UsageError(

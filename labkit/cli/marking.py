@@ -1,14 +1,15 @@
-"""Commands for marking: grade, feedback."""
+"""Commands for marking: grade, feedback, and sign for the host of a class."""
 
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from labkit.cli.options import Json, print_json
+from labkit.cli.options import Database, Json, print_json
 
 app = typer.Typer()
 
@@ -16,15 +17,30 @@ app = typer.Typer()
 @app.command()
 def grade(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="DIR/STUDENT/NOTEBOOK.ipynb, or nbgrader's course.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="DIR/STUDENT/NOTEBOOK.ipynb, nbgrader's course, or a ZIP file of them."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The CSV file to write.")] = Path("grades.csv"),
     course: Annotated[
         Path | None, typer.Option(help="nbgrader's course folder; else DIR, or one named like OUT.")
     ] = None,
-    db: Annotated[str, typer.Option(help="Another gradebook: a SQLAlchemy URL.")] = "",
+    db: Database = "",
     source: Annotated[Path | None, typer.Option(help="The labs' sources, if not the kit's.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds a cell may take.", min=1)] = 30,
+    roster: Annotated[
+        Path | None, typer.Option(help="CSV with the columns folder,student: whose folder is whose.")
+    ] = None,
+    handed_out: Annotated[
+        str, typer.Option(metavar="DATE", help="Report evidence from before, 2026-10-05T08:00 say.")
+    ] = "",
+    public_key: Annotated[
+        Path | None, typer.Option(help="Tell which evidence the lab's host has signed with its key.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Report evidence and answers that are too alike.")
+    ] = False,
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Run strangers' code without a cage, with all your rights.")
     ] = False,
@@ -34,9 +50,16 @@ def grade(
     from labkit import paths
     from labkit.authoring import release as releases
     from labkit.grading import batch as grading
+    from labkit.grading import roster as rosters
     from labkit.grading import sandbox as cage
     from labkit.progress import Bars
 
+    looks = grading.Looks(
+        roster=rosters.read(roster) if roster else {},
+        handed_out=_date(handed_out) if handed_out else None,
+        public_key=public_key,
+        compare=compare,
+    )
     if unsafe:
         print("labkit: --unsafe: submissions run with all your rights", file=sys.stderr)
     rows = grading.grade(
@@ -47,6 +70,7 @@ def grade(
         database=db,
         limits=cage.Limits(cell_seconds=timeout, notebook_seconds=10 * timeout),
         sandboxed=not unsafe,
+        looks=looks,
         progress=Bars(),
     )
     if as_json:
@@ -55,32 +79,86 @@ def grade(
         _show_marks(rows, out, course or grading.course_of(directory, out))
 
 
+def _date(text: str) -> datetime:
+    """Read a date in this machine's time zone, or the one it names; raises UsageError."""
+    from labkit.errors import UsageError
+
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError) as problem:
+        raise UsageError(
+            f"{text!r} is no date", hint="--handed-out 2026-10-05, 2026-10-05T08:00 or …T08:00+02:00"
+        ) from problem
+
+
 def _show_marks(rows: list[dict[str, Any]], out: Path, course: Path) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("learner", "lab", "points", "of", "by hand", "status")
+    has_signatures = any(row["evidence"] for row in rows)
+    columns = ["learner", "lab", "points", "of", "by hand", "status"]
+    table = Table(*columns, *(["evidence"] if has_signatures else []))
     for row in rows:
         told = f"{row['status']}: {row['problem']}" if row["problem"] else row["status"]
-        marks = [f"{row['points']:g}", f"{row['max']:g}", str(row["to_mark_by_hand"] or "")]
-        table.add_row(escape(row["student"]), row["lab"], *marks, escape(told))
+        points = "?" if row["points"] is None else f"{row['points']:g}"
+        marks = [points, f"{row['max']:g}", str(row["to_mark_by_hand"] or "")]
+        signed = [row["evidence"]] if has_signatures else []
+        table.add_row(escape(row["student"]), row["lab"], *marks, escape(told), *signed)
     console = Console()
     console.print(table)
     for row in rows:
+        who = f"{row['student']} {row['lab'][:2]}"
+        told = []
         for found in row["findings"]:
             about = f" {found['question']}" if found["question"] else ""
-            told = escape(f"{row['student']} {row['lab'][:2]}{about}: {found['sentence']}")
-            console.print(told, highlight=False, soft_wrap=True)
+            told.append(f"{who}{about}: {found['sentence']}")
+        for other in row["alike"]:
+            told.append(f"{who}: like {other['with']}: {'; '.join(other['shared'])}")
+        for line in told:
+            console.print(escape(line), highlight=False, soft_wrap=True)
     print(f"submissions: {len(rows)}; marks: {out}; pages for the learners: labkit feedback {course}")
     if by_hand := sum(row["to_mark_by_hand"] for row in rows):
         print(f"answers to read: {by_hand}; jupyter lab in {course}, menu Nbgrader, Formgrader")
 
 
 @app.command()
+def sign(
+    evidence: Annotated[Path, typer.Argument(metavar="EVIDENCE", help="LAB.evidence.jsonl, or .gz.")],
+    key: Annotated[Path, typer.Option(help="The host's private key.")],
+    learner: Annotated[str, typer.Option(help="Who handed it in, as the host knows it.")],
+    as_json: Json = False,
+) -> None:
+    """Sign evidence that was handed in, on the host of the lab and with a key learners cannot read."""
+    from labkit.evidence import files, signing
+
+    lab = evidence.name.removesuffix(".gz").removesuffix(files.SUFFIX)
+    path = signing.sign(evidence, signing.private_key(key), lab=lab, learner=learner)
+    if as_json:
+        print_json({"evidence": str(evidence), "signature": str(path)})
+    else:
+        print(f"signed as {learner}'s: {path}")
+
+
+@app.command("signing-key")
+def signing_key(
+    key: Annotated[Path, typer.Argument(metavar="KEYFILE", help="Where the private key shall be.")],
+    as_json: Json = False,
+) -> None:
+    """Make a pair of keys: KEYFILE to sign with on the host, KEYFILE.pub for `labkit grade`."""
+    from labkit.evidence import signing
+
+    public = signing.make_key(key)
+    if as_json:
+        print_json({"key": str(key), "public_key": str(public)})
+    else:
+        print(f"private key: {key} (for the host alone); public key: {public}")
+
+
+@app.command()
 def feedback(
     course: Annotated[Path, typer.Argument(metavar="COURSE", help="What `labkit grade` names.")],
-    db: Annotated[str, typer.Option(help="Another gradebook: a SQLAlchemy URL.")] = "",
+    db: Database = "",
     as_json: Json = False,
 ) -> None:
     """Write each learner's pages: what was asked, answered and found, and the points."""

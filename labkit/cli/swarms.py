@@ -118,6 +118,8 @@ def down(
 
     names = engines.labs() if every else [lab]
     gone = [name for name in names if swarm.down(name)]
+    if every:
+        engines.sweep()
     if as_json:
         print_json({"down": gone})
     elif gone:

@@ -81,13 +81,20 @@ def _by_lookup() -> list[Engine]:
 
 
 def find(lab: str) -> Connection | None:
-    """Find the daemon that a lab's nodes run on, whichever engine has it."""
+    """Find the daemon that a lab's nodes run on, whichever engine has it; none while it is made."""
+    from labkit.engines import locks
+
+    begun = locks.begun(lab)
+    if begun and begun.step == "making":
+        return None
     return next(filter(None, (engine.find(lab) for engine in _by_lookup())), None)
 
 
 def labs() -> list[str]:
     """List the labs of this machine, also those of which only a part is there."""
-    return sorted({lab for engine in every() for lab in engine.labs()})
+    from labkit.engines import locks
+
+    return sorted({lab for engine in every() for lab in engine.labs()} | {*locks.left()})
 
 
 def remove(lab: str) -> bool:
@@ -95,9 +102,20 @@ def remove(lab: str) -> bool:
     return any([engine.remove(lab) for engine in _by_lookup()])
 
 
+def sweep() -> None:
+    """Remove what commands that were killed have left behind; what others are at stays."""
+    for engine in every():
+        engine.sweep()
+
+
 def spec_of(lab: str) -> SwarmSpec | None:
-    """Return what a running lab was asked to be, None where no engine knows."""
+    """Return what a lab was asked to be, also one that has crashed; None where no engine knows."""
     return next(filter(None, (engine.spec_of(lab) for engine in _by_lookup())), None)
+
+
+def kind_of(lab: str) -> str | None:
+    """Return the name of the engine that knows what a lab was asked to be, None where none does."""
+    return next((engine.kind for engine in _by_lookup() if engine.spec_of(lab)), None)
 
 
 def crash_log(lab: str) -> str | None:

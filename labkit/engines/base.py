@@ -85,6 +85,10 @@ class Recipe(Protocol[T]):
         """Raise SwarmError where the swarm is not whole and ready."""
         ...
 
+    def renew(self, found: T) -> None:
+        """Make anew what swarms out of one saved state share, where that is quick."""
+        ...
+
     def close(self, found: T) -> None:
         """Close what is kept open to the swarm; it goes on."""
         ...
@@ -166,7 +170,10 @@ class Engine(Protocol):
         ...
 
     def spec_of(self, lab: str) -> SwarmSpec | None:
-        """Return what a running lab was asked to be, None where the engine does not keep that."""
+        """Return what a lab was asked to be, also one that has crashed.
+
+        None where there is no such lab, or the engine does not keep that.
+        """
         ...
 
     def labs(self) -> Sequence[str]:
@@ -175,6 +182,10 @@ class Engine(Protocol):
 
     def remove(self, lab: str) -> bool:
         """Leave nothing of a lab; returns whether there was anything."""
+        ...
+
+    def sweep(self) -> None:
+        """Remove what commands that were killed have left behind."""
         ...
 
     def crash_log(self, lab: str) -> str | None:

@@ -7,6 +7,7 @@ last.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -21,13 +22,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from labkit import paths
+from labkit import files, paths
 from labkit.engines.base import key_of
 from labkit.errors import BuildError, UnknownNameError
 from labkit.progress import Progress, Step
+
+if TYPE_CHECKING:
+    import psutil
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +54,7 @@ RUN_TOOLS = ("qemu-system-x86_64", "qemu-img")
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 _TRIMMED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+_END_SECONDS = 10.0  # for a process to be gone after it was killed
 NEEDED_BYTES = 4_000_000_000
 _RECIPE = "2"  # raise it when this file comes to make other images of the same inputs
 
@@ -156,9 +162,65 @@ def build_lock() -> Iterator[None]:
     paths.cache().mkdir(parents=True, exist_ok=True, mode=0o700)
     with (paths.cache() / "build.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for leftover in paths.cache().glob("unfinished-*"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        _remove_leftovers()
         yield
+
+
+def sweep() -> None:
+    """Remove what killed builds have left; where somebody builds, that process has done it."""
+    if not paths.cache().is_dir():
+        return
+    with (paths.cache() / "build.lock").open("w") as lock, contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove_leftovers()
+
+
+def _remove_leftovers() -> None:
+    """End what killed builds still run, and remove what they have left. Call it under the lock."""
+    import psutil
+
+    files.remove_leftovers(paths.cache())
+    left = [*paths.cache().glob("unfinished-*"), *_spacious_tmp.left()]
+    for path in left:
+        for process in _at_work_in(path):
+            log.info("%d (%s) is left of a killed build, and is ended", process.pid, process.name())
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+                process.wait(_END_SECONDS)
+        _unmount_below(path)
+        _remove_tree(path)
+
+
+def _at_work_in(path: Path) -> list[psutil.Process]:
+    """List the processes whose directory or temporary directory a path is, or is above."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            places = (process.cwd(), process.environ().get("TMPDIR", ""))
+            if any(Path(place).is_relative_to(path) for place in places if place):
+                found.append(process)
+    return found
+
+
+def _unmount_below(path: Path) -> None:
+    """Unmount what a bootstrap that had to be killed has left mounted: /proc, /sys and /dev."""
+    for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+        place = line.split()[1]
+        if place.startswith(f"{path}/"):
+            subprocess.run(["umount", "--lazy", place], capture_output=True, check=True)
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove a file or directory; what an ordinary user built belongs to the ids of a namespace."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    if path.exists() and os.geteuid():
+        argv = ["unshare", "--map-root-user", "--map-auto", "--", "rm", "-rf", str(path)]
+        subprocess.run(argv, capture_output=True, check=True)
 
 
 def make_tar(
@@ -237,7 +299,7 @@ def _run(argv: Sequence[str], environment: Mapping[str, str], step: Step) -> tup
             end_group(process)
 
 
-def end_group(process: subprocess.Popen[str]) -> None:
+def end_group(process: subprocess.Popen[Any]) -> None:
     """End a program and what it started; it gets time to remove its temporary files."""
     for number in (signal.SIGINT, signal.SIGKILL):
         try:
@@ -254,21 +316,28 @@ class _spacious_tmp:
     """Gives mmdebstrap a TMPDIR of its own that is gone afterwards.
 
     As root it lies beside the result; an ordinary user's namespace may not pass through a private home
-    directory, so there it is the system's.
+    directory, so there it is the system's, with the cache's key in its name.
     """
 
-    def __enter__(self) -> dict[str, str]:
+    @staticmethod
+    def _base() -> tuple[Path, str]:
         base = paths.cache() if os.geteuid() == 0 else Path(tempfile.gettempdir())
-        self._path = Path(tempfile.mkdtemp(prefix="labkit-bootstrap-", dir=base))
+        return base, f"labkit-bootstrap-{key_of(str(paths.cache()))}-"
+
+    @classmethod
+    def left(cls) -> list[Path]:
+        """List those of this cache that are there."""
+        base, prefix = cls._base()
+        return [path for path in base.glob(f"{prefix}*") if path.stat().st_uid == os.geteuid()]
+
+    def __enter__(self) -> dict[str, str]:
+        base, prefix = self._base()
+        self._path = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
         self._path.chmod(0o777 if os.geteuid() else 0o700)
         return {**os.environ, "TMPDIR": str(self._path), "PATH": SEARCH_PATH}
 
     def __exit__(self, *exc: object) -> None:
-        # A bootstrap that had to be killed may have left /proc, /sys and /dev mounted in there.
-        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
-            place = line.split()[1]
-            if place.startswith(f"{self._path}/"):
-                subprocess.run(["umount", "--lazy", place], capture_output=True, check=True)
+        _unmount_below(self._path)
         shutil.rmtree(self._path, ignore_errors=True)
 
 

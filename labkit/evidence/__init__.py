@@ -24,6 +24,8 @@ left out, and `cut` tells its length and its SHA-256. Join tokens are blotted ou
 What the chain of hashes proves: that the file is whole and in order, as *somebody* wrote it. One
 changed byte, a line taken out, put in or moved is found. It holds no secret, so who can run labkit can
 also make a false chain that is whole; lines missing at the very end leave no trace either. `audit`
-therefore also looks for what does not fit in itself. What it finds is a report for a person and not a
-verdict: a clock that was set, a second kernel or a copied folder look odd too.
+therefore also looks for what does not fit in itself, and `traits` tells what only one run of a lab can
+have. What they find is a report for a person and not a verdict: a clock that was set, a second kernel
+or a copied folder look odd too. A host that learners cannot write to can sign what was handed in, with
+`signing`.
 """

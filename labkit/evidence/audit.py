@@ -13,7 +13,7 @@ from labkit import variants
 from labkit.capture import RECORDED
 from labkit.errors import UsageError
 from labkit.evidence import cells
-from labkit.evidence.reader import Line, read
+from labkit.evidence.reader import Evidence, Line, read
 from labkit.nbgrader_cells import check_of
 
 _SLACK_S = 2.0  # what clocks on one machine may differ by, and threads be late
@@ -56,12 +56,20 @@ def problems(
         found.append((None, "lab", f"no line of {path.name} says that a lab was attached"))
     looks = [
         *(_strangers(evidence.lines, learner) if learner else ()),
-        *_impossible(evidence.lines, handed_out, now or datetime.now(UTC)),
+        *(_early(evidence.lines, handed_out) if handed_out else ()),
+        *_impossible(evidence.lines, now or datetime.now(UTC)),
     ]
     found += [(questions.get(line.row["source"]), kind, sentence) for line, kind, sentence in looks]
     if notebook:
         found += _not_shown(evidence.lines, notebook, questions)
+        found += _of_another_notebook(evidence.lines, notebook)
     return _gathered(found)
+
+
+def early(evidence: Evidence, handed_out: datetime) -> list[Finding]:
+    """Tell what in the evidence is older than the handing out of the notebook."""
+    looks = _early(evidence.lines, handed_out)
+    return _gathered((None, kind, sentence) for _, kind, sentence in looks)
 
 
 def _gathered(found: Iterable[tuple[str | None, str, str]]) -> list[Finding]:
@@ -111,18 +119,25 @@ def _strangers(lines: Sequence[Line], learner: str) -> _Looks:
             yield line, "variant", told
 
 
-def _impossible(lines: Sequence[Line], handed_out: datetime | None, now: datetime) -> _Looks:
+def _early(lines: Sequence[Line], handed_out: datetime) -> _Looks:
+    """Find what was asked before the learners got the notebook."""
+    for line in lines:
+        moment = datetime.fromtimestamp(line.started, UTC)
+        if moment < handed_out - _AHEAD:
+            then = f"{handed_out.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+            when = f"line {line.at} ({line.asked}) is of {moment:%Y-%m-%d %H:%M} UTC"
+            yield line, "early", f"{when}, before the notebook was handed out, {then}"
+
+
+def _impossible(lines: Sequence[Line], now: datetime) -> _Looks:
     """Find times that cannot be."""
     latest: dict[str, tuple[float, int]] = {}
     for line in lines:
         where = f"line {line.at} ({line.asked})"
         moment = datetime.fromtimestamp(line.started, UTC)
-        when = f"{where} is of {moment:%Y-%m-%d %H:%M} UTC"
         if moment > now + _AHEAD:
-            yield line, "future", f"{when}, which is still to come"
-        if handed_out and moment < handed_out - _AHEAD:
-            then = f"{handed_out.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-            yield line, "early", f"{when}, before the notebook was handed out, {then}"
+            told = f"{where} is of {moment:%Y-%m-%d %H:%M} UTC, which is still to come"
+            yield line, "future", told
         session = line.row["session"]
         before, at = latest.get(session, (line.ended, line.at))
         if line.ended < before - _SLACK_S:
@@ -182,6 +197,18 @@ def _not_shown(
             elif _PROMPT.match(text) and text not in kept and _first(text) not in unknown:
                 told = f"the notebook shows an output of `{_first(text)}` that is not in the evidence"
                 yield question, "shown", told
+
+
+def _of_another_notebook(
+    lines: Sequence[Line], notebook: Mapping[str, Any]
+) -> Iterator[tuple[str | None, str, str]]:
+    """Find evidence of which nothing was asked by a cell of the notebook, but for attaching."""
+    texts = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    attaching = {cells.source_of(text) for text in texts if "attach(" in text}
+    asked = {line.row["source"] for line in lines if line.kind != "lab"} - attaching
+    if attaching and asked and asked.isdisjoint(map(cells.source_of, texts)):
+        told = "no cell of the notebook asked what it holds: it is another notebook's, or all changed"
+        yield None, "notebook", told
 
 
 def _first(text: str) -> str:

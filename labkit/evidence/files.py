@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
+import stat
 from pathlib import Path
 
 from labkit import paths
@@ -11,6 +13,15 @@ from labkit.errors import UsageError
 from labkit.evidence import cells
 
 SUFFIX = ".evidence.jsonl"
+SIGNATURE_SUFFIX = ".evidence.sig"
+_KINDS = {
+    stat.S_IFLNK: "a link to another file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def target() -> Path | None:
@@ -60,3 +71,30 @@ def of_kit() -> Path:
 def pack(path: Path, packed: Path) -> None:
     """Write a packed copy; the same evidence gives the same bytes."""
     packed.write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+
+
+def odd_kind(path: Path) -> str:
+    """Say what is in a file's place, such as `a named pipe`; empty for a plain file.
+
+    Raises OSError, FileNotFoundError where there is nothing.
+    """
+    return _KINDS.get(stat.S_IFMT(path.lstat().st_mode), "")
+
+
+def open_plain(path: Path) -> io.BufferedReader:
+    """Open a stranger's file to read it: links are not followed, and a named pipe does not block.
+
+    Raises UsageError where it is anything but a plain file, OSError where it cannot be opened.
+    """
+    kind = odd_kind(path)
+    if not kind:
+        # Between the look and the opening it may have become something else.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        file = open(os.open(path, flags), "rb")  # noqa: SIM115
+        kind = _KINDS.get(stat.S_IFMT(os.fstat(file.fileno()).st_mode), "")
+        if not kind:
+            return file
+        file.close()
+    raise UsageError(
+        f"{path} cannot be read: it is {kind}", hint="put the file itself there, as a copy"
+    )

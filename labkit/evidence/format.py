@@ -113,7 +113,7 @@ def well_formed(text: bytes) -> dict[str, Any] | None:
         times = [moment.timestamp(), row["seconds"], row.get("began", 0.0), row.get("ran", 0.0)]
         plausible = moment.tzinfo and all(0 <= value < _LATEST for value in times)
         return row if plausible else None
-    except (TypeError, ValueError, OverflowError, RecursionError):
+    except (TypeError, ValueError, OverflowError, RecursionError, MemoryError):
         return None
 
 

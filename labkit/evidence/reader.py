@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +14,11 @@ from typing import Any
 
 from labkit.capture import Capture
 from labkit.errors import UsageError
+from labkit.evidence import files
 from labkit.evidence.format import LINE, MAX_BYTES, START, describe, result_of_row, well_formed
+
+_PACKED = b"\x1f\x8b"  # how a file begins that gzip has packed
+_MOST_BROKEN = 1000  # places that are told: of a file that is no evidence, each line is one
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class Evidence:
     lines: tuple[Line, ...]
     broken: tuple[tuple[int, str], ...]
     """Places in the file, and what is wrong there."""
+    head: str
+    """The hash that the last line states: with it the chain ends."""
 
     @property
     def attached(self) -> bool:
@@ -78,26 +86,19 @@ def read(path: Path) -> Evidence:
 
     Lines that are no evidence are left out, with a word in `broken`; so are hashes that do not fit.
     """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as problem:
-        told = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
-        raise UsageError(
-            f"the evidence {path} cannot be read: {told}",
-            hint="it lies beside the notebook that made it",
-        ) from problem
-    if len(data) > MAX_BYTES:
-        raise UsageError(
-            f"the evidence {path} is larger than {MAX_BYTES // 2**20} MiB",
-            hint=f"remove {path.name}, then Restart Kernel and Run All Cells leaves what one run needs",
-        )
-    good, broken = [], []
+    # One's own evidence may well lie behind a link.
+    return parse(path, content(Path(os.path.realpath(path))))
+
+
+def parse(path: Path, data: bytes) -> Evidence:
+    """Read the evidence that a file holds, unpacked; raises UsageError where it is none."""
+    good: list[Line] = []
+    broken: list[tuple[int, str]] = []
     previous, number = START, 0
-    texts = data.split(b"\n")
-    if not texts[-1]:
-        texts.pop()
-    for at, text in enumerate(texts, 1):
+    for at, text in enumerate(_lines(data), 1):
+        if len(broken) >= _MOST_BROKEN:
+            broken.append((at, f"from line {at} on it was not read: too much of it is broken"))
+            break
         found = LINE.fullmatch(text)
         row = well_formed(text) if found else None
         if found is None or row is None:
@@ -117,4 +118,42 @@ def read(path: Path) -> Evidence:
         raise UsageError(
             f"{path} holds no evidence", hint="run the notebook on a swarm: labkit up, then Run All"
         )
-    return Evidence(path, tuple(good), tuple(broken))
+    return Evidence(path, tuple(good), tuple(broken), head=previous)
+
+
+def content(path: Path) -> bytes:
+    """Return what a file of evidence holds, unpacked; follows no link.
+
+    Raises UsageError where that cannot be done.
+    """
+    try:
+        with files.open_plain(path) as file:
+            if path.suffix == ".gz" or file.peek(2)[:2] == _PACKED:
+                with gzip.open(file) as packed:
+                    data = packed.read(MAX_BYTES + 1)
+            else:
+                data = file.read(MAX_BYTES + 1)
+    except UsageError:
+        raise
+    except (OSError, EOFError, zlib.error) as problem:
+        told = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
+        raise UsageError(
+            f"the evidence {path} cannot be read: {told}",
+            hint="it lies beside the notebook that made it",
+        ) from problem
+    if len(data) > MAX_BYTES:
+        raise UsageError(
+            f"the evidence {path} is larger than {MAX_BYTES // 2**20} MiB",
+            hint=f"remove {path.name}, then Restart Kernel and Run All Cells leaves what one run needs",
+        )
+    return data
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """Yield the lines one by one: a list of all of them can take many times the file's memory."""
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n", start)
+        end = end if end >= 0 else len(data)
+        yield data[start:end]
+        start = end + 1

@@ -23,7 +23,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -42,6 +42,8 @@ from labkit.transport.daemon import daemon
 if TYPE_CHECKING:
     from docker import DockerClient
     from requests import PreparedRequest, Response
+
+    from labkit.capture import Capture
 
 Key = tuple[Any, ...]
 _SLACK_S = 1e-3  # a started is rounded to microseconds
@@ -345,6 +347,13 @@ def end() -> None:
     """Forget what was replayed: what is attached next is live."""
     global _now
     _now = None
+
+
+def captures() -> Iterator[Capture]:
+    """Yield every command of the evidence that this process replays, with its answer."""
+    for line in _now.evidence.lines if _now else ():
+        if (capture := line.capture) is not None:
+            yield dataclasses.replace(capture, recorded=True)
 
 
 def learner() -> str | None:

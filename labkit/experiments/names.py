@@ -103,7 +103,9 @@ def _host(address: str) -> str:
     Column("place", "str", "where it was asked"),
     Column("name", "str", "the name that was asked for"),
     Column("trial", "int", "from 1"),
-    Column("status", "str", "NOERROR, NXDOMAIN, SERVFAIL, REFUSED, or TIMEOUT: nobody replied"),
+    Column(
+        "status", "str", "NOERROR, NXDOMAIN, SERVFAIL, REFUSED, TIMEOUT, or UNREACHABLE: nobody listens"
+    ),
     Column("position", "int", "of the address in the reply, from 1; absent: no address"),
     Column("answer", "str", "IPv4; absent: no address"),
     Column("owner", "str", "whose address it is, as in `owners`; absent: nobody's in the swarm"),
@@ -161,7 +163,7 @@ def _by_question(rows: Iterable[dict[Any, Any]]) -> list[list[Row]]:
     """Put the rows of dig's replies together by question; one without a reply stands alone."""
     replies: list[list[Row]] = []
     for row in rows:
-        silent = row["status"] == "TIMEOUT"
+        silent = row["status"] in ("TIMEOUT", "UNREACHABLE")
         if silent or not replies or replies[-1][0]["question"] != row["question"]:
             replies.append([row])
         else:

@@ -78,7 +78,7 @@ def _packets_of(text: str, word: str) -> pd.DataFrame:
         # The head of a VXLAN packet is followed by the head of the frame inside.
         for line in packet.splitlines()[: 2 if "VXLAN" in packet.partition("\n")[0] else 1]
     ]
-    seen = parsers.tcpdump("\n".join(heads))
+    seen = parsers.tcpdump("".join(f"{head}\n" for head in heads))
     seen["length_bytes"] = seen["inner_length_bytes"].fillna(seen["length_bytes"])
     seen["has_word"] = [word in packet for packet in packets]
     return seen

@@ -11,14 +11,14 @@ A course folder, laid out as nbgrader wants it, holds the result:
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import multiprocessing.connection
 import os
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +27,24 @@ import psutil
 
 from labkit import files
 from labkit.authoring import release
-from labkit.grading import marking, results, sandbox, submissions
+from labkit.evidence import signing
+from labkit.grading import (
+    archive,
+    inspection,
+    likeness,
+    marking,
+    results,
+    sandbox,
+    submissions,
+    workers,
+)
 from labkit.grading.gradebook import Book
+from labkit.grading.inspection import Inspected, name_of
+from labkit.grading.likeness import Answer
 from labkit.grading.marking import Job
 from labkit.grading.sandbox import Limits
 from labkit.grading.submissions import Submission
+from labkit.nbgrader_cells import points_of
 from labkit.progress import Progress
 
 if TYPE_CHECKING:
@@ -54,6 +67,16 @@ class _Lab:
     released: str  # as it was handed out, as JSON
 
 
+@dataclass(frozen=True)
+class Looks:
+    """What is looked for beside the marks."""
+
+    roster: Mapping[str, str] = field(default_factory=dict)  # the learner's id by the folder's name
+    handed_out: datetime | None = None  # evidence that is older is a finding
+    public_key: Path | None = None  # of the host that signs evidence
+    compare: bool = False  # report evidence and answers that are too alike
+
+
 def grade(
     directory: Path,
     *,
@@ -63,26 +86,61 @@ def grade(
     database: str = "",
     limits: Limits | None = None,
     sandboxed: bool = True,
+    looks: Looks | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Mark every submission in a folder; returns one row per submission (`results.row`).
+    """Mark every submission in a folder or a ZIP file; returns one row per submission (`results.row`).
 
     The CSV file ``out`` has the same rows. ``course`` is nbgrader's course folder, by default that of
     `course_of`. What was marked before, from the same source, is not run again; its points may have
     been changed by hand since. Raises SandboxError where no sandbox can be had, UsageError where there
-    is no submission or the gradebook does not fit.
+    is no submission, the gradebook does not fit, or the ZIP file or the public key cannot be read.
     """
-    limits, progress = limits or Limits(), progress or Progress()
+    limits, looks, progress = limits or Limits(), looks or Looks(), progress or Progress()
     if sandboxed:
         sandbox.require()
-    paths_of_labs = {path.stem: path for path in sources}
+    if looks.public_key is not None:
+        signing.public_key(looks.public_key)
     course = (course or course_of(directory, out)).resolve()
-    found, notes = submissions.find(directory, paths_of_labs, leave_out=[course])
-    for note in notes:
-        progress.say(note)
+    with tempfile.TemporaryDirectory(prefix="labkit-class-") as unpacked:
+        if directory.is_file():
+            for note in archive.unpack(directory, Path(unpacked)):
+                progress.say(note)
+            directory = Path(unpacked)
+        paths_of_labs = {path.stem: path for path in sources}
+        found, notes = submissions.find(directory, paths_of_labs, [course], looks.roster)
+        for note in notes:
+            progress.say(note)
+        labs = {lab: _read_lab(paths_of_labs[lab]) for lab in sorted({s.lab for s in found})}
+        refused = [results.refused_row(s, _most(labs[s.lab])) for s in found if s.refused]
+        marked = _mark(
+            [s for s in found if not s.refused],
+            labs,
+            course,
+            database,
+            limits,
+            sandboxed,
+            looks,
+            progress,
+        )
+    rows = sorted([*marked, *refused], key=lambda row: (row["student"], row["assignment"], row["lab"]))
+    results.write_csv(out, rows)
+    return rows
+
+
+def _mark(
+    found: Sequence[Submission],
+    labs: Mapping[str, _Lab],
+    course: Path,
+    database: str,
+    limits: Limits,
+    sandboxed: bool,
+    looks: Looks,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Mark submissions into a course folder and look across them; returns their rows."""
     course.mkdir(parents=True, exist_ok=True)
     book = Book(course, database)
-    labs = {lab: _read_lab(paths_of_labs[lab]) for lab in sorted({s.lab for s in found})}
     _prepare_course(course, book, found, labs)
     jobs = _jobs(found, labs, course, limits, sandboxed)
     to_mark = [job for job in jobs if not results.is_marked(job)]
@@ -97,9 +155,49 @@ def grade(
             _enter(book, job)
             step.fraction(done / len(to_mark))
             step.note(f"{job.submission.student} {job.submission.lab}")
-    rows = [results.row(book, job) for job in jobs]
-    results.write_csv(out, rows)
+    inspected = inspection.inspect(found, public_key=looks.public_key, handed_out=looks.handed_out)
+    nothing = Inspected("")
+    rows = [results.row(book, job, inspected.get(name_of(job.submission), nothing)) for job in jobs]
+    if looks.compare:
+        for row, alike in zip(rows, _compare(jobs, labs, inspected), strict=True):
+            row["alike"] = alike
     return rows
+
+
+def _most(lab: _Lab) -> float:
+    """Return the points that a lab gives at most."""
+    return sum(points_of(cell) for cell in lab.gradable.cells)
+
+
+def _compare(
+    jobs: Sequence[Job], labs: Mapping[str, _Lab], inspected: Mapping[str, Inspected]
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield for each submission the others that are too alike, and what they share."""
+    answers = []
+    for job in jobs:
+        s = job.submission
+        answers += [
+            Answer(name_of(s), s.student, s.lab, question["id"], question["answer"])
+            for question in results.read_record(job)["questions"]
+        ]
+    known = {
+        name: [cell["source"] for text in (lab.full, lab.released) for cell in _cells(text)]
+        for name, lab in labs.items()
+    }
+    pairs = likeness.alike(answers, known)
+    for job in jobs:
+        name = name_of(job.submission)
+        evidence = inspected[name].alike if name in inspected else {}
+        shared = {other: [f"evidence: {text}" for text in texts] for other, texts in evidence.items()}
+        for (one, other), sentences in pairs.items():
+            if name in (one, other):
+                shared.setdefault(other if name == one else one, []).extend(sentences)
+        yield [{"with": other, "shared": told} for other, told in sorted(shared.items())]
+
+
+def _cells(text: str) -> list[NotebookNode]:
+    cells: list[NotebookNode] = nbformat.reads(text, as_version=4).cells  # type: ignore[no-untyped-call]
+    return cells
 
 
 def course_of(directory: Path, out: Path) -> Path:
@@ -163,19 +261,18 @@ def _mark_all(jobs: Sequence[Job]) -> Generator[Job]:
             yield job
     if not waiting:
         return
-    with closing(_Workers(waiting[0].limits)) as workers:
-        while waiting or workers.busy:
-            while waiting and workers.has_room:
-                workers.start(waiting.pop(0))
-            yield from workers.wait()
+    with closing(_Workers(waiting[0].limits)) as started:
+        while waiting or started.busy:
+            while waiting and started.has_room:
+                started.start(waiting.pop(0))
+            yield from started.wait()
 
 
 class _Workers:
     """Processes that mark, as many at once as there are processors and memory for."""
 
     def __init__(self, limits: Limits) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["labkit.grading.marking", "matplotlib", "nbgrader.utils"])
+        self._context = workers.context()
         available = psutil.virtual_memory().available
         by_memory = int(available // (limits.memory + _WORKER_OVERHEAD))
         self._most = max(1, min(os.cpu_count() or 1, by_memory))

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
 from labkit import files, nbgrader_cells
 from labkit.authoring.release import TEXT_STUB
@@ -53,6 +54,28 @@ def _variable(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+def _without_secrets(url: str, reason: str) -> tuple[str, str]:
+    """Return a database's address and the reason of an error, both without what the URL keeps secret.
+
+    The user's name stays; a password and every option of the URL go. Of a URL that cannot be read
+    nothing stays but its scheme.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    parsed = None
+    with contextlib.suppress(SQLAlchemyError, ValueError):
+        parsed = make_url(url)
+    # A second @ is of a password that was not written as a URL wants it.
+    if parsed is None or "@" in (parsed.host or ""):
+        scheme, mark, _ = url.partition("://")
+        return f"{scheme}{mark}…" if mark else "named by --db", "this is no URL of a database"
+    options = [value for _, values in parsed.normalized_query.items() for value in values]
+    for secret in sorted(filter(None, [url, parsed.password, *options]), key=len, reverse=True):
+        reason = reason.replace(secret, "***").replace(quote_plus(secret), "***")
+    return parsed.set(query={}).render_as_string(hide_password=True), reason
+
+
 class Book:
     """The gradebook of a course: SQLite in its folder, or the database of a SQLAlchemy URL.
 
@@ -69,16 +92,17 @@ class Book:
         try:
             with _variable("PATH", path):
                 self._book = Gradebook(self._url)
-        except (SQLAlchemyError, ImportError) as problem:
-            without_password = self._url.partition("@")[2] or self._url
-            reason = str(problem).splitlines()[0]
+        except (SQLAlchemyError, ImportError, ValueError) as problem:
+            name, reason = _without_secrets(self._url, str(problem).partition("\n")[0])
+            # Not `from problem`: its text has the whole URL.
             raise UsageError(
-                f"the gradebook {without_password} cannot be opened: {reason}",
+                f"the gradebook {name} cannot be opened: {type(problem).__name__}: {reason}",
                 hint="--db takes a SQLAlchemy URL, sqlite:////home/ada/gradebook.db say",
-            ) from problem
+            ) from None
         config = course / "nbgrader_config.py"
         if not config.exists():
-            files.write_text(config, _CONFIG.format(database=self._url, stub=TEXT_STUB))
+            # The URL may hold a password.
+            files.write_text(config, _CONFIG.format(database=self._url, stub=TEXT_STUB), mode=0o600)
 
     def prepare(self, assignment: str, lab: str, gradable: NotebookNode) -> None:
         """Enter a lab's questions, as nbgrader's `generate_assignment` does.

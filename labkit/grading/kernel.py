@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_CELL_OUTPUT = 2_000_000  # characters of one cell's outputs
 MAX_NOTEBOOK_OUTPUT = 20_000_000
+_MAX_LINE = 20_000  # characters of an error's message, and of a line of its traceback
+_MAX_NAME = 200  # of the name of its class
 _CLOCK_FACTOR = 3.0  # a cell's time by the clock, to its processor time
 _BUSY_SHARE = 0.8  # of its processor time; a cell that used less is waiting for a busy machine
 _START_S = 120.0  # for a kernel to start, on a machine that grades on all cores
@@ -120,30 +122,47 @@ class Kernel:
 
     def run(self, code: str, *, cell_id: str = "", quiet: bool = False) -> CellResult:
         """Run one cell; raises KernelLost where the kernel does not survive it."""
-        message_id = self._send(code, cell_id, quiet)
-        clock = _CellClock(self._limits, self._deadline, self._cpu_seconds())
-        outputs = _Outputs(self._output_left)
-        reply = self._collect(message_id, clock, outputs)
-        self._output_left = outputs.notebook_left
+        code = code.encode(errors="replace").decode()  # half a character cannot be sent
+        message_id = self._send({"code": code, "silent": quiet, "store_history": not quiet}, cell_id)
+        clock, outputs, reply = self._wait(message_id)
         result = CellResult(outputs.merged(), dropped=outputs.dropped)
         if clock.interrupted_because:
             result.error, result.timed_out = "TimeoutError", True
             result.message = f"It {clock.interrupted_because} and was interrupted."
         elif reply and reply.get("status") != "ok":
-            result.error = str(reply.get("ename") or "Error")
-            result.message = str(reply.get("evalue") or "")
+            result.error = str(reply.get("ename") or "Error")[:_MAX_NAME]
+            result.message = str(reply.get("evalue") or "")[:_MAX_LINE]
         if result.error and not any(output.output_type == "error" for output in result.outputs):
             result.outputs.append(error_output(result.error, result.message))
         return result
 
-    def _send(self, code: str, cell_id: str, quiet: bool) -> str:
+    def ask(self, expression: str) -> str | None:
+        """Return what the kernel says that an expression's value is; None where it says nothing.
+
+        A learner's code can make the kernel say anything. Raises KernelLost.
+        """
+        asked = {"code": "", "silent": True, "user_expressions": {"asked": expression}}
+        _, _, reply = self._wait(self._send(asked))
+        found: Any = reply
+        for key in ("user_expressions", "asked", "data", "text/plain"):
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found if isinstance(found, str) else None
+
+    def _send(self, content: Mapping[str, Any], cell_id: str = "") -> str:
         """Ask the kernel to run code; returns the message's id."""
-        content = {"code": code, "silent": quiet, "store_history": not quiet, "user_expressions": {}}
-        content |= {"allow_stdin": False, "stop_on_error": False}
+        content = {**content, "allow_stdin": False, "stop_on_error": False}
         session = self._client.session
         request = session.msg("execute_request", content, metadata={"cellId": cell_id})
         self._client.shell_channel.send(request)
         return str(request["header"]["msg_id"])
+
+    def _wait(self, message_id: str) -> tuple[_CellClock, _Outputs, Mapping[str, Any] | None]:
+        """Wait until a request is done with; returns the reply last, None where it was lost."""
+        clock = _CellClock(self._limits, self._deadline, self._cpu_seconds())
+        outputs = _Outputs(self._output_left)
+        reply = self._collect(message_id, clock, outputs)
+        self._output_left = outputs.notebook_left
+        return clock, outputs, reply
 
     def _collect(
         self, message_id: str, clock: _CellClock, outputs: _Outputs
@@ -309,10 +328,12 @@ def _output(message: Any) -> tuple[Any, int]:
     try:
         output = nbformat.v4.output_from_msg(message)  # type: ignore[no-untyped-call]
         if output.output_type == "stream":
+            output.name = "stderr" if output.name == "stderr" else "stdout"
             return output, len(output.text)
         if output.output_type == "error":
-            output.traceback = [str(line)[:20_000] for line in output.traceback][:200]
-            output.evalue = str(output.evalue)[:20_000]
+            output.traceback = [str(line)[:_MAX_LINE] for line in output.traceback[:200]]
+            output.evalue = str(output.evalue)[:_MAX_LINE]
+            output.ename = str(output.ename)[:_MAX_NAME]
             return output, len(output.evalue) + sum(map(len, output.traceback))
         kept = {k: v for k, v in output.data.items() if k in _SAFE_TYPES and isinstance(v, str)}
         output.data, output.metadata = kept, {}

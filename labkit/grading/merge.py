@@ -7,16 +7,14 @@ handed out is reported as a finding for a person; it is no verdict.
 
 from __future__ import annotations
 
-import ast
-import symtable
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import nbformat
 
+from labkit.authoring.names import names_in
 from labkit.evidence.audit import Finding
 from labkit.nbgrader_cells import Role, grade_id_of, question_of, role_of
 
@@ -44,7 +42,7 @@ def merge(gradable: NotebookNode, released: NotebookNode, submitted: Sequence[No
     for cell in submitted:
         merge.take(cell)
     merge.put_back_missing()
-    merge.report_replaced_names()
+    merge.report_replacednames_in()
     return merge.merged
 
 
@@ -117,12 +115,12 @@ class _Merge:
             are = "cells are" if missing_code > 1 else "cell is"
             self._report(None, f"{missing_code} given code {are} missing")
 
-    def report_replaced_names(self) -> None:
+    def report_replacednames_in(self) -> None:
         """Report learners' cells that set a name which a given cell sets and a check reads."""
         checks = [c for c in self._gradable.cells if role_of(c) is Role.CHECK]
         given = [c for c in self._released.cells if c.cell_type == "code" and role_of(c) is Role.GIVEN]
-        protected = {name for c in checks for name in _names(c.source)[1]}
-        protected &= {name for c in given for name in _names(c.source)[0]}
+        protected = {name for c in checks for name in names_in(c.source)[1]}
+        protected &= {name for c in given for name in names_in(c.source)[0]}
         originals = {c.id: c.source for c in self._released.cells}
         for cell in self.merged.notebook.cells:
             is_masters = self._placed.get(cell.id) is cell
@@ -130,7 +128,7 @@ class _Merge:
             is_changed = cell.source.strip() != original.strip()
             if not is_changed or cell.cell_type != "code" or role_of(cell) is Role.CHECK:
                 continue
-            if names := sorted((_names(cell.source)[0] - _names(original)[0]) & protected):
+            if names := sorted((names_in(cell.source)[0] - names_in(original)[0]) & protected):
                 name = grade_id_of(cell)
                 where = f"the cell {name}" if name else "a cell of the learner's own"
                 sentence = f"{where} sets {', '.join(names)}, which a check reads and a given cell sets"
@@ -173,35 +171,3 @@ def _without_metadata(cell: NotebookNode, cell_id: str) -> NotebookNode:
     if cell.cell_type == "code":
         taken |= {"execution_count": None, "outputs": []}
     return _node(taken)
-
-
-# --- names that are not the learner's to set -------------------------------------------------------
-
-
-def _names(source: str) -> tuple[set[str], set[str]]:
-    """Return the names that a cell sets, or sets a part of, and those that it reads."""
-    lines = (line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
-    text = "\n".join(lines)
-    sets, reads = set(), set()
-    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-        for symbol in symtable.symtable(text, "<cell>", "exec").get_symbols():
-            if symbol.is_assigned() or symbol.is_imported():
-                sets.add(symbol.get_name())
-            if symbol.is_referenced():
-                reads.add(symbol.get_name())
-        sets |= set(_names_changed_in_part(ast.parse(text)))
-    return sets, reads
-
-
-def _names_changed_in_part(tree: ast.AST) -> Iterator[str]:
-    """Yield the names in `checks.equals = …`, `table[0] = …`, `setattr(checks, …)`, `vars(checks)`."""
-    for node in ast.walk(tree):
-        root: ast.expr | None = None
-        if isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.ctx, ast.Store):
-            root = node.value
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            root = node.args[0] if node.func.id in ("setattr", "vars") and node.args else None
-        while isinstance(root, ast.Attribute | ast.Subscript):
-            root = root.value
-        if isinstance(root, ast.Name):
-            yield root.id

@@ -11,15 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from labkit import files
+from labkit.errors import UsageError
+from labkit.evidence.files import open_plain
 from labkit.grading.gradebook import Book
+from labkit.grading.inspection import Inspected
 from labkit.grading.marking import Job
 from labkit.grading.submissions import Submission
+from labkit.grading.texts import visible
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _COLUMNS = (
     *("student", "assignment", "lab", "points", "max", "to_mark_by_hand", "status", "problem"),
-    *("questions", "findings"),
+    *("questions", "findings", "evidence", "alike"),
 )
+_LONGEST = 1000  # characters of a finding
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def hash_of_kit() -> str:
@@ -37,8 +43,8 @@ def key_of(submission: Submission, others: Iterable[str]) -> str:
         digest.update(hashlib.sha256(text.encode()).digest())
     for path in (submission.path, submission.evidence):
         digest.update(b"|")
-        if path is not None and path.is_file() and not path.is_symlink():
-            with suppress(OSError), path.open("rb") as file:
+        if path is not None:
+            with suppress(OSError, UsageError), open_plain(path) as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
@@ -56,7 +62,7 @@ def read_record(job: Job) -> dict[str, Any]:
     return record
 
 
-def row(book: Book, job: Job) -> dict[str, Any]:
+def row(book: Book, job: Job, inspected: Inspected) -> dict[str, Any]:
     """Return the row of a submission, as `labkit grade --json` has it.
 
     The points are the gradebook's, where people may change them; None: a person still gives them.
@@ -68,6 +74,13 @@ def row(book: Book, job: Job) -> dict[str, Any]:
     for question in record["questions"]:
         kept = {name: question[name] for name in ("id", "status", "max", "message")}
         questions.append({**kept, "points": scores[question["id"]].points})
+    later = [
+        *({"question": None, "sentence": remark} for remark in submission.remarks),
+        *(
+            {"question": f.question, "sentence": visible(f.sentence, _LONGEST)}
+            for f in inspected.findings
+        ),
+    ]
     return {
         "student": submission.student,
         "assignment": submission.assignment,
@@ -78,16 +91,40 @@ def row(book: Book, job: Job) -> dict[str, Any]:
         "status": record["status"],
         "problem": record["problem"],
         "questions": questions,
-        "findings": record["findings"],
+        "findings": [*record["findings"], *later],
+        "evidence": inspected.signed,
+        "alike": [],
         "seconds": record["seconds"],
     }
 
 
+def refused_row(submission: Submission, most: float) -> dict[str, Any]:
+    """Return the row of a submission that is not marked: it has no points, and says why."""
+    return {
+        "student": submission.student,
+        "assignment": submission.assignment,
+        "lab": submission.lab,
+        "points": None,
+        "max": most,
+        "to_mark_by_hand": 0,
+        "status": "refused",
+        "problem": submission.refused,
+        "questions": [],
+        "findings": [{"question": None, "sentence": remark} for remark in submission.remarks],
+        "evidence": "",
+        "alike": [],
+        "seconds": 0.0,
+    }
+
+
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write the table of marks: one line per row, questions and findings as text."""
+    """Write the table of marks: one line per row, questions and findings as text.
+
+    Every field is quoted, and none can begin a formula.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, _COLUMNS)
+        table = csv.DictWriter(file, _COLUMNS, quoting=csv.QUOTE_ALL)
         table.writeheader()
         for row in rows:
             marks = [f"{q['id']} {_points(q['points'])}/{_points(q['max'])}" for q in row["questions"]]
@@ -95,7 +132,13 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
                 f"{f['question']}: {f['sentence']}" if f["question"] else f["sentence"]
                 for f in row["findings"]
             ]
-            texts = {**row, "questions": "; ".join(marks), "findings": "\n".join(findings)}
+            alike = [f"{a['with']}: {', '.join(a['shared'])}" for a in row["alike"]]
+            texts = {
+                **row,
+                "questions": "; ".join(marks),
+                "findings": "\n".join(findings),
+                "alike": "\n".join(alike),
+            }
             table.writerow({name: _harmless(texts[name]) for name in _COLUMNS})
 
 
@@ -104,5 +147,12 @@ def _points(value: float | None) -> str:
 
 
 def _harmless(value: object) -> object:
-    """Keep a stranger's text from being taken for a formula by a spreadsheet."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+    """Keep a stranger's text from being taken for a formula by a spreadsheet.
+
+    The first characters are those of OWASP's page on CSV injection, with their full-width forms, also
+    at the beginning of a later line; a half of a character, which no file can hold, is replaced.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.encode("utf-8", "replace").decode()
+    return "\n".join(f"'{line}" if line.startswith(_FORMULA) else line for line in text.split("\n"))

@@ -1,4 +1,4 @@
-"""The sandbox ("cage" in the manual): a kernel inside bubblewrap, so that a learner's code can be run.
+"""The sandbox: a kernel inside bubblewrap, so that a learner's code can be run.
 
 What its code finds inside: this Python with the kit and the system's libraries, all read-only; one
 folder of its own in memory, with the files that it was given, and a /tmp; no processes of others; no
@@ -6,9 +6,10 @@ network, not even between sandbox and host. Nothing of the host can be written. 
 have the solutions, are not there. Where root runs it, the code inside runs as nobody.
 
 The kernel's sockets lie in that folder too. The host reaches them through /proc/PID/root, so not even a
-directory for them has to be shared. Time, memory, processes, files and sizes are limited: what one
-process may take, by limits of Linux that the code cannot raise; what all of it takes, by a thread that
-looks four times a second and kills the sandbox.
+directory for them has to be shared. Of Linux's system calls, what a kernel needs is let through
+(`seccomp`). Time, memory, processes, files and sizes are limited: what one process may take, by limits
+of Linux that the code cannot raise; what all of it takes, by a thread that looks four times a second
+and kills the sandbox (`monitor`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ import site
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,53 +33,31 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Unicode
 
 from labkit import paths
-from labkit.errors import LabkitError
+from labkit.grading import seccomp
+from labkit.grading.monitor import HOME, Limits, Monitor
+from labkit.grading.seccomp import SandboxError
 
-HOME = Path("/home/learner")
+__all__ = ["HOME", "Limits", "Monitor", "SandboxError", "SandboxProvisioner", "refusal", "require"]
+
 _SOCKETS = HOME / ".kernel"  # a directory, so that learners do not see them
 _PASSWD = b"learner:x:1000:1000:learner:/home/learner:/bin/sh\n"
 _NOBODY = "65534"
-_CHECK_EVERY_S = 0.25
-_MAX_ATTEMPTS = 60
+_APPARMOR_SWITCH = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
+# Descriptions of the grader's keys; their contents are a system call away, which the filter refuses.
+_HIDDEN = [path for path in ("/proc/keys", "/proc/key-users") if os.path.exists(path)]
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 _log = logging.getLogger(__name__)
-
-
-class SandboxError(LabkitError):
-    """No sandbox can be had on this machine."""
-
-    exit_code = 3
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a submission may use."""
-
-    cell_seconds: float = 30  # of the processor, and three times that by the clock
-    notebook_seconds: float = 300  # by the clock
-    memory: int = 2 * 2**30  # bytes, of all its processes together
-    processes: int = 32
-    folder: int = 64 * 2**20  # bytes, of everything that it writes
-    files: int = 2000  # in its folder
-
-    def per_process(self) -> dict[str, int]:
-        """Return what one process may take, by the names of the module `resource`."""
-        return {
-            "AS": 2 * self.memory,  # addresses: libraries and threads reserve more than they use
-            "CORE": 0,
-            "CPU": int(self.notebook_seconds) + 30,
-            "FSIZE": self.folder,
-            "NOFILE": 256,
-            "NPROC": 4 * self.processes,  # threads count as well
-        }
 
 
 def refusal(limits: Limits | None = None) -> str:
     """Say why no sandbox can be had on this machine; empty where it can."""
     if shutil.which("bwrap") is None:
         return "bubblewrap (`bwrap`) is not installed"
-    command = _Command({}, limits or Limits(), {})
+    try:
+        command = _Command({}, limits or Limits(), {})
+    except SandboxError as problem:
+        return str(problem.args[0])
     argv = [*command.argv, "--", "true"]
     with contextlib.closing(command):
         done = subprocess.run(
@@ -89,7 +66,26 @@ def refusal(limits: Limits | None = None) -> str:
     if done.returncode == 0:
         return ""
     last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    if _apparmor_forbids():
+        return f"AppArmor keeps bubblewrap from making user namespaces: {last}"
     return f"bubblewrap does not work here (0.8 or later is needed): {last}"
+
+
+def remedy() -> str:
+    """Name the next step on a machine where no sandbox can be had."""
+    if shutil.which("bwrap") is not None and _apparmor_forbids():
+        return (
+            "allow it to bubblewrap alone: a profile with `userns,` in /etc/apparmor.d/bwrap "
+            "(docs/troubleshooting.md has it, ready to paste)"
+        )
+    return "sudo apt-get install bubblewrap (docs/troubleshooting.md: where it is forbidden)"
+
+
+def _apparmor_forbids() -> bool:
+    """Whether programs without a profile may make no user namespaces, as on Ubuntu since 24.04."""
+    with contextlib.suppress(OSError):
+        return _APPARMOR_SWITCH.read_text().strip() == "1"
+    return False
 
 
 def require() -> None:
@@ -97,81 +93,8 @@ def require() -> None:
     if why := refusal():
         raise SandboxError(
             f"submissions cannot be shut in: {why}",
-            hint="sudo apt-get install bubblewrap (docs/troubleshooting.md: where it is forbidden); or "
-            "--unsafe, which runs strangers' code with all your rights",
+            hint=f"{remedy()}; or --unsafe, which runs strangers' code with all your rights",
         )
-
-
-class Monitor(threading.Thread):
-    """Watches what a sandbox uses, and kills it where that is too much; reads its witness's reports.
-
-    ``pid`` is the first process inside, as the host counts; ``reports`` a pipe that does not block, to
-    which `sandbox_main` writes.
-    """
-
-    def __init__(self, pid: int, reports: int, limits: Limits) -> None:
-        super().__init__(daemon=True, name="sandbox-monitor")
-        self.killed_because = ""
-        """What it took too much of; empty where it was not killed for that."""
-        self.attempts: list[str] = []
-        """What its code tried that has no place in an answer."""
-        self.cpu_seconds = 0.0
-        """Processor time that its processes took."""
-        self._pid, self._reports, self._limits = pid, reports, limits
-        self._over = threading.Event()
-        self._unread = b""
-
-    def run(self) -> None:
-        """Watch until the sandbox is gone."""
-        while not self._over.wait(_CHECK_EVERY_S):
-            self._read_reports()
-            self._check_limits()
-        self._read_reports()
-        os.close(self._reports)
-
-    def stop(self) -> None:
-        """Stop watching; the attempts are complete then."""
-        self._over.set()
-        self.join()
-
-    def _kill(self, why: str) -> None:
-        """Kill all that is in the sandbox, for a reason."""
-        _log.info("killing sandbox %s: it took %s", self._pid, why)
-        self.killed_because = self.killed_because or why
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)  # the first process in there: the others die with it
-
-    def _check_limits(self) -> None:
-        limits = self._limits
-        used, count, cpu = 0, 0, 0.0
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for process in psutil.Process(self._pid).children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    used += process.memory_info().rss
-                    cpu += sum(process.cpu_times()[:4])
-                    count += 1
-        self.cpu_seconds = max(self.cpu_seconds, cpu)
-        if count > limits.processes:
-            self._kill(f"more than {limits.processes} processes")
-        elif used > limits.memory:
-            self._kill(f"more than {limits.memory / 2**30:g} GiB of memory")
-        with contextlib.suppress(OSError):
-            written = [os.statvfs(f"/proc/{self._pid}/root{folder}") for folder in (HOME, "/tmp")]
-            if sum(folder.f_files - folder.f_ffree for folder in written) > limits.files:
-                self._kill(f"more than {limits.files} files")
-
-    def _read_reports(self) -> None:
-        """Note what the witness reports; it may be the learner's code that writes there."""
-        with contextlib.suppress(OSError):
-            self._unread += os.read(self._reports, 65536)
-        *lines, self._unread = self._unread.split(b"\n")
-        self._unread = self._unread[-4096:]
-        for line in lines:
-            with contextlib.suppress(ValueError, RecursionError):
-                sentence = json.loads(line)
-                is_new = isinstance(sentence, str) and sentence not in self.attempts
-                if is_new and len(self.attempts) < _MAX_ATTEMPTS:
-                    self.attempts.append(sentence[:300])
 
 
 class SandboxProvisioner(LocalProvisioner):
@@ -249,7 +172,7 @@ class SandboxProvisioner(LocalProvisioner):
                 psutil.Process(self._inside).children()[0].send_signal(signum)
 
     async def cleanup(self, restart: bool = False) -> None:
-        """Stop watching what is gone, and remove what it was made of."""
+        """End whatever is left in it, stop watching, and remove what it was made of."""
         if self.monitor is not None:
             self.monitor.stop()
         if self._command is not None:
@@ -285,7 +208,7 @@ class _Command:
     """bubblewrap's command up to the program that runs inside, and the open files that it names.
 
     ``files`` are shown inside read-only, host path to path inside; ``contents`` are files that exist
-    inside only.
+    inside only. Raises SandboxError for a processor without a system-call filter.
     """
 
     def __init__(
@@ -295,16 +218,17 @@ class _Command:
         environment: Mapping[str, str],
         contents: Mapping[str, bytes] | None = None,
     ) -> None:
+        system_calls = seccomp.program()
         self.fds: list[int] = []
         self._stage = tempfile.mkdtemp(prefix="labkit-") if os.geteuid() == 0 else ""
         self._staged: list[str] = []
-        size = ["--size", str(limits.folder)]
+        temporary = limits.folder // 8  # of what it may write, what may lie in /tmp
         empty: list[Path] = []
         self.argv = [
             *("bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000"),
             *("--gid", "1000", "--die-with-parent", "--new-session", "--hostname", "labkit"),
             # The folder /tmp comes before the kit, which may lie in there.
-            *("--clearenv", *size, "--tmpfs", "/tmp"),
+            *("--clearenv", "--size", str(temporary), "--tmpfs", "/tmp"),
         ]
         for path, shown in _host_paths():
             if shown:
@@ -313,13 +237,14 @@ class _Command:
                 self.argv += ["--tmpfs", str(path)]
                 empty.append(path)
         self.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-        self.argv += [*size, "--tmpfs", str(HOME), "--dir", str(_SOCKETS)]
+        self.argv += ["--size", str(limits.folder - temporary), "--tmpfs", str(HOME)]
+        self.argv += ["--dir", str(_SOCKETS)]
         self._show({**files, **_font_lists()})
+        for hidden in _HIDDEN:
+            self.argv += ["--ro-bind", "/dev/null", hidden]
         for inside, content in {"/etc/passwd": _PASSWD, **(contents or {})}.items():
-            self.fds.append(os.memfd_create("labkit"))
-            os.write(self.fds[-1], content)
-            os.lseek(self.fds[-1], 0, os.SEEK_SET)
-            self.argv += ["--ro-bind-data", str(self.fds[-1]), inside]
+            self.argv += ["--ro-bind-data", self._open(content), inside]
+        self.argv += ["--seccomp", self._open(system_calls)]
         for path in (*empty, Path("/")):
             self.argv += ["--remount-ro", str(path)]
         self.argv += ["--chdir", str(HOME)]
@@ -336,6 +261,15 @@ class _Command:
             os.close(fd)
         if self._stage:
             os.rmdir(self._stage)  # what is mounted there exists in the sandbox alone
+
+    def _open(self, content: bytes) -> str:
+        """Return the number of an open file with a content, which bubblewrap reads and closes."""
+        fd = os.memfd_create("labkit")
+        self.fds.append(fd)
+        with os.fdopen(os.dup(fd), "wb") as file:
+            file.write(content)
+        os.lseek(fd, 0, os.SEEK_SET)
+        return str(fd)
 
     def _show(self, places: Mapping[Path, Path]) -> None:
         """Show files and directories of the host, or links, inside, read-only."""

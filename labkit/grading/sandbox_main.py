@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,8 @@ _NETWORK = (
     *("socket.bind", "socket.connect", "socket.getaddrinfo", "socket.gethostbyname"),
     *("socket.sendto", "socket.sendmsg"),
 )
+# Of the Internet's it is `connect` and the like that are told; -1 is where a descriptor says which.
+_ORDINARY_FAMILIES = (-1, socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
 
 
 class Witness:
@@ -61,6 +64,7 @@ class Witness:
             **dict.fromkeys(_CHANGES, self._change),
             **dict.fromkeys(_READS, self._read),
             **dict.fromkeys(_NETWORK, self._network),
+            "socket.__new__": self._socket,
             **dict.fromkeys(("os.fork", "os.forkpty"), lambda *_: "started another process"),
             **dict.fromkeys(("os.kill", "os.killpg"), self._kill),
             "ctypes.dlopen": lambda _, args: f"loaded the C library {str(args[0])[:80]} by ctypes",
@@ -113,6 +117,13 @@ class Witness:
     def _network(self, event: str, args: Any) -> str:
         where = args[-1] if event in ("socket.bind", "socket.connect", "socket.sendto") else args[0]
         return f"tried to use the network: {event.partition('.')[2]} {str(where)[:80]}"
+
+    def _socket(self, _: str, args: Any) -> str | None:
+        family = args[1]
+        if family in _ORDINARY_FAMILIES:
+            return None
+        known = {int(one): one.name for one in socket.AddressFamily}
+        return f"tried to use the network: a socket of {known.get(family, f'family {family}')}"
 
     def _kill(self, _: str, args: Any) -> str:
         return f"tried to send signal {args[1]} to process {args[0]}"

@@ -9,7 +9,12 @@ The rules, for every parser here:
 - Columns are flat lower snake case, with the unit in the name (``rtt_ms``) unless it is a count.
 - Empty text gives an empty table, with all its columns.
 - A line that is not understood raises `ParseError` with its number; known noise (headers,
-  footers, warnings) is passed over. Nothing is guessed and no line is dropped in silence.
+  footers, warnings) is passed over. Nothing is guessed and no line is dropped in silence. What
+  follows a known beginning must be known as well, and where a number or an address is read, a name
+  is refused: the hint says with which flag the tool prints numbers.
+- A last line without its line end was cut when its command was stopped, and raises `ParseError`.
+- The JSON of `ip -j` and `bridge -j` is read as strictly as the text.
+- Text is hostile: whatever it is, there is a table or a `ParseError`, in time that is linear.
 - No parser has a column ``node``, ``place`` or ``trial``: those say where and when a command ran.
 
 `parse` finds the parser that fits a command. To add a tool NAME: write ``labkit/parsers/NAME.py`` with

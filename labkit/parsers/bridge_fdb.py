@@ -20,8 +20,11 @@ _FDB = EntryForm(
         "vlan": "vlan",
         "vni": "vni",
         "master": "master",
-        "state": "state",
     },
+    skipped_keys=frozenset(
+        {"src_vni", "viaIf", "viaIfIndex", "port", "used", "updated", "linkNetNsId", "link_netnsid"}
+    ),
+    addresses=frozenset({"vtep"}),
     numbers=frozenset({"vlan", "vni"}),
     states=frozenset({"permanent", "static", "stale"}),
     flags=frozenset({"self", "router", "extern_learn", "offload", "sticky", "locked"}),

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from labkit.parsers._table import classify
+from labkit.parsers._table import NUMBER, check_address, classify, grammar
 from labkit.schema import Column, Row, table
 
-_TUPLE = (
-    r"src=(?P<{0}source>\S+) dst=(?P<{0}destination>\S+)( type=\d+ code=\d+ id=\d+)?"
-    r"( sport=(?P<{0}source_port>\d+) dport=(?P<{0}destination_port>\d+))?"
-    r"( packets=(?P<{0}packets>\d+) bytes=(?P<{0}bytes>\d+))?"
-)
-_LINES = {
-    "flow": re.compile(
-        r"(ipv[46] +\d+ )?(?P<protocol>[a-z]\S*) +\d+ ((?P<timeout_s>\d+) )?((?P<state>[A-Z]\S*) )?"
-        + _TUPLE.format("")
-        + r"(?P<unreplied> \[UNREPLIED\])? "
-        + _TUPLE.format("reply_")
-        + r"(?P<assured> \[ASSURED\])?( \[(HW_)?OFFLOAD\])?( mark=(?P<mark>\d+))?( .*)?"
+
+def _tuple(prefix: str) -> str:
+    """Return the pattern of one direction of a flow; its groups begin with a prefix."""
+    return (
+        rf"src=(?P<{prefix}source>\S+) dst=(?P<{prefix}destination>\S+)"
+        rf"( type={NUMBER} code={NUMBER} id={NUMBER})?"
+        rf"( sport=(?P<{prefix}source_port>{NUMBER}) dport=(?P<{prefix}destination_port>{NUMBER}))?"
+        rf"( packets=(?P<{prefix}packets>{NUMBER}) bytes=(?P<{prefix}bytes>{NUMBER}))?"
+    )
+
+
+_LINES = grammar(
+    flow=(
+        rf"(ipv[46] +{NUMBER} )?(?P<protocol>[a-z]\S*) +{NUMBER} ((?P<timeout_s>{NUMBER}) )?"
+        rf"((?P<state>[A-Z]\S*) )?{_tuple('')}(?P<unreplied> \[UNREPLIED\])? {_tuple('reply_')}"
+        rf"(?P<assured> \[ASSURED\])?( \[(HW_)?OFFLOAD\])?( mark=(?P<mark>{NUMBER}))?"
+        r"( (?!mark=|[sd]port=)[a-z-]+=\S+)*"
     ),
-    "noise": re.compile(r"conntrack v.*"),
-}
+    noise=r"conntrack v.*",
+)
+_ADDRESSES = ("source", "destination", "reply_source", "reply_destination")
 
 
 @table(
@@ -56,6 +61,8 @@ dst=10.0.1.5 sport=3000 dport=48898 [ASSURED] mark=0 use=1
         tcp      6 73 TIME_WAIT src=10.0.1.3 dst=10.0.1.2 sport=59382 dport=3000 src=10.0.1.4 \
 dst=10.0.1.5 sport=3000 dport=59382 [ASSURED] mark=0 use=1
     """
-    for kind, found, _ in classify(text, _LINES, "a flow as `conntrack -L` prints it"):
+    for kind, found, where in classify(text, _LINES, "a flow as `conntrack -L` prints it"):
         if kind == "flow":
+            for name in _ADDRESSES:
+                check_address(found[name], where, "conntrack -L")
             yield found | {name: bool(found[name]) for name in ("unreplied", "assured")}

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from labkit.parsers._table import ParseError, classify
+from labkit.parsers._table import (
+    NUMBER,
+    ParseError,
+    Where,
+    check_address,
+    classify,
+    grammar,
+    is_address,
+)
 from labkit.schema import Column, Row, table
 
-_LINES = {
-    "header": re.compile(r";; ->>HEADER<<- opcode: \w+, status: (?P<status>\w+), id: \d+"),
-    "timeout": re.compile(r";; (connection timed out; )?no servers could be reached"),
-    "section": re.compile(r";; (?P<section>[A-Z]+) (SECTION|PSEUDOSECTION):"),
-    "time": re.compile(r";; Query time: (?P<query_time_ms>\d+) msec"),
-    "server": re.compile(r";; SERVER: (?P<server>[^#\s]+)#(?P<server_port>\d+).*"),
-    "question": re.compile(r";(?P<question>[^;\s]\S*)\s+IN\s+(?P<question_type>[A-Z0-9]+)"),
-    "noise": re.compile(r";.*"),
-    "record": re.compile(
-        r"(?P<name>\S+)\s+(?P<ttl_s>\d+)\s+(IN|CH|HS)\s+(?P<type>[A-Z0-9]+)\s+(?P<answer>.+)"
+NO_SERVER = r";; (?P<how>connection timed out; )?no servers could be reached"
+"""What dig and nslookup print at the end of a question that no server answered."""
+NO_REPLY = r";; (communications error|UDP setup|Connection|Got|Truncated|Warning)( .*)?"
+"""What they print about each try."""
+_LINES = grammar(
+    header=rf";; ->>HEADER<<- opcode: \w+, status: (?P<status>\w+), id: {NUMBER}",
+    no_server=NO_SERVER,
+    no_reply=NO_REPLY,
+    section=r";; (?P<section>[A-Z]+) (SECTION|PSEUDOSECTION):",
+    time=rf";; Query time: (?P<query_time_ms>{NUMBER}) msec",
+    server=rf";; SERVER: (?P<server>[^#\s]+)#(?P<server_port>{NUMBER}).*",
+    question=r";(?P<question>[^;\s]\S*)\s+(IN|CH|HS)\s+(?P<question_type>[A-Z0-9]+)",
+    # What dig says is known by these: figures that do not fit them must not become noise.
+    noise=r";(?!; (->>HEADER|Query time|SERVER:))(;.*| .*|)",
+    record=(
+        rf"(?P<name>\S+)\s+(?P<ttl_s>{NUMBER})\s+(IN|CH|HS)\s+(?P<type>[A-Z0-9]+)\s+(?P<answer>.+)"
     ),
-    "short": re.compile(r"(?P<answer>[0-9a-f.:]+|(\d+ )*\S+\.|\".*\")"),
-}
+    short=rf"(?P<answer>[0-9a-f.:]+|({NUMBER} )*\S+\.|\".*\")",
+)
+_REFUSALS = ("connection refused", "host unreachable", "network unreachable")
 
 
 @table(
     Column("question", "str", "the name asked for, with its final dot"),
     Column("question_type", "str", "A, PTR, …"),
-    Column("status", "str", "NOERROR, NXDOMAIN, SERVFAIL, REFUSED, TIMEOUT"),
+    Column("status", "str", "NOERROR, NXDOMAIN, SERVFAIL, REFUSED, TIMEOUT, UNREACHABLE"),
     Column("name", "str", "the name that the answer is for"),
     Column("ttl_s", "int", "seconds that the answer may be kept"),
     Column("type", "str", "A, AAAA, CNAME, PTR"),
@@ -35,10 +49,13 @@ _LINES = {
     Column("server_port", "int", "53, as a rule"),
     Column("query_time_ms", "int", "from the question to its answer"),
 )
-def dig(text: str) -> Iterator[Row]:
+def dig(text: str, *, section: str | None = "ANSWER") -> Iterator[Row]:
     """Read `dig NAME`, also +short or +noall +answer: one row per answer.
 
-    A question without an answer gives one row as well. With +short there are only type and answer.
+    A question without an answer gives one row as well; UNREACHABLE means that word came back from the
+    server's address: nobody listens there. With +short there are only type and answer.
+    ``section`` is what records are in that stand below no heading (+noall, +nocomments); None: in one
+    that nobody can tell, so that such a record is refused.
 
     Example::
 
@@ -47,28 +64,57 @@ def dig(text: str) -> Iterator[Row]:
     """
     query: Row = {}
     answers: list[Row] = []
-    section = "ANSWER"
+    failures: list[str] = []
+    current = section
     for kind, found, where in classify(text, _LINES, "a line of dig"):
-        if kind in ("header", "timeout"):
-            if query:
-                yield from (query | answer for answer in answers or [{}])
-            query, answers = {"status": "TIMEOUT"} | found, []
+        if kind in ("header", "no_server"):
+            yield from _rows(query, answers)
+            failed = kind == "no_server"
+            query = {"status": why_no_server(found["how"], failures)} if failed else found
+            answers, failures, current = [], [], section
+        elif kind == "no_reply":
+            failures.append(where[1])
         elif kind == "section":
-            section = found["section"]
+            current = found["section"]
         elif kind in ("time", "server", "question"):
             query |= found
-        elif kind == "record" and section == "ANSWER":
-            answers.append(found)
+        elif kind == "record":
+            answers += _answers(found, current, where)
         elif kind == "short":
             if query:
                 raise ParseError(*where, "a record: name, ttl, class, type, data")
-            answers.append(found | {"type": _family(found["answer"])})
-    if query or answers:
-        yield from (query | answer for answer in answers or [{}])
+            answers.append(found | {"type": _family(found["answer"], where)})
+    yield from _rows(query, answers)
 
 
-def _family(answer: str) -> str | None:
-    """Name the type of an answer that +short prints alone; None when it is no address."""
-    if not re.fullmatch(r"[0-9a-f.:]+[0-9a-f:]", answer):
-        return None
-    return "AAAA" if ":" in answer else "A"
+def _rows(query: Row, answers: list[Row]) -> list[Row]:
+    """Return a question with each of its answers, or alone; nothing when there was no question yet."""
+    return [query | answer for answer in answers or [{}]] if query or answers else []
+
+
+def _answers(record: Row, section: str | None, where: Where) -> list[Row]:
+    """Return a record if it is in the section of the answers."""
+    if section is None:
+        hint = "leave the comments on, or ask for one section: dig +noall +answer"
+        raise ParseError(*where, "a heading before it, as `;; ANSWER SECTION:`", hint=hint)
+    if section == "ANSWER" and record["type"] in ("A", "AAAA"):
+        check_address(record["answer"], where, "dig")
+    return [record] if section == "ANSWER" else []
+
+
+def why_no_server(how: str | None, failures: list[str]) -> str:
+    """Return the status of a question that no server answered, by what was said about each try.
+
+    UNREACHABLE: word came back that nobody listens there; TIMEOUT: nothing came back.
+    """
+    refused = failures and all(line.rstrip(".").endswith(_REFUSALS) for line in failures)
+    return "UNREACHABLE" if refused and how is None else "TIMEOUT"
+
+
+def _family(answer: str, where: Where) -> str | None:
+    """Name the type of an answer that +short prints alone; None when it is a name or a text."""
+    if is_address(answer):
+        return "AAAA" if ":" in answer else "A"
+    if answer[-1] not in '."':
+        raise ParseError(*where, "an address, or a name with its final dot")
+    return None

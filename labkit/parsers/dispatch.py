@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from labkit.errors import UsageError
+from labkit.errors import CommandFailed, UsageError
 from labkit.parsers.bridge_fdb import bridge_fdb
 from labkit.parsers.conntrack import conntrack
 from labkit.parsers.curl import curl
@@ -41,18 +41,28 @@ _WRAPPERS: Mapping[tuple[str, ...], tuple[int, Collection[str]]] = {
     ("sudo",): (0, ("-u", "-g")),
     ("stdbuf",): (0, ("-i", "-o", "-e")),
 }
+_DIG_SECTIONS = ("comments", "answer", "authority", "additional")
+_CAPTURED = re.compile(r"^[0-9]+ packets? captured", re.MULTILINE)
 _IP_OPTIONS_WITH_VALUE = ("-n", "-netns", "-f", "-family")
 
 
 def parse(
-    argv: Sequence[str], stdout: str, stderr: str = "", *, code: int | None = None
+    argv: Sequence[str],
+    stdout: str,
+    stderr: str = "",
+    *,
+    code: int | None = None,
+    place: str = "its place",
 ) -> pd.DataFrame:
     """Read what a command printed, with the parser that fits it.
 
-    Sees through `timeout`, `nsenter`, `docker exec`, `ip netns exec`, `sudo` and `stdbuf`. The
-    exit ``code`` matters to curl alone, which may fail without a word.
+    Sees through `timeout`, `nsenter`, `docker exec`, `ip netns exec`, `sudo` and `stdbuf`. A
+    command that only complained (its exit ``code`` is not 0, and it printed nothing but to ``stderr``)
+    measured nothing, so it has no table; of curl, a failure is a row. ``place`` is where it ran, for
+    the message.
 
-    Raises UsageError for a command that no parser fits, ParseError for a line that is not understood.
+    Raises UsageError for a command that no parser fits, ParseError for a line that is not understood,
+    CommandFailed for a command that only complained.
     """
     parser = parser_of(argv)
     if parser is None:
@@ -62,6 +72,9 @@ def parse(
         )
     if parser is curl:
         return curl(stdout, stderr, code=code)
+    # tcpdump tells there how many packets it took, also when it was ended before the first.
+    if code and not stdout.strip() and stderr.strip() and not _CAPTURED.search(stderr):
+        raise CommandFailed(place, argv, code, stderr)
     return parser(stdout)
 
 
@@ -96,8 +109,8 @@ def _bridge(argv: Sequence[str]) -> Parser | None:
 
 
 def _iptables(argv: Sequence[str]) -> Parser | None:
-    letters = _letters(argv)
-    table = _value_of(argv, "-t", "--table") or "filter"
+    letters = _letters(argv, "ACDRIEPopsdjitmcgwW")
+    table = letters.get("t") or _long_value(argv, "--table") or "filter"
     if "S" in letters or "--list-rules" in argv:
         return partial(iptables_rules, table=table)
     if "L" in letters or "--list" in argv:
@@ -105,26 +118,46 @@ def _iptables(argv: Sequence[str]) -> Parser | None:
     return None
 
 
-def _ipvsadm(argv: Sequence[str]) -> Parser:
+def _ipvsadm(argv: Sequence[str]) -> Parser | None:
+    if {"--timeout", "--daemon"} & {*argv}:
+        return None
     if "--stats" in argv:
         return ipvsadm_stats
-    return ipvsadm_connections if "c" in _letters(argv) or "--connection" in argv else ipvsadm
+    letters = _letters(argv, "tufsrwpMxyoT")
+    return ipvsadm_connections if "c" in letters or "--connection" in argv else ipvsadm
+
+
+def _dig(argv: Sequence[str]) -> Parser:
+    """Find out what records are that stand below no heading: which sections dig was told to print."""
+    printed = dict.fromkeys(_DIG_SECTIONS, True)
+    for word in argv:
+        name = word.removeprefix("+").removeprefix("no")
+        on = not word.startswith("+no")
+        if word in ("+all", "+noall"):
+            printed = dict.fromkeys(_DIG_SECTIONS, on)
+        elif word.startswith("+") and name in printed:
+            printed[name] = on
+    sections = [name for name in _DIG_SECTIONS[1:] if printed[name]]
+    if printed["comments"] or not sections:
+        return dig
+    return partial(dig, section=sections[0].upper() if len(sections) == 1 else None)
 
 
 def _ss(argv: Sequence[str]) -> Parser:
-    kinds = [name for name in ("tcp", "udp") if name[0] in _letters(argv) or f"--{name}" in argv]
+    letters = _letters(argv, "fADFNK")
+    kinds = [name for name in ("tcp", "udp") if name[0] in letters or f"--{name}" in argv]
     return partial(ss, netid=kinds[0] if len(kinds) == 1 else None)
 
 
 def _conntrack(argv: Sequence[str]) -> Parser | None:
-    return conntrack if "L" in _letters(argv) or "--dump" in argv else None
+    return conntrack if "L" in _letters(argv, "psdqrmgjnuzt") or "--dump" in argv else None
 
 
 TOOLS: Mapping[str, Callable[[Sequence[str]], Parser | None]] = {
     "bridge fdb": _bridge,
     "conntrack -L": _conntrack,
     "curl": lambda _: curl,
-    "dig": lambda _: dig,
+    "dig": _dig,
     "ip addr|link|neigh|route": _ip,
     "iptables -L|-S": _iptables,
     "iptables-save": lambda _: iptables_rules,
@@ -161,11 +194,27 @@ def _skip_options(words: list[str], with_value: Collection[str]) -> list[str]:
     return words[at:]
 
 
-def _letters(argv: Sequence[str]) -> set[str]:
-    """Collect the letters of all short options, also of those written together."""
-    return {letter for word in argv[1:] if re.fullmatch(r"-[A-Za-z0-9]+", word) for letter in word[1:]}
+def _letters(argv: Sequence[str], with_value: str) -> dict[str, str | None]:
+    """Return the short options and their values, also of those written together: -nvt nat, -tnat."""
+    found: dict[str, str | None] = {}
+    words = iter(argv[1:])
+    for word in words:
+        if not re.fullmatch(r"-[A-Za-z0-9]\S*", word):
+            continue
+        for at, letter in enumerate(word[1:], start=2):
+            found[letter] = None
+            if letter in with_value:
+                found[letter] = word[at:] or next(words, None)
+                break
+    return found
 
 
-def _value_of(argv: Sequence[str], *names: str) -> str | None:
-    """Return the word behind the first of these names."""
-    return next((after for word, after in pairwise(argv) if word in names), None)
+def _long_value(argv: Sequence[str], option: str) -> str | None:
+    """Return the value of a long option, behind a blank or behind `=`."""
+    glued = (word.partition("=")[2] for word in argv if word.startswith(f"{option}="))
+    return next(glued, None) or _value_of(argv, option)
+
+
+def _value_of(argv: Sequence[str], name: str) -> str | None:
+    """Return the word behind a name."""
+    return next((after for word, after in pairwise(argv) if word == name), None)

@@ -13,11 +13,15 @@ _NEIGH = EntryForm(
     head=re.compile(r"(?P<address>[0-9a-f.:]+)(?= )"),
     words={"dev": "interface", "lladdr": "mac"},
     skipped=frozenset({"proto", "ref", "used", "probes"}),
-    keys={"dst": "address", "dev": "interface", "lladdr": "mac", "state": "state"},
+    keys={"dst": "address", "dev": "interface", "lladdr": "mac"},
+    skipped_keys=frozenset({"protocol", "refcnt", "used", "confirmed", "updated", "probes"}),
+    addresses=frozenset({"address"}),
     states=frozenset(
         ("PERMANENT", "NOARP", "REACHABLE", "STALE", "DELAY", "PROBE", "INCOMPLETE", "FAILED")
     ),
     flags=frozenset({"router", "proxy", "extern_learn", "offload", "managed", "extern_valid"}),
+    # `ip -s neigh` sets "probes" right behind the figures before it.
+    mended=(re.compile("(?<=[0-9])probes "), " probes "),
 )
 
 
@@ -39,5 +43,4 @@ def ip_neigh(text: str, *, interface: str | None = None) -> Iterator[Row]:
         10.0.1.2 dev eth1 lladdr 02:42:0a:00:01:05 REACHABLE
         10.0.1.250 dev eth1 FAILED
     """
-    # `ip -s neigh` sets "probes" right behind the figures before it.
-    yield from read_entries(re.sub(r"(?<=\d)probes ", " probes ", text), _NEIGH, interface)
+    yield from read_entries(text, _NEIGH, interface)

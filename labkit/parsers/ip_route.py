@@ -12,7 +12,7 @@ _ROUTE = EntryForm(
     tool="ip route",
     head=re.compile(
         r"((?P<type>unicast|local|broadcast|multicast|anycast|blackhole|unreachable|prohibit|throw)"
-        r" )?(?P<destination>default|[0-9a-f.:]+(/\d+)?)(?= |$)"
+        r" )?(?P<destination>default|[0-9a-f.:]+(/[0-9]{1,3})?)(?= |$)"
     ),
     words={
         "via": "gateway",
@@ -25,8 +25,8 @@ _ROUTE = EntryForm(
     },
     skipped=frozenset({"uid", "mtu", "from", "iif", "pref", "expires", "error", "hoplimit"}),
     keys={
-        "type": "type",
         "dst": "destination",
+        "type": "type",
         "gateway": "gateway",
         "dev": "interface",
         "protocol": "protocol",
@@ -35,9 +35,15 @@ _ROUTE = EntryForm(
         "metric": "metric",
         "table": "table",
     },
+    # What a route has besides, and how a tunnel packs its packets (encap).
+    skipped_keys=frozenset({"uid", "metrics", "from", "iif", "pref", "expires", "error", "hoplimit"})
+    | {"cache", "encap", "id", "src", "ttl", "tos"},
     numbers=frozenset({"metric"}),
+    addresses=frozenset({"destination", "gateway", "source"}),
     flags=frozenset({"linkdown", "onlink", "pervasive", "dead"}),
-    noise=re.compile(r"\s*|\s+cache.*"),  # the second line of `ip route get`
+    noise=re.compile(r"\s+cache.*"),  # the second line of `ip route get`
+    # How a tunnel packs the packets: with a source and a destination of its own.
+    mended=(re.compile(" encap ip6?( (id|src|dst|ttl|hoplimit|tos) [0-9a-f.:]+)+"), ""),
 )
 
 

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from labkit.parsers._table import ParseError, Patterns, classify, counter, endpoint
+from labkit.parsers._table import (
+    NUMBER,
+    ParseError,
+    Patterns,
+    Where,
+    classify,
+    counter,
+    endpoint,
+    grammar,
+)
 from labkit.schema import Column, Row, table
 
-_ADDRESS = r"\S*:\d+"
-_SERVICE = rf"((?P<protocol>TCP|UDP|SCTP) +(?P<service>{_ADDRESS})|FWM +(?P<fwmark>\d+))( IPv6)?"
-_NOISE = re.compile(r"IP Virtual Server version .*|Prot LocalAddress:Port .*|  -> RemoteAddress:Port.*")
-_LIST = {
-    "noise": _NOISE,
-    "service": re.compile(rf"{_SERVICE} +(?P<scheduler>[a-z]\w*)( +(?P<flags>.+))?"),
-    "destination": re.compile(
-        rf" +-> +(?P<destination>{_ADDRESS}) +(?P<forward>[A-Z]\w+) +(?P<weight>\d+)"
-        r" +(?P<active_connections>\d+) +(?P<inactive_connections>\d+)"
+_ADDRESS = r"\S+"  # a name is refused with the flag to use, in `endpoint`
+_SERVICE = rf"((?P<protocol>TCP|UDP|SCTP) +(?P<service>{_ADDRESS})|FWM +(?P<fwmark>{NUMBER}))( IPv6)?"
+_NOISE = r"IP Virtual Server version .*|Prot LocalAddress:Port .*|  -> RemoteAddress:Port.*"
+_LIST = grammar(
+    noise=_NOISE,
+    service=rf"{_SERVICE} +(?P<scheduler>[a-z]\w*)( +(?P<flags>.+))?",
+    destination=(
+        rf" +-> +(?P<destination>{_ADDRESS}) +(?P<forward>[A-Z]\w+) +(?P<weight>{NUMBER})"
+        rf" +(?P<active_connections>{NUMBER}) +(?P<inactive_connections>{NUMBER})"
     ),
-}
+)
 _TRAFFIC = ("connections", "in_packets", "out_packets", "in_bytes", "out_bytes")
-_TRAFFIC_FIELDS = "".join(rf" +(?P<{name}>\d+[KMGT]?)" for name in _TRAFFIC)
-_STATS = {
-    "noise": _NOISE,
-    "service": re.compile(_SERVICE + _TRAFFIC_FIELDS),
-    "destination": re.compile(rf" +-> +(?P<destination>{_ADDRESS}){_TRAFFIC_FIELDS}"),
-}
-_CONNECTIONS = {
-    "noise": re.compile(r"IPVS connection entries|pro expire state .*"),
-    "connection": re.compile(
-        r"(?P<protocol>[A-Z]+) +(?P<minutes>\d+):(?P<seconds>\d\d) +(?P<state>\S+)"
+_TRAFFIC_FIELDS = "".join(rf" +(?P<{name}>{NUMBER}[KMGT]?)" for name in _TRAFFIC)
+_STATS = grammar(
+    noise=_NOISE,
+    service=_SERVICE + _TRAFFIC_FIELDS,
+    destination=rf" +-> +(?P<destination>{_ADDRESS}){_TRAFFIC_FIELDS}",
+)
+_CONNECTIONS = grammar(
+    noise=r"IPVS connection entries|pro expire state .*",
+    connection=(
+        r"(?P<protocol>[A-Z]+) +(?P<minutes>[0-9]{1,9}):(?P<seconds>[0-9]{2}) +(?P<state>\S+)"
         rf" +(?P<source>{_ADDRESS}) +(?P<virtual>{_ADDRESS}) +(?P<destination>{_ADDRESS})( .*)?"
     ),
-}
+)
 
 _SERVICE_COLUMNS = (
     Column("protocol", "str", "TCP, UDP, or FWM: by firewall mark"),
@@ -103,9 +111,8 @@ def ipvsadm_stats(text: str) -> Iterator[Row]:
           -> 10.0.1.4:0                          5       54       52     3366   254606
     """
     for service, destination in _pairs(text, _STATS, "a line of `ipvsadm -ln --stats`"):
-        figures = {f"service_{name}": counter(service[name]) for name in _TRAFFIC}
-        if destination:
-            figures |= {name: counter(destination[name]) for name in _TRAFFIC}
+        figures = {f"service_{name}": service[name] for name in _TRAFFIC}
+        figures |= {name: destination.get(name) for name in _TRAFFIC}
         names = (column.name for column in (*_SERVICE_COLUMNS, *_DESTINATION_COLUMNS))
         yield {name: (service | destination).get(name) for name in names} | figures
 
@@ -132,12 +139,12 @@ def ipvsadm_connections(text: str) -> Iterator[Row]:
         TCP 01:13  TIME_WAIT   10.0.1.3:59382     10.0.1.2:3000      10.0.1.4:3000
         TCP 14:58  ESTABLISHED 10.0.1.3:48898     10.0.1.2:3000      10.0.1.3:3000
     """
-    for kind, found, _ in classify(text, _CONNECTIONS, "a line of `ipvsadm -lnc`"):
+    for kind, found, where in classify(text, _CONNECTIONS, "a line of `ipvsadm -lnc`"):
         if kind == "connection":
             expires_s = int(found.pop("minutes")) * 60 + int(found.pop("seconds"))
             ports: Row = {}
             for name in ("source", "virtual", "destination"):
-                found[name], ports[f"{name}_port"] = endpoint(found[name])
+                found[name], ports[f"{name}_port"] = endpoint(found[name], where, "ipvsadm -lnc")
             yield {"expires_s": expires_s} | found | ports
 
 
@@ -149,20 +156,30 @@ def _pairs(text: str, patterns: Patterns, expected: str) -> Iterator[tuple[Row, 
         if kind == "service":
             if service and alone:
                 yield service, {}
-            service, alone = _service(found), True
+            service, alone = _service(_counted(found, where), where), True
         elif kind == "destination":
             if service is None:
                 raise ParseError(*where, "a service before its destinations")
-            address, port = endpoint(found["destination"])
-            yield service, found | {"destination": address, "destination_port": port}
+            address, port = endpoint(found["destination"], where, "ipvsadm -ln")
+            yield service, _counted(found, where) | {"destination": address, "destination_port": port}
             alone = False
     if service and alone:
         yield service, {}
 
 
-def _service(found: Row) -> Row:
+def _counted(found: Row, where: Where) -> Row:
+    """Return a line of the statistics with its counters as numbers, any other line as it is."""
+    for name in _TRAFFIC:
+        if name in found:
+            text, found[name] = found[name], counter(found[name])
+            if found[name] is None:
+                raise ParseError(*where, f"a counter of 64 bits, not {text}")
+    return found
+
+
+def _service(found: Row, where: Where) -> Row:
     """Split a service's address from its port; one that goes by a firewall mark has neither."""
     service = found.pop("service")
-    address, port = endpoint(service) if service else (None, None)
+    address, port = endpoint(service, where, "ipvsadm -ln") if service else (None, None)
     protocol = found["protocol"] or "FWM"
     return found | {"protocol": protocol, "service_address": address, "service_port": port}

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from labkit.parsers._table import classify
+from labkit.parsers._table import DECIMAL, NUMBER, check_address, classify, grammar
 from labkit.schema import Column, Row, table
 
-_FROM = r"(\[[\d.]+\] )?(?:(\d+ bytes f|F)rom) ((?P<host>\S+) \((?P<named>[^)]+)\)|(?P<bare>\S+?)):?"
-_LINES = {
-    "head": re.compile(r"PING (?P<target>\S+) ?\((?P<address>[^)]+)\).*"),
-    "reply": re.compile(
-        rf"{_FROM} icmp_seq=(?P<sequence>\d+)( ident=\d+)? ttl=(?P<ttl>\d+)"
-        r"( time=(?P<rtt_ms>[\d.]+) ms)?( \((?P<note>[^)]*)\))?"
+# Debian's ping is iputils'; BusyBox, which Alpine has, says `seq`, `round-trip` and `packets received`.
+_WHEN = rf"(\[{DECIMAL}\] )?"
+_FROM = rf"{_WHEN}(?:({NUMBER} bytes f|F)rom) ((?P<host>\S+) \((?P<named>[^)]+)\)|(?P<bare>\S+?)):?"
+_LINES = grammar(
+    head=(
+        # A name with IPv6: `PING ip6.example(ip6.example (2001:db8::1)) 56 data bytes`.
+        r"PING (?P<target>[^\s(]+) ?\(([^\s()]+ \((?P<inner>[^\s()]+)\)|(?P<address>[^\s()]+))\)"
+        rf"( from \S+( \S+)?)?:? {NUMBER}(\({NUMBER}\))? (data bytes|bytes of data\.)"
     ),
-    "error": re.compile(rf"{_FROM} icmp_seq=(?P<sequence>\d+) (?P<error>.+)"),
-    "waiting": re.compile(r"(\[[\d.]+\] )?(?P<error>no answer yet) for icmp_seq=(?P<sequence>\d+)"),
-    "count": re.compile(
-        r"(?P<transmitted>\d+) packets transmitted, (?P<received>\d+) received,"
-        r"( \+(?P<duplicates>\d+) duplicates,)?( \+\d+ corrupted,)?( \+(?P<errors>\d+) errors,)?"
-        r" (?P<loss_pct>[\d.]+)% packet loss(, time (?P<duration_ms>\d+)ms)?"
+    reply=(
+        rf"{_FROM} (icmp_)?seq=(?P<sequence>{NUMBER})( ident={NUMBER})? ttl=(?P<ttl>{NUMBER})"
+        rf"( time=(?P<rtt_ms>{DECIMAL}) ms)?( \([^()]*\))*"
     ),
-    "rtt": re.compile(
-        r"rtt min/avg/max/mdev = (?P<rtt_min_ms>[\d.]+)/(?P<rtt_avg_ms>[\d.]+)"
-        r"/(?P<rtt_max_ms>[\d.]+)/(?P<rtt_mdev_ms>[\d.]+) ms.*"
+    error=rf"{_FROM} icmp_seq=(?P<sequence>{NUMBER}) (?P<error>[A-Z].*)",
+    waiting=rf"{_WHEN}(?P<error>no answer yet) for icmp_seq=(?P<sequence>{NUMBER})",
+    count=(
+        rf"(?P<transmitted>{NUMBER}) packets transmitted, (?P<received>{NUMBER}) (packets )?received,"
+        rf"( \+?(?P<duplicates>{NUMBER}) duplicates,)?( \+{NUMBER} corrupted,)?"
+        rf"( \+(?P<errors>{NUMBER}) errors,)?"
+        rf" (?P<loss_pct>{DECIMAL})% packet loss(, time (?P<duration_ms>{NUMBER})ms)?"
     ),
-    "noise": re.compile(r"--- \S+ ping statistics ---|pipe \d+.*|ping: .*|\^C.*|WARNING: .*"),
-}
+    rtt=(
+        rf"(rtt|round-trip) min/avg/max(/mdev)? = (?P<rtt_min_ms>{DECIMAL})/(?P<rtt_avg_ms>{DECIMAL})"
+        rf"/(?P<rtt_max_ms>{DECIMAL})(/(?P<rtt_mdev_ms>{DECIMAL}))? ms(, .*)?"
+    ),
+    noise=r"--- \S+ ping statistics ---|pipe [0-9]+.*|ping: .*|\^C.*|WARNING: .*",
+)
 _EXPECTED = "a line of ping"
 
 
@@ -43,10 +49,10 @@ _EXPECTED = "a line of ping"
     Column("rtt_min_ms", "float", "the shortest time to a reply; absent: no reply"),
     Column("rtt_avg_ms", "float", "the mean; absent: no reply"),
     Column("rtt_max_ms", "float", "the longest; absent: no reply"),
-    Column("rtt_mdev_ms", "float", "how far the times differ, as ping counts it; absent: no reply"),
+    Column("rtt_mdev_ms", "float", "how far the times differ; absent: no reply, and with BusyBox"),
 )
 def ping(text: str) -> Iterator[Row]:
-    """Read the summary of `ping`: one row.
+    """Read the summary of `ping`, Debian's or BusyBox's: one row for each time that it ran.
 
     Example::
 
@@ -60,8 +66,13 @@ def ping(text: str) -> Iterator[Row]:
         rtt min/avg/max/mdev = 1.405/2.334/3.264/0.929 ms
     """
     row: Row = {}
-    for kind, found, _ in classify(text, _LINES, _EXPECTED):
-        if kind in ("head", "rtt"):
+    for kind, found, where in classify(text, _LINES, _EXPECTED):
+        if kind == "head":
+            if row:
+                yield row
+            address = found.pop("inner") or found["address"]
+            row = found | {"address": check_address(address, where, "ping")}
+        elif kind == "rtt":
             row |= found
         elif kind == "count":
             row |= found | {name: found[name] or 0 for name in ("duplicates", "errors")}
@@ -70,7 +81,7 @@ def ping(text: str) -> Iterator[Row]:
 
 
 @table(
-    Column("sequence", "int", "number of the request, from 1"),
+    Column("sequence", "int", "number of the request: from 1, BusyBox from 0"),
     Column("address", "str", "who replied, or who reported the error"),
     Column("ttl", "int", "hops left"),
     Column("rtt_ms", "float", "absent: no reply"),
@@ -86,8 +97,10 @@ def ping_replies(text: str) -> Iterator[Row]:
         64 bytes from 10.0.1.4: icmp_seq=1 ttl=64 time=3.26 ms
         64 bytes from 10.0.1.4: icmp_seq=2 ttl=64 time=1.41 ms
     """
-    for kind, found, _ in classify(text, _LINES, _EXPECTED):
+    for kind, found, where in classify(text, _LINES, _EXPECTED):
         if kind in ("reply", "error", "waiting"):
             address = found.get("named") or found.get("bare")
+            if address:
+                check_address(address, where, "ping -n")
             row = {name: found.get(name) for name in ("sequence", "ttl", "rtt_ms", "error")}
             yield row | {"address": address}

@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from labkit.parsers._table import classify, endpoint
+from labkit.parsers._table import NUMBER, ParseError, classify, endpoint, grammar
 from labkit.schema import Column, Row, table
 
-_LINES = {
-    "noise": re.compile(r"(Netid|State|Recv-Q) .*|\s.*"),
-    "socket": re.compile(
+_LINES = grammar(
+    noise=r"(Netid|State|Recv-Q) .*|\s.*",
+    socket=(
         r"((?P<netid>tcp|udp|raw|sctp|dccp|mptcp|icmp6?) +)?((?P<state>[A-Z][A-Z0-9-]+) +)?"
-        r"(?P<receive_queue>\d+) +(?P<send_queue>\d+) +(?P<local>\S+:(\d+|\*)) +"
-        r"(?P<peer>\S+:(\d+|\*))( +(?P<rest>.*))?"
+        rf"(?P<receive_queue>{NUMBER}) +(?P<send_queue>{NUMBER}) +(?P<local>\S+) +(?P<peer>\S+)"
+        r"( +(?P<rest>.*))?"
     ),
-}
-_USER = re.compile(r'users:\(\("(?P<process>[^"]*)",pid=(?P<pid>\d+),')
+)
+_USER = re.compile(rf'users:\(\("(?P<process>[^"]*)",pid=(?P<pid>{NUMBER}),')
 
 
 @table(
@@ -44,12 +44,15 @@ def ss(text: str, *, netid: str | None = None) -> Iterator[Row]:
         tcp   LISTEN 0      4096      127.0.0.11:46871      0.0.0.0:*    users:(("dockerd",pid=32,fd=45))
         tcp   LISTEN 0      128          0.0.0.0:3000       0.0.0.0:*    users:(("python3",pid=288,fd=3))
     """  # noqa: E501 (it is what ss prints)
-    for kind, found, _ in classify(text, _LINES, "a TCP or UDP socket as `ss -n` prints it"):
+    for kind, found, where in classify(text, _LINES, "a TCP or UDP socket as `ss -n` prints it"):
         if kind != "socket":
             continue
-        local_address, local_port = endpoint(found.pop("local"))
-        peer_address, peer_port = endpoint(found.pop("peer"))
-        user = _USER.search(found.pop("rest") or "")
+        local_address, local_port = endpoint(found.pop("local"), where, "ss -n")
+        peer_address, peer_port = endpoint(found.pop("peer"), where, "ss -n")
+        rest = found.pop("rest") or ""
+        user = _USER.search(rest)
+        if user is None and "users:" in rest:
+            raise ParseError(*where, 'users:(("NAME",pid=NUMBER,…))')
         yield (
             found
             | (user.groupdict() if user else {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from labkit.parsers._table import ParseError
+from labkit.parsers._table import SURROGATE, ParseError, lines
 from labkit.schema import Column, Row, table
 
 WHOAMI_COLUMNS = (
@@ -26,12 +26,11 @@ def whoami(text: str) -> Iterator[Row]:
         {"container": "1cceb1c3daed", "node": "node3", "addresses": ["10.0.0.6", "172.18.0.3", \
 "10.0.1.3"], "client": "10.0.1.5"}
     """
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            found = read_answer(line)
-            if found is None:
-                raise ParseError(number, line, "the JSON of /whoami: container, addresses, client")
-            yield found
+    for number, line in lines(text):
+        found = read_answer(line)
+        if found is None:
+            raise ParseError(number, line, "the JSON of /whoami: container, addresses, client")
+        yield found
 
 
 def read_answer(line: str) -> Row | None:
@@ -47,9 +46,11 @@ def read_answer(line: str) -> Row | None:
             return None
     if not all(isinstance(address, str) for address in addresses):
         return None
-    return {
+    answer = {
         "container": container,
         "server_node": node if isinstance(node, str) else None,
         "addresses": ",".join(addresses),
         "client": client,
     }
+    # JSON can spell half of a surrogate pair.
+    return None if any(SURROGATE.search(value or "") for value in answer.values()) else answer

@@ -34,7 +34,7 @@ def attach(lab: str | None = None, *, replay: bool | str | Path = False) -> Lab:
     replayed.end()
     wanted = lab or lifecycle.default_lab()
     try:
-        found = lifecycle.find(wanted) or lifecycle.up(wanted, progress=Bars()).lab
+        found = lifecycle.find_or_up(wanted, progress=Bars())
     except EngineError as problem:
         hint = f"{problem.hint}; without any swarm, with recorded answers: labkit.attach(replay=True)"
         raise EngineError(problem.args[0], hint=hint.removeprefix("; ")) from problem

@@ -16,10 +16,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from labkit import engines, paths, topology
-from labkit.engines import DEFAULT_DOCKER, debian
+from labkit.engines import DEFAULT_DOCKER, debian, locks
 from labkit.engines.base import Connection, SwarmSpec
 from labkit.errors import EngineError, SwarmError, UnknownNameError, UsageError
 from labkit.progress import Progress
@@ -27,11 +27,20 @@ from labkit.swarm import membership, nodes
 from labkit.swarm.lab import Lab
 from labkit.swarm.places import Node
 
+if TYPE_CHECKING:
+    from labkit.engines.base import Engine
+
 log = logging.getLogger(__name__)
 
 DEFAULT_NODES = 3
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+_READY_SECONDS = 60.0  # for a node that was there to be ready again
+_POLITE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class AlreadyUp(UsageError):
+    """A lab that was to be started runs."""
 
 
 def check_name(lab: str) -> None:
@@ -50,12 +59,21 @@ def default_lab() -> str:
 
 
 def find(lab: str) -> Lab | None:
-    """Find a running lab, or None."""
+    """Find a running lab, or None; raises EngineError where its engine does not answer."""
+    from docker.errors import DockerException
+    from requests import RequestException
+
     check_name(lab)
     connection = engines.find(lab)
     if connection is None:
         return None
-    found = nodes.lab_on(lab, connection)
+    try:
+        found = nodes.lab_on(lab, connection)
+    except (DockerException, RequestException, OSError) as problem:
+        raise EngineError(
+            f"the engine of lab {lab!r} does not answer ({type(problem).__name__})",
+            hint=f"labkit reset --lab {lab}",
+        ) from problem
     return found if found.nodes else None
 
 
@@ -64,13 +82,35 @@ def get(lab: str) -> Lab:
     found = find(lab)
     if found is not None:
         return found
+    if (begun := locks.begun(lab)) and begun.step == "making":
+        ended = "is making" if begun.held else "was killed while it made"
+        raise EngineError(
+            f"process {begun.pid} {ended} lab {lab!r}",
+            hint=f"wait for it, then labkit status --lab {lab}"
+            if begun.held
+            else f"labkit up --lab {lab}",
+        )
     if (lines := engines.crash_log(lab)) is not None:
+        kept = engines.spec_of(lab)
         raise EngineError(
             f"the embedded machine of lab {lab!r} has ended by itself; its last words:\n{lines}",
-            hint=f"labkit down --lab {lab}, then labkit up --lab {lab}",
+            hint=f"labkit {'reset' if kept else 'up'} --lab {lab}",
         )
     hint = "labkit up" if lab == "default" else f"labkit up --lab {lab}"
     raise UnknownNameError("running lab", lab, engines.labs(), hint=hint)
+
+
+def find_or_up(
+    lab: str, *, docker: str = DEFAULT_DOCKER, engine: str = "auto", progress: Progress
+) -> Lab:
+    """Return a running lab, or start it; of many who want it at once, one starts it and all get it.
+
+    Raises what `find` and `up` raise.
+    """
+    try:
+        return find(lab) or up(lab, docker=docker, engine=engine, progress=progress).lab
+    except AlreadyUp:  # another process made it meanwhile
+        return get(lab)
 
 
 class UpResult(NamedTuple):
@@ -107,19 +147,27 @@ class _SwarmRecipe:
     def prove(self, found: Lab) -> None:
         """Raise SwarmError where a daemon does not answer, or the manager does not see a node ready.
 
-        Asks only; nothing of it stays.
+        Asks only; nothing of it stays. A node whose heartbeats are late, as on a busy machine, is not
+        ready for a moment, and one more look costs less than another swarm.
         """
         count = len(self.described.nodes)
         if len(found.nodes) != count:
             raise SwarmError(f"{len(found.nodes)} of {count} nodes run: {', '.join(found.nodes)}")
         first, *others = found.nodes.values()
         with membership.side_by_side(count) as pool:
-            seen = pool.submit(membership.node_rows, found)
+            seen = pool.submit(membership.all_ready, found)
             list(pool.map(lambda node: node.docker.api.ping(), others))
-            rows = seen.result()
-        ready = [row["name"] for row in rows if row["state"] == "ready"]
-        if len(ready) != count:
-            raise SwarmError(f"{len(ready)} of {count} nodes are ready in {first.name}'s eyes: {rows}")
+            ready, _ = seen.result()
+        if not ready:
+            found.wait_for(
+                f"{count} nodes to be ready in {first.name}'s eyes",
+                lambda: membership.all_ready(found),
+                seconds=_READY_SECONDS,
+            )
+
+    def renew(self, found: Lab) -> None:
+        """Make new join tokens."""
+        membership.renew_tokens(found.manager)
 
     def close(self, found: Lab) -> None:
         """Close what is kept open to the nodes."""
@@ -156,17 +204,42 @@ def up(
     log.info("the engine is %s: %s", chosen.kind, reason)
     file = compose or paths.COMPOSE / "swarm.yaml"
     described = topology.load(file, lab=chosen.label(lab), docker=docker, nodes=nodes)
-    if find(lab):
-        raise UsageError(f"lab {lab!r} is up already", hint=f"labkit status --lab {lab}")
     recipe = _SwarmRecipe(lab, described, managers, progress)
     spec = SwarmSpec.of(docker, nodes, managers, file)
-    try:
-        acquired = chosen.acquire(lab, spec, recipe, fresh=fresh, progress=progress)
-    except BaseException:
-        if not keep:
-            with _undisturbed(), contextlib.suppress(Exception):
-                down(lab)
-        raise
+    with locks.hold(lab) as held:
+        _clear(lab, held)
+        if find(lab):
+            raise AlreadyUp(f"lab {lab!r} is up already", hint=f"labkit status --lab {lab}")
+        return _made(held, chosen, recipe, spec, began, fresh=fresh, keep=keep)
+
+
+def _clear(lab: str, held: locks.Hold) -> None:
+    """Remove what was half made of a lab when its maker was killed."""
+    if held.cut_short == "making":
+        engines.remove(lab)
+        held.done()
+
+
+def _made(
+    held: locks.Hold,
+    engine: Engine,
+    recipe: _SwarmRecipe,
+    spec: SwarmSpec,
+    began: float,
+    *,
+    fresh: bool,
+    keep: bool,
+) -> UpResult:
+    """Have an engine make a lab, which nobody sees before it is whole."""
+    lab = recipe.lab
+    with held.step("making"):
+        try:
+            acquired = engine.acquire(lab, spec, recipe, fresh=fresh, progress=recipe.progress)
+        except BaseException:
+            if not keep:
+                with _undisturbed(), contextlib.suppress(Exception):
+                    engines.remove(lab)
+            raise
     return UpResult(
         lab=acquired.swarm,
         seconds=time.monotonic() - began,
@@ -181,22 +254,29 @@ def reset(lab: str, *, compose: Path | None = None, progress: Progress) -> UpRes
     A lab with a Compose file of its own needs it again. Raises UnknownNameError where no such lab runs.
     """
     began = time.monotonic()
+    check_name(lab)
+    with locks.hold(lab) as held:
+        _clear(lab, held)
+        # What the engine has kept of it does for a lab whose nodes do not answer any more.
+        kind, spec = engines.kind_of(lab), engines.spec_of(lab)
+        if kind is None or spec is None:
+            kind, spec = _asked_of_it(lab)
+        file = compose or paths.COMPOSE / "swarm.yaml"
+        engine, _ = engines.choose(kind)
+        described = topology.load(file, lab=engine.label(lab), docker=spec.docker, nodes=spec.nodes)
+        recipe = _SwarmRecipe(lab, described, spec.managers, progress)
+        wanted = SwarmSpec.of(spec.docker, spec.nodes, spec.managers, file)
+        engines.remove(lab)
+        return _made(held, engine, recipe, wanted, began, fresh=False, keep=False)
+
+
+def _asked_of_it(lab: str) -> tuple[str, SwarmSpec]:
+    """Return the engine of a lab, and what it is, by asking its nodes."""
     found = get(lab)
-    kind, docker, count = found.engine.kind, found.docker, len(found.nodes)
-    spec = engines.spec_of(lab)
-    managers = spec.managers if spec else sum(_manages(node) for node in found.nodes.values())
+    managers = sum(_manages(node) for node in found.nodes.values())
+    spec = SwarmSpec.of(found.docker, len(found.nodes), max(managers, 1))
     found.close()
-    down(lab)
-    result = up(
-        lab,
-        nodes=count,
-        managers=max(managers, 1),
-        docker=docker,
-        engine=kind,
-        compose=compose,
-        progress=progress,
-    )
-    return result._replace(seconds=time.monotonic() - began)
+    return found.engine.kind, spec
 
 
 def _manages(node: Node) -> bool:
@@ -206,17 +286,21 @@ def _manages(node: Node) -> bool:
 def down(lab: str) -> bool:
     """Take a lab down and leave nothing of it; returns whether there was anything."""
     check_name(lab)
-    return engines.remove(lab)
+    with locks.hold(lab) as held:
+        there = engines.remove(lab) or held.cut_short is not None
+        held.done()
+    return there
 
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Clean up to the end, even where an impatient person presses Ctrl-C once more."""
+    """Clean up to the end, even where Ctrl-C is pressed once more, or the terminal is closed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _POLITE}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

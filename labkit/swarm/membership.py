@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,10 @@ from labkit.transport.base import DaemonError
 if TYPE_CHECKING:
     from labkit.swarm.lab import Lab
     from labkit.swarm.places import Node
+
+log = logging.getLogger(__name__)
+
+_RENEW_TRIES = 3
 
 
 def node_rows(lab: Lab) -> list[dict[str, Any]]:
@@ -86,6 +91,28 @@ def join(first: Node, node: Node, role: str) -> None:
         advertise_addr=node.address,
         listen_addr="0.0.0.0:2377",
     )
+
+
+def renew_tokens(manager: Node) -> None:
+    """Make new join tokens; those that were there let nobody join any more.
+
+    Where the managers have no leader for the moment they stay as they are, and the log says so.
+    """
+    from docker.errors import APIError
+
+    api = manager.docker.api
+    for _ in range(_RENEW_TRIES):
+        try:
+            now = api.inspect_swarm()
+            api.update_swarm(
+                now["Version"]["Index"],
+                now["Spec"],
+                rotate_worker_token=True,
+                rotate_manager_token=True,
+            )
+            return
+        except APIError as problem:  # the swarm was changed meanwhile, or has no leader
+            log.info("the join tokens are not renewed: %s", problem.explanation)
 
 
 def wait_for_members(lab: Lab) -> None:

@@ -275,7 +275,7 @@ LEARNERS: dict[str, Learner] = {
         0,
         ("answer-largest sets checks",),
     ),
-    "edited_given": Learner(_edited_given, 2, ("sets checks, numbers", "given code cell is missing")),
+    "edited_given": Learner(_edited_given, 0, ("sets checks, numbers", "given code cell is missing")),
     "forged_evidence": Learner(lambda c: c.answered(**RIGHT), 6, ("was changed after it was written",)),
     "others_evidence": Learner(lambda c: c.answered(**RIGHT), 6, ("is of 'solved', not of",)),
     "others_answers": Learner(
@@ -289,9 +289,7 @@ LEARNERS: dict[str, Learner] = {
     "slow_hog": Learner(
         lambda c: c.with_code(_SLOW_HOG, at=5), 2, ("more than 2 GiB of memory",), "stopped"
     ),
-    "bomb": Learner(
-        lambda c: c.with_code(_BOMB, at=5), 2, ("more than 32 processes", "another process"), "stopped"
-    ),
+    "bomb": Learner(lambda c: c.with_code(_BOMB, at=5), 2, ("more than", "another process"), "stopped"),
     "not_json": Learner(lambda c: b"%PDF-1.4 \xff\xfe", 0, ("not JSON",), "unreadable"),
     "deep_json": Learner(lambda c: b'{"cells": ' + b"[" * 100_000, 0, ("not JSON",), "unreadable"),
     "writes_200_mb": Learner(lambda c: c.answered(**{**RIGHT, "largest": _LEAK}), 6, ("MB of output",)),

@@ -56,6 +56,12 @@ def labkit(*argv: str, home: Path, **more: str) -> subprocess.CompletedProcess[s
         (["grade", "/no/such/folder"], 2, "/no/such/folder cannot be read"),
         (["grade", "/usr", "--unsafe"], 2, "/usr holds no submission"),
         (["grade", "/usr", "--timeout", "0"], 2, "'--timeout'"),
+        (["grade", "/usr", "--handed-out", "soon"], 2, "'soon' is no date"),
+        (["grade", "/usr", "--roster", "/no/such/file"], 2, "the roster /no/such/file cannot be read"),
+        (["grade", "/usr", "--unsafe", "--public-key", "/no/such/file"], 2, "there is no public key"),
+        (["grade", "/etc/passwd", "--unsafe"], 2, "/etc/passwd cannot be unpacked"),
+        (["sign", "/usr/x.evidence.jsonl", "--key", "/no/key", "--learner", "a"], 2, "there is no key"),
+        (["signing-key", "/etc/passwd"], 2, "/etc/passwd is there already"),
         (["feedback", "/usr"], 2, "/usr holds no marks"),
         (["fly"], 2, "fly"),
     ],
@@ -105,7 +111,7 @@ def test_doctor_examines_a_machine_whose_qemu_was_removed(
     assert "qemu" in checks["accelerator"]["detail"]
     assert "apt-get install" in checks["accelerator"]["remedy"]
     assert not checks["Debian packages"]["ok"]
-    assert "cage for grading" in checks
+    assert "sandbox for grading" in checks
 
 
 def test_what_is_missing_comes_with_the_command_that_installs_it() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
-from labkit import engines, swarm
+from labkit import engines, swarm, topology
 from labkit.engines.base import Acquired, Check, Connection, Recipe, SwarmSpec
 from labkit.errors import EngineError, SwarmError, UnknownNameError
 from labkit.progress import Progress
@@ -88,6 +89,9 @@ class FakeEngine:
     def remove(self, lab: str) -> bool:
         return self.running.pop(lab, None) is not None
 
+    def sweep(self) -> None:
+        return
+
     def crash_log(self, lab: str) -> str | None:
         return "it fell over" if lab == "crashed" else None
 
@@ -151,11 +155,71 @@ def test_what_it_kept_is_proved_and_made_again_on_demand(
     swarm.down("third")
     assert not up(fresh=True).restored
     swarm.down("third")
-    down = [{"name": "node1", "state": "ready"}, {"name": "node2", "state": "down"}]
+    down: list[dict[str, Any]] = [
+        {"name": "node1", "state": "ready"},
+        {"name": "node2", "state": "down"},
+    ]
     monkeypatch.setattr(membership, "node_rows", lambda _: down)
-    with pytest.raises(SwarmError, match="1 of 2 nodes are ready"):
+    monkeypatch.setattr(swarm.lifecycle, "_READY_SECONDS", 0.5)
+    with pytest.raises(SwarmError, match="node1 ready, node2 down"):
         up()
     assert engines.labs() == []
+
+
+def test_of_many_who_want_a_lab_one_makes_it(fake: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    acquire = FakeEngine.acquire
+
+    def slowly(self: FakeEngine, lab: str, *args: Any, **more: Any) -> Acquired[Any]:
+        made.append(lab)
+        assert engines.find(lab) is None  # nobody sees it yet
+        return acquire(self, lab, *args, **more)
+
+    monkeypatch.setattr(FakeEngine, "acquire", slowly)
+    monkeypatch.setattr(
+        topology, "load", lambda *_, **__: SimpleNamespace(nodes=["node1", "node2"], docker="26.1")
+    )
+    with ThreadPoolExecutor(4) as pool:
+        found = list(
+            pool.map(lambda _: swarm.find_or_up("third", engine="fake", progress=Progress()), range(4))
+        )
+    assert made == ["third"]
+    assert [list(lab.nodes) for lab in found] == [["node1", "node2"]] * 4
+
+
+def test_what_a_killed_up_has_left_is_removed_by_the_next(fake: FakeEngine, tmp_path: Path) -> None:
+    fake.running["third"] = SwarmSpec.of("26.1", 2, 1)  # half made
+    (tmp_path / "labs").mkdir()
+    (tmp_path / "labs" / "third.lock").write_text("making 4194304\n")
+    with pytest.raises(EngineError, match="process 4194304 was killed while it made lab 'third'"):
+        swarm.get("third")
+    removed: list[str] = []
+    remove = fake.remove
+    fake.remove = lambda lab: removed.append(lab) or remove(lab)  # type: ignore[method-assign]
+    try:
+        assert list(up().lab.nodes) == ["node1", "node2"]
+    finally:
+        del fake.remove
+    assert removed == ["third"]
+    assert not (tmp_path / "labs").exists()
+
+
+def test_a_reset_asks_nobody_what_the_lab_was(
+    fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up()
+
+    def silent(*_: object) -> swarm.Lab:
+        raise TimeoutError
+
+    with monkeypatch.context() as silence:
+        silence.setattr(nodes, "lab_on", silent)
+        with pytest.raises(EngineError, match="does not answer") as caught:
+            swarm.get("third")
+        assert caught.value.hint == "labkit reset --lab third"
+        with pytest.raises(TimeoutError):  # only when the new one is looked at
+            swarm.reset("third", progress=Progress())
+    assert fake.running == {}
 
 
 def test_its_crash_is_told_and_checkpoints_are_refused(fake: FakeEngine) -> None:

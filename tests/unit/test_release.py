@@ -235,6 +235,11 @@ ANSWER = "```{code-cell}\n:tags: [answer:a]\n### BEGIN SOLUTION\na = 1\n### END 
         (ANSWER + CHECK.replace("points:1", "points:0"), 9, "a check needs points"),
         (ANSWER, 3, "answer:a has no check"),
         (CHECK + ANSWER, 3, "check:a stands above answer:a"),
+        (
+            ANSWER + CHECK.replace("\n1\n", "\na = 2\n"),
+            3,
+            "answer:a sets a, which another cell sets too",
+        ),
         (ANSWER + CHECK.replace("points:1", "points:1, points:2"), 9, "given twice"),
         (ANSWER.replace("BEGIN", "begin") + CHECK, 4, "is no marker; write BEGIN SOLUTION"),
         (ANSWER.replace("END SOLUTION", "END_SOLUTION") + CHECK, 6, "write END SOLUTION"),

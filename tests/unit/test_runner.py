@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -254,6 +255,34 @@ def test_ctrl_c_leaves_no_kernel(tmp_path: Path, when: str) -> None:
     _, alive = psutil.wait_procs(kernels, timeout=5)
     assert alive == []
     assert (workdir / "03_reach_a_container.ipynb").exists(), stderr.decode()
+
+
+def test_a_killed_run_leaves_no_kernel_and_no_connection_file(tmp_path: Path) -> None:
+    source = write(tmp_path, code("import time; open('ready', 'w').close()") + code("time.sleep(120)"))
+    program = (
+        "import sys; from pathlib import Path; from labkit.authoring import runner;"
+        "runner.run_labs([Path(sys.argv[1])], workdir=Path(sys.argv[2]), env={}, timeout=300)"
+    )
+    workdir, temporary, jupyter = (tmp_path / name for name in ("work", "tmp", "jupyter"))
+    temporary.mkdir()
+    env = {**os.environ, "TMPDIR": str(temporary), "JUPYTER_RUNTIME_DIR": str(jupyter)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(source), str(workdir)], env=env
+    ) as killed:
+        deadline = time.monotonic() + 60
+        while not (workdir / "ready").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        kernels = [p for p in psutil.Process(killed.pid).children() if is_kernel(p)]
+        killed.kill()
+    _, alive = psutil.wait_procs(kernels, timeout=10)
+    assert (len(kernels), alive) == (1, [])
+    assert not jupyter.exists() or list(jupyter.iterdir()) == []
+    (left,) = temporary.iterdir()
+    os.utime(left, (0, 0))  # as if time had passed
+    sweep = "from labkit import files; files.remove_scratch()"
+    subprocess.run([sys.executable, "-c", sweep], env=env, check=True)
+    assert list(temporary.iterdir()) == []
 
 
 def test_json_counts_everything_but_pass_as_failed() -> None:

@@ -12,13 +12,14 @@ import shutil
 from pathlib import Path
 
 from labkit import files, paths
-from labkit.engines import debian
+from labkit.engines import debian, locks
 from labkit.engines.base import Checkpoint
-from labkit.engines.vm import machine, process, snapshots
+from labkit.engines.vm import machine, process, qmp, snapshots
 from labkit.errors import EngineError, UnknownNameError, UsageError
 
 MOST = 5
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
+_UNFINISHED = ".unfinished-"
 _FILES = (process.WHOLE, *process.LAYERS)
 
 
@@ -27,7 +28,7 @@ class MachineCheckpoints:
 
     def __init__(self, lab: str) -> None:
         self._lab = lab
-        self._home = paths.cache() / "checkpoints" / lab
+        self._home = home() / lab
 
     def list(self) -> list[Checkpoint]:
         """Return them, oldest first."""
@@ -40,19 +41,25 @@ class MachineCheckpoints:
 
     def save(self, name: str) -> None:
         """Save the running lab; raises UsageError, and EngineError where it has no machine."""
-        self._refuse(name)
-        running = machine.find(self._lab)
+        with locks.hold(self._lab) as held:
+            go_on(self._lab, held)
+            self._refuse(name)
+            self._save(name, held)
+
+    def _save(self, name: str, held: locks.Hold) -> None:
+        running = machine.find(self._lab) if held.cut_short is None else None
         if running is None:
             raise EngineError(
                 f"lab {self._lab!r} does not run on the embedded machine, and nothing else can be kept",
                 hint="labkit up --engine vm",
             )
         debian.demand_space(paths.cache())
-        unfinished = self._home / f".unfinished-{name}"
-        shutil.rmtree(unfinished, ignore_errors=True)
+        self.remove_leftovers()
+        unfinished = self._home / f"{_UNFINISHED}{name}"
         unfinished.mkdir(parents=True, mode=0o700)
         try:
-            process.save_whole(running, unfinished)
+            with held.step("saving"):
+                process.save_whole(running, unfinished)
             running.set_clock()
             spec = snapshots.spec_in(snapshots.read(Path(running.state)))
             record = snapshots.record_of(spec, unfinished, _FILES)
@@ -86,6 +93,10 @@ class MachineCheckpoints:
         Raises UnknownNameError, and SnapshotRefused where the checkpoint does not fit any more or is
         damaged; the machine that runs is ended only when the checkpoint fits.
         """
+        with locks.hold(self._lab) as held:
+            self._restore(name, held)
+
+    def _restore(self, name: str, held: locks.Hold) -> None:
         directory = self._find(name)
         record = snapshots.check(directory, _FILES)
         below = Path(record["state"])
@@ -93,19 +104,31 @@ class MachineCheckpoints:
             raise snapshots.SnapshotRefused(f"the snapshot that it stands on is gone: {below.name}")
         spec = snapshots.spec_in(record)
         snapshots.verifier(directory, _FILES)()
-        machine.remove(machine.lab_directory(self._lab))
-        started = process.restore_whole(
-            self._lab,
-            spec.docker,
-            directory,
-            record["state"],
-            memory_mb=snapshots.memory_mb(spec),
-        )
-        started.set_clock()
+        with held.step("making"):
+            machine.remove(machine.lab_directory(self._lab))
+            started = process.restore_whole(
+                self._lab,
+                spec.docker,
+                directory,
+                record["state"],
+                memory_mb=snapshots.memory_mb(spec),
+            )
+            started.wake()
 
     def remove(self, name: str) -> None:
         """Remove a checkpoint; raises UnknownNameError."""
-        shutil.rmtree(self._find(name))
+        # Out of its name first: a removal that is interrupted must not leave half a checkpoint.
+        with locks.hold(self._lab) as held:
+            go_on(self._lab, held)
+            gone = self._home / f"{_UNFINISHED}{name}"
+            shutil.rmtree(gone, ignore_errors=True)
+            self._find(name).rename(gone)
+            shutil.rmtree(gone)
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed commands have left; call it under the lab's lock."""
+        for left in self._home.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(left)
 
     def _find(self, name: str) -> Path:
         known = [checkpoint.name for checkpoint in self.list()]
@@ -115,7 +138,30 @@ class MachineCheckpoints:
         return self._home / name
 
 
+def go_on(lab: str, held: locks.Hold) -> None:
+    """Let a lab's machine go on where who saved it was killed meanwhile."""
+    if held.cut_short == "saving":
+        if running := machine.find(lab):
+            qmp.resume(Path(running.directory))
+            running.set_clock()
+        held.done()
+
+
+def sweep() -> None:
+    """Remove what killed commands have left of the checkpoints of every lab."""
+    for unfinished in home().glob(f"*/{_UNFINISHED}*"):
+        lab = unfinished.parent.name
+        with locks.hold(lab) as held:
+            go_on(lab, held)
+            MachineCheckpoints(lab).remove_leftovers()
+
+
+def home() -> Path:
+    """Return the directory of all checkpoints, one directory for each lab."""
+    return paths.cache() / "checkpoints"
+
+
 def snapshots_in_use() -> set[str]:
     """Return the snapshots that checkpoints of any lab stand on."""
-    found = (paths.cache() / "checkpoints").glob(f"*/*/{snapshots.RECORD}")
+    found = home().glob(f"*/[!.]*/{snapshots.RECORD}")
     return {str(snapshots.read(record.parent)["state"]) for record in found}

@@ -15,8 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from labkit import paths
-from labkit.engines import debian
+from labkit import files, paths
+from labkit.engines import debian, locks
 from labkit.engines.base import Acquired, Check, Connection, Recipe, SwarmSpec
 from labkit.engines.vm import accel, checkpoints, image, machine, process, snapshots
 from labkit.engines.vm.machine import INNER_LAB, Machine
@@ -76,13 +76,15 @@ class VmEngine:
         )
         snapshots.mark_used(snapshot)
         with ThreadPoolExecutor(1) as thread:
-            # The clock stood still while nothing ran.
-            clock = thread.submit(started.set_clock)
+            woken = thread.submit(started.wake)
             found = recipe.find(started.connection(self.kind))
             answered = time.monotonic()
-            clock.result()
+            woken.result()
         try:
-            recipe.prove(found)
+            with ThreadPoolExecutor(1) as thread:
+                renewed = thread.submit(recipe.renew, found)
+                recipe.prove(found)
+                renewed.result()
         except BaseException:
             recipe.close(found)
             raise
@@ -135,14 +137,24 @@ class VmEngine:
         return attempt()
 
     def find(self, lab: str) -> Connection | None:
-        """Return the daemon in the lab's machine, None where no machine runs."""
+        """Return the daemon in the lab's machine, None where no machine runs.
+
+        One that stands still because who saved it was killed goes on first.
+        """
+        begun = locks.begun(lab)
+        if begun and begun.step == "saving" and not begun.held:
+            with locks.hold(lab) as held:
+                checkpoints.go_on(lab, held)
         running = machine.find(lab)
         return running.connection(self.kind) if running else None
 
     def spec_of(self, lab: str) -> SwarmSpec | None:
-        """Return what the lab's snapshot was made for."""
-        running = machine.find(lab)
-        return snapshots.spec_in(snapshots.read(Path(running.state))) if running else None
+        """Return what the lab's snapshot was made for, whether its machine still runs or not."""
+        try:
+            state = machine.read(machine.lab_directory(lab)).state
+            return snapshots.spec_in(snapshots.read(Path(state))) if state else None
+        except (EngineError, OSError, ValueError, KeyError, TypeError):
+            return None
 
     def labs(self) -> list[str]:
         """List the labs with a machine or the beginning of a snapshot."""
@@ -156,6 +168,12 @@ class VmEngine:
         machine.remove(directory)
         machine.remove(unfinished)
         return True
+
+    def sweep(self) -> None:
+        """Remove what killed commands have left in the cache: builds, imports, checkpoints."""
+        debian.sweep()
+        checkpoints.sweep()
+        files.remove_scratch()
 
     def crash_log(self, lab: str) -> str | None:
         """Return the last lines of a machine that exited unexpectedly."""

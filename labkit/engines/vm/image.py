@@ -108,11 +108,20 @@ def node_disk(docker: str, progress: Progress) -> Path:
 
 
 def _run(argv: Sequence[str], *, cwd: Path, stdin: bytes | None = None) -> bytes:
-    done = subprocess.run(argv, cwd=cwd, input=stdin, capture_output=True, check=False)
-    if done.returncode:
-        last = done.stderr.decode(errors="replace").splitlines()[-12:]
+    pipe = subprocess.PIPE
+    # A session of its own, so that what it has started can be ended with it.
+    with subprocess.Popen(
+        argv, cwd=cwd, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+    ) as process:
+        try:
+            out, errors = process.communicate(stdin)
+        except BaseException:
+            debian.end_group(process)
+            raise
+    if process.returncode:
+        last = errors.decode(errors="replace").splitlines()[-12:]
         raise debian.failed(f"`{Path(argv[0]).name}`", last, cwd)
-    return done.stdout
+    return out
 
 
 def _kernel_and_initramfs(root_tar: Path, out: Path) -> None:

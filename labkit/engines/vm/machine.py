@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import secrets
 import shutil
 import socket
 import ssl
@@ -16,7 +17,7 @@ import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit import files, paths
 from labkit.engines.base import Connection
@@ -38,6 +39,7 @@ RECORD = "machine.json"
 _ANSWER_SECONDS = 120.0
 _CLOCK_SECONDS = 1.0  # how far a restored machine's clock may be off
 _CLOCK_TRIES = 8
+_SEED_BYTES = 64  # twice what the kernel's generator holds
 _LAST_LINES = 12
 _END_SECONDS = 20.0  # for QEMU to be gone after it was killed
 
@@ -87,21 +89,45 @@ class Machine:
         address = ("127.0.0.1", self.relay)
         return relay.through_relay(address, self._tls, pid, path, timeout=_ANSWER_SECONDS)
 
+    def wake(self) -> None:
+        """Make a restored machine one of its own: another seed, and the time that it is now."""
+        self.reseed()
+        self.set_clock()
+
     def set_clock(self) -> float:
         """Set the machine's clock by this one's; returns by how many seconds it is off afterwards.
 
         The time on the way is lost, so on a busy machine it is set again: a second way is a short one.
         """
-        address = ("127.0.0.1", self.relay)
         for _ in range(_CLOCK_TRIES):
-            request = {"clock": time.time()}
-            with relay.ask(address, self._tls, request, timeout=_ANSWER_SECONDS) as stream:
-                answer = json.loads(stream.makefile().readline())
-            off = float(answer["clock"]) - time.time()
+            off = float(self._asked({"clock": time.time()})["clock"]) - time.time()
             log.debug("the clock of %s is set, and off by %.3f s", self.lab, off)
             if abs(off) < _CLOCK_SECONDS:
                 break
         return off
+
+    def reseed(self) -> None:
+        """Part its random numbers from those of every machine that came out of the same saved state.
+
+        Their memory is the same, and with it what their kernels make random numbers of. QEMU tells the
+        kernel that it is a copy (vmgenid); this one is answered when the new seed is in use.
+        """
+        bits = self._asked({"entropy": secrets.token_hex(_SEED_BYTES)})["bits"]
+        log.debug("%s has a new seed of %d bits", self.lab, bits)
+
+    def _asked(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Ask its relay something; raises EngineError where it does not answer."""
+        try:
+            with relay.ask(
+                ("127.0.0.1", self.relay), self._tls, request, timeout=_ANSWER_SECONDS
+            ) as stream:
+                answer: dict[str, Any] = json.loads(stream.makefile().readline())
+        except (OSError, ValueError) as problem:
+            raise EngineError(
+                f"the embedded machine of lab {self.lab!r} does not answer ({type(problem).__name__})",
+                hint=f"labkit reset --lab {self.lab}",
+            ) from problem
+        return answer
 
     def client(self, *, timeout: float = _ANSWER_SECONDS) -> DockerClient:
         """Return a client of its Docker daemon."""
@@ -215,9 +241,19 @@ def remove(directory: Path) -> None:
 
 
 def wait_for_end(directory: Path) -> None:
-    """Wait until no QEMU works in a directory."""
+    """Wait until no QEMU works in a directory; raises EngineError where one does not end.
+
+    Its directory is what it is known by, so it must not be removed before.
+    """
     deadline = time.monotonic() + _END_SECONDS
-    while qemus_in(directory) and time.monotonic() < deadline:
+    while left := qemus_in(directory):
+        if time.monotonic() > deadline:
+            pids = " ".join(str(process.pid) for process in left)
+            raise EngineError(
+                f"QEMU {pids} of {directory.name} was ended and is still there after "
+                f"{_END_SECONDS:.0f} s",
+                hint="the same command again; a process that waits for a disk ends when that answers",
+            )
         time.sleep(0.02)
 
 

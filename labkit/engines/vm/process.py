@@ -214,6 +214,9 @@ def _qemu_argv(
         *("-netdev", f"user,id=net,restrict=on,net={_NETWORK},{forwards}"),
         *("-device", "virtio-net-pci,netdev=net,romfile="),
         *("-device", "virtio-rng-pci"),
+        # Another id at each start tells the guest's kernel that it is a copy: it takes a new seed
+        # before anything runs in it again.
+        *("-device", "vmgenid,guid=auto"),
         *("-qmp", "unix:qmp.sock,server=on,wait=off"),
         *(("-incoming", "defer") if incoming else ()),
         *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 _BANDWIDTH = 1 << 34  # bytes a second, that is, none that holds: it goes to a file
 _CHUNK = 1 << 22
+_PAUSE = 0.01  # seconds between two looks at how far a migration is
+_UNDER_WAY = ("setup", "active", "device", "pre-switchover", "cancelling")
 
 T = TypeVar("T")
 
@@ -77,6 +79,17 @@ def save_whole(directory: Path, target: Path, layers: Sequence[str]) -> None:
     _converse(directory, talk)
 
 
+def resume(directory: Path) -> None:
+    """Let a machine go on that stands still because who saved it was killed."""
+
+    async def talk(client: QMPClient) -> None:
+        while (await _migration(client)).get("status") in _UNDER_WAY:
+            await asyncio.sleep(_PAUSE)
+        await _execute(client, "cont")
+
+    _converse(directory, talk)
+
+
 def forwarded_ports(directory: Path) -> dict[int, int]:
     """Ask QEMU which ports of loopback it took, by the machine's: it chose free ones, with no race."""
 
@@ -113,13 +126,18 @@ async def _set_ignore_shared(client: QMPClient, ignore: bool) -> None:
 
 async def _wait_until_migrated(client: QMPClient) -> None:
     while True:
-        answer = await client.execute("query-migrate")
-        assert isinstance(answer, dict)
+        answer = await _migration(client)
         if answer.get("status") == "completed":
             return
         if answer.get("status") == "failed":
             raise EngineError(f"QEMU could not carry the machine's state: {answer.get('error-desc')}")
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(_PAUSE)
+
+
+async def _migration(client: QMPClient) -> dict[str, Any]:
+    answer = await client.execute("query-migrate")
+    assert isinstance(answer, dict)
+    return answer
 
 
 async def _write(client: QMPClient, directory: Path, target: Path, *, shared_memory: bool) -> None:
@@ -128,6 +146,7 @@ async def _write(client: QMPClient, directory: Path, target: Path, *, shared_mem
     await _execute(client, "stop")
     await _set_ignore_shared(client, shared_memory)
     await _execute(client, "migrate-set-parameters", {"max-bandwidth": _BANDWIDTH})
+    outgoing.unlink(missing_ok=True)  # of one who was killed
     with socket.socket(socket.AF_UNIX) as listener, target.open("wb") as file:
         listener.bind(_short(outgoing))
         try:

@@ -54,7 +54,11 @@ EXAMPLES: list[Example] = [
         ],
     ),
     ("ping 10.0.1.9", PING_DEAD, [{"received": 0, "loss_pct": 100.0, "rtt_avg_ms": None}]),
-    ("ping 10.0.1.9", PING_DEAD.splitlines()[0], [{"address": "10.0.1.9", "transmitted": None}]),
+    (
+        "ping 10.0.1.9",
+        PING_DEAD.partition("\n")[0] + "\n",
+        [{"address": "10.0.1.9", "transmitted": None}],
+    ),
 ]
 
 

@@ -1,0 +1,22 @@
+"""A stranger's text, made safe for a terminal, a table or a sentence."""
+
+from __future__ import annotations
+
+_LONGEST = 200  # characters of a name in a sentence
+
+
+def visible(text: str, longest: int = _LONGEST) -> str:
+    """Return a text in which every character can be seen, `longest` of them at most.
+
+    Control characters, those that turn the direction of writing, and bytes of a file's name that are
+    not UTF-8 become what Python writes for them: `\\x1b`, `\\u202e`, `\\xfc`.
+    """
+    kept = text if len(text) <= longest else f"{text[: longest - 3]}..."
+    return "".join(c if c.isprintable() else _escaped(c) for c in kept)
+
+
+def _escaped(character: str) -> str:
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:  # how Python reads a byte that is not UTF-8 in a file's name
+        return f"\\x{number - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()

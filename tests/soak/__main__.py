@@ -1,0 +1,48 @@
+"""Runs the soak, or a part of it; `make soak` runs all of it with its full counts."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from labkit import paths
+from tests.soak import cycles, engine, fuzz, kills, results, side
+from tests.soak.home import Home
+
+PARTS = ("kills", "engine", "side", "cycles", "fuzz")
+
+
+def main() -> None:
+    """Run what was asked for, and write the page after each part."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this one; may be repeated")
+    parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--home", type=Path, default=paths.REPOSITORY / "build" / "soak" / "home")
+    parser.add_argument("--kills", type=int, default=200, help="how many commands are killed")
+    parser.add_argument("--only", default="", help="kill only commands with this in their name")
+    parser.add_argument("--more", action="store_true", help="add to the kills and rounds of before")
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="how often each thing is done side by side"
+    )
+    parser.add_argument("--ups", type=int, default=100, help="how often a lab goes up and down")
+    parser.add_argument("--resets", type=int, default=300, help="how often a lab is reset")
+    parser.add_argument("--outputs", type=int, default=200_000, help="outputs for each parser")
+    asked = parser.parse_args()
+    home = Home(asked.home)
+    home.borrow(paths.cache())
+    for part in asked.part or PARTS:
+        if part == "kills":
+            kills.run(home, asked.kills, asked.seed, asked.only, asked.more)
+        elif part == "engine":
+            engine.run(home, asked.seed)
+        elif part == "side":
+            side.run(home, asked.rounds, asked.seed, asked.more)
+        elif part == "cycles":
+            cycles.run(home, asked.ups, asked.resets, asked.seed)
+        else:
+            fuzz.run(asked.outputs, asked.seed)
+        results.write_page()
+
+
+if __name__ == "__main__":
+    main()
