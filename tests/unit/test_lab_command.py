@@ -67,8 +67,7 @@ def test_where_no_swarm_can_be_had_the_recordings_are_offered(
     def refuse(*_: object, **__: object) -> NoReturn:
         raise EngineError("no engine", hint="start one")
 
-    monkeypatch.setattr(swarm, "find", lambda _: None)
-    monkeypatch.setattr(swarm, "up", refuse)
+    monkeypatch.setattr(swarm, "find_or_up", refuse)
     with pytest.raises(EngineError) as caught:
         command.lab(tmp_path / "my labs")
     assert caught.value.hint == (
