@@ -19,8 +19,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--home", type=Path, default=paths.REPOSITORY / "build" / "soak" / "home")
     parser.add_argument("--kills", type=int, default=200, help="how many commands are killed")
-    parser.add_argument("--only", default="", help="kill only commands with this in their name")
-    parser.add_argument("--more", action="store_true", help="add to the kills and rounds of before")
+    parser.add_argument("--only", default="", help="only commands or cases with this in their name")
+    parser.add_argument("--more", action="store_true", help="add to what was tried before")
     parser.add_argument(
         "--rounds", type=int, default=10, help="how often each thing is done side by side"
     )
@@ -34,7 +34,7 @@ def main() -> None:
         if part == "kills":
             kills.run(home, asked.kills, asked.seed, asked.only, asked.more)
         elif part == "engine":
-            engine.run(home, asked.seed)
+            engine.run(home, asked.seed, asked.only, asked.more)
         elif part == "side":
             side.run(home, asked.rounds, asked.seed, asked.more)
         elif part == "cycles":
