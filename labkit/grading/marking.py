@@ -21,7 +21,6 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,8 @@ from typing import TYPE_CHECKING
 
 import nbformat
 
-from labkit.evidence import audit
+from labkit.errors import UsageError
+from labkit.evidence import audit, reader
 from labkit.evidence.audit import Finding
 from labkit.evidence.files import beside as evidence_beside
 from labkit.grading import sandbox, submissions, values
@@ -213,18 +213,25 @@ class _Marking:
     # --- evidence ------------------------------------------------------------------------------
 
     def _copied_evidence(self) -> Path | None:
+        """Copy the evidence, unpacked, if it can be read; a finding says why where it cannot."""
         path = self._job.submission.evidence
         if path is None:
             return None
-        shutil.copyfile(path, self._folder / path.name, follow_symlinks=False)
-        return self._folder / path.name
+        try:
+            data = reader.content(path)
+        except UsageError as problem:
+            self.record.report(None, str(problem.args[0]))
+            return None
+        copy = self._folder / evidence_beside(self._job.submission.path).name
+        copy.write_bytes(data)
+        return copy
 
     def _evidence_findings(self, cells: Sequence[NotebookNode]) -> list[Finding]:
         submission = self._job.submission
         if self._evidence is not None:
             student = submission.student
             return audit.problems(self._evidence, learner=student, notebook={"cells": cells})
-        if self._needs_evidence():
+        if submission.evidence is None and self._needs_evidence():
             name = evidence_beside(submission.path).name
             return [Finding(None, f"no evidence was handed in ({name})")]
         return []

@@ -10,6 +10,7 @@ import nbformat
 from labkit import files
 from labkit.authoring import markup
 from labkit.evidence.audit import Finding
+from labkit.grading import markdown
 from labkit.grading.judge import Verdict, not_judged
 from labkit.grading.markdown import harmless
 from labkit.nbgrader_cells import Cell, check_of, grade_id_of, question_of, role_of
@@ -74,6 +75,9 @@ class Record:
         for cell in self.notebook.cells:
             if cell.cell_type == "markdown":  # an instructor's browser shows it: it must not run there
                 cell.source = harmless(cell.source)
+        for cell in self.notebook.cells:
+            if cell.cell_type == "markdown":  # an instructor's browser shows it: it must not run there
+                cell.source = markdown.harmless(cell.source)
         text = str(nbformat.writes(self.notebook))  # type: ignore[no-untyped-call]
         files.write_text(kept.notebook, text.encode(errors="replace").decode())
         files.write_json(kept.record, record)

@@ -10,6 +10,7 @@ from labkit.transport.base import API_VERSION, DAEMON, DaemonError, NodeUnreacha
 
 if TYPE_CHECKING:
     from docker import DockerClient
+    from docker.errors import APIError
     from requests import PreparedRequest, Response
 
 log = logging.getLogger(__name__)
@@ -76,9 +77,25 @@ def daemon(
         try:
             refused(response)
         except APIError as problem:
-            told = str(problem.explanation or problem)
-            raise DaemonError(node, response.status_code, told) from problem
+            raise _refusal(node, response.status_code, problem) from problem
 
     # The one place through which the SDK turns an answer into an error.
     api._raise_for_status = raise_for_status
     return client
+
+
+def _refusal(node: str, status: int, problem: APIError) -> DaemonError:
+    """Return the kit's error, which is the SDK's own too: the SDK catches some of its errors."""
+    told = str(problem.explanation or problem)
+    error = _refused_as(type(problem))(node, status, told)
+    vars(error).update(response=problem.response, explanation=problem.explanation)
+    return error
+
+
+def _refused_as(kind: type[APIError]) -> type[DaemonError]:
+    """Return a class that is DaemonError and an error of the SDK."""
+
+    def text(self: DaemonError) -> str:
+        return f"{self.args[0]}\nNext step: {self.hint}"
+
+    return type(DaemonError.__name__, (DaemonError, kind), {"__str__": text})

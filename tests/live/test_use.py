@@ -36,20 +36,16 @@ def test_a_tasks_command_sees_what_docker_exec_sees(box: swarm.Task) -> None:
     assert ours == theirs
 
 
-def test_ctrl_c_ends_commands_in_node_and_task(box: swarm.Task) -> None:
-    timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
+def test_ctrl_c_ends_commands_in_node_and_task(lab: swarm.Lab, box: swarm.Task) -> None:
+    box.run(["true"]).check()  # what is found out of a container is known from now on
+    sleeping = [(place, ["sleep", "7777"]) for place in (box.place, box.node.place)]
+    threading.Timer(5, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
-        box.node.runner  # noqa: B018  (the agent's stream is open before the time runs)
-        lab_commands = [(box.place, ["sleep", "7777"]), (box.node.place, ["sleep", "7777"])]
-        for running in [place.start(argv) for place, argv in lab_commands]:
-            running.result()
-    assert box.node.run(["pgrep", "-f", "sleep 7777"]).code == 1
+        lab.run_all(sleeping, timeout=300)
+    assert box.node.run(["pgrep", "-fx", "sleep 7777"]).code == 1
 
 
-def test_a_replaced_task_is_named_and_nothing_runs_in_its_place(
-    lab: swarm.Lab, box: swarm.Task
-) -> None:
+def test_a_replaced_task_is_named_and_nothing_runs_there(lab: swarm.Lab, box: swarm.Task) -> None:
     box.node.run(["docker", "rm", "--force", box.container]).check()
     for place in (box.place, box.sandbox):
         with pytest.raises(TaskReplaced, match=r"a\.1 was replaced"):
@@ -82,9 +78,7 @@ def test_a_name_that_is_a_type_of_records_is_asked_as_a_name(lab: swarm.Lab) -> 
     assert "SERVFAIL" not in set(table["status"])
 
 
-def test_exec_passes_input_on_and_tells_where_words_are_missing(
-    lab: swarm.Lab, labkit: Command
-) -> None:
+def test_exec_passes_input_on_and_gives_its_hints(lab: swarm.Lab, labkit: Command) -> None:
     command = [BIN, "exec", "--lab", LAB, "node1", "--", "sh", "-c", "wc -c; echo end >&2; exit 3"]
     done = subprocess.run(command, input="x" * 100_000, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (3, "100000", "end\n")

@@ -34,7 +34,18 @@ ORDER = [
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
 
 # Inside a package, where the order matters.
-LIVE = ("capture", "transport", "engines", "topology", "errors", "paths", "progress", "swarm", "files")
+LIVE = (
+    "capture",
+    "transport",
+    "engines",
+    "topology",
+    "errors",
+    "paths",
+    "programs",
+    "progress",
+    "swarm",
+    "files",
+)
 LONGEST = 450  # lines of a file; a longer one says why in its first lines ("Long because …")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -49,3 +50,21 @@ def test_a_time_out_shows_what_was_seen_last() -> None:
         "  one",
         "  two",
     ]
+
+
+def test_a_daemons_refusal_is_the_kits_error_and_the_sdks() -> None:
+    from docker.errors import NotFound
+    from requests import Response
+
+    from labkit.transport import daemon
+    from labkit.transport.base import DaemonError
+
+    response = Response()
+    response.status_code = 404
+    problem = NotFound("no", response=response, explanation="no such service")
+    error: Any = daemon._refusal("node1", 404, problem)
+    assert isinstance(error, DaemonError)
+    assert isinstance(error, NotFound)  # the SDK itself catches what it knows
+    assert (error.status, error.response, type(error).__name__) == (404, response, "DaemonError")
+    assert "the Docker engine of node1 answered 404: no such service" in str(error)
+    assert "labkit exec node1 -- docker info" in str(error)

@@ -52,7 +52,7 @@ def test_every_number_with_a_unit_has_it_in_its_name(name: str) -> None:
             assert column.kind in ("int", "float"), column.name
 
 
-@pytest.mark.parametrize("name", [*EXPERIMENTS, *OTHER])
+@pytest.mark.parametrize("name", [*EXPERIMENTS, *sorted(OTHER)])
 def test_every_experiment_says_what_it_raises(name: str) -> None:
     doc = inspect.getdoc(getattr(experiments, name)) or ""
     assert "\nRaises:\n" in doc or "\nRaises nothing" in doc
