@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from labkit import paths
 from tests.soak import cycles, engine, fuzz, kills, results, side
-from tests.soak.home import Home
+from tests.soak.home import MARK, Home
 
 PARTS = ("kills", "engine", "side", "cycles", "fuzz")
 
@@ -30,6 +31,7 @@ def main() -> None:
     asked = parser.parse_args()
     home = Home(asked.home)
     home.borrow(paths.cache())
+    os.environ.update({name: home.env[name] for name in ("LABKIT_HOME", "TMPDIR", MARK)})
     for part in asked.part or PARTS:
         if part == "kills":
             kills.run(home, asked.kills, asked.seed, asked.only, asked.more)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -43,7 +42,6 @@ class Case:
 
 def run(home: Home, seed: int, only: str, more: bool) -> None:
     """Lose the engine in each way."""
-    os.environ.update({name: home.env[name] for name in ("LABKIT_HOME", "TMPDIR", "LABKIT_SOAK")})
     part = Part("engine", len(CASES), seed, more)
     for case in (case for case in CASES if only in case.name):
         problem, error, seconds = _lose(home, case)
