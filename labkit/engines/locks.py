@@ -119,8 +119,8 @@ def _locked(path: Path, lab: str) -> int:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:  # another one has just removed the empty directory
-            continue
+        except (FileNotFoundError, FileExistsError):
+            continue  # another one has just removed the empty directory, or makes it
         except OSError as problem:
             raise EngineError(
                 f"no lock can be had for lab {lab!r}: {problem.strerror}: {path}",

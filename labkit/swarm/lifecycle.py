@@ -147,23 +147,25 @@ class _SwarmRecipe:
     def prove(self, found: Lab) -> None:
         """Raise SwarmError where a daemon does not answer, or the manager does not see a node ready.
 
-        Asks only; nothing of it stays. A node whose heartbeats are late, as on a busy machine, is not
-        ready for a moment, and one more look costs less than another swarm.
+        Asks only; nothing of it stays. On a busy machine a manager may lose its lead or a node be late
+        with its heartbeats for a moment, and one more look costs less than another swarm.
         """
         count = len(self.described.nodes)
         if len(found.nodes) != count:
             raise SwarmError(f"{len(found.nodes)} of {count} nodes run: {', '.join(found.nodes)}")
         first, *others = found.nodes.values()
+
+        def look() -> tuple[bool, str]:
+            try:
+                return membership.all_ready(found)
+            except SwarmError as problem:
+                return False, problem.args[0]
+
+        wanted = f"{count} nodes to be ready in {first.name}'s eyes"
         with membership.side_by_side(count) as pool:
-            seen = pool.submit(membership.all_ready, found)
+            ready = pool.submit(found.wait_for, wanted, look, seconds=_READY_SECONDS)
             list(pool.map(lambda node: node.docker.api.ping(), others))
-            ready, _ = seen.result()
-        if not ready:
-            found.wait_for(
-                f"{count} nodes to be ready in {first.name}'s eyes",
-                lambda: membership.all_ready(found),
-                seconds=_READY_SECONDS,
-            )
+            ready.result()
 
     def renew(self, found: Lab) -> None:
         """Make new join tokens."""

@@ -98,8 +98,6 @@ def renew_tokens(manager: Node) -> None:
 
     Where the managers have no leader for the moment they stay as they are, and the log says so.
     """
-    from docker.errors import APIError
-
     api = manager.docker.api
     for _ in range(_RENEW_TRIES):
         try:
@@ -111,8 +109,8 @@ def renew_tokens(manager: Node) -> None:
                 rotate_manager_token=True,
             )
             return
-        except APIError as problem:  # the swarm was changed meanwhile, or has no leader
-            log.info("the join tokens are not renewed: %s", problem.explanation)
+        except DaemonError as problem:  # the swarm was changed meanwhile, or has no leader
+            log.info("the join tokens are not renewed: %s", problem.args[0])
 
 
 def wait_for_members(lab: Lab) -> None:

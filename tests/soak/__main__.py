@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from labkit import paths
 from tests.soak import cycles, engine, fuzz, kills, results, side
-from tests.soak.home import Home
+from tests.soak.home import MARK, Home
 
 PARTS = ("kills", "engine", "side", "cycles", "fuzz")
 
@@ -19,8 +20,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--home", type=Path, default=paths.REPOSITORY / "build" / "soak" / "home")
     parser.add_argument("--kills", type=int, default=200, help="how many commands are killed")
-    parser.add_argument("--only", default="", help="kill only commands with this in their name")
-    parser.add_argument("--more", action="store_true", help="add to the kills and rounds of before")
+    parser.add_argument("--only", default="", help="only commands or cases with this in their name")
+    parser.add_argument("--more", action="store_true", help="add to what was tried before")
     parser.add_argument(
         "--rounds", type=int, default=10, help="how often each thing is done side by side"
     )
@@ -30,11 +31,12 @@ def main() -> None:
     asked = parser.parse_args()
     home = Home(asked.home)
     home.borrow(paths.cache())
+    os.environ.update({name: home.env[name] for name in ("LABKIT_HOME", "TMPDIR", MARK)})
     for part in asked.part or PARTS:
         if part == "kills":
             kills.run(home, asked.kills, asked.seed, asked.only, asked.more)
         elif part == "engine":
-            engine.run(home, asked.seed)
+            engine.run(home, asked.seed, asked.only, asked.more)
         elif part == "side":
             side.run(home, asked.rounds, asked.seed, asked.more)
         elif part == "cycles":

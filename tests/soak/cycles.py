@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +59,6 @@ class Load:
 
 def run(home: Home, ups: int, resets: int, seed: int) -> None:
     """Bring a lab up and down, then reset it, many times in this process."""
-    os.environ.update({name: home.env[name] for name in ("LABKIT_HOME", "TMPDIR", "LABKIT_SOAK")})
     part = Part("cycles", ups + resets, seed)
     swarm.down(LAB)
     _repeat(part, home, "up and down", ups, _up_and_down)

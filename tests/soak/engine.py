@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -18,7 +17,8 @@ from tests.soak.home import Home
 from tests.soak.results import Part
 
 LAB = "soak-engine"
-_BOUND = 150.0  # seconds until a notebook's cell must have ended
+# Seconds until a notebook's cell must have ended: a lab waits for nothing longer than 300.
+_BOUND = 330.0
 _IMAGE = "labkit/node:26.1"
 # Fills a disk without writing to it; the last megabyte too.
 _FILL = """cd /var/lib/docker
@@ -40,11 +40,10 @@ class Case:
     """The command after which the lab goes on."""
 
 
-def run(home: Home, seed: int) -> None:
+def run(home: Home, seed: int, only: str, more: bool) -> None:
     """Lose the engine in each way."""
-    os.environ.update({name: home.env[name] for name in ("LABKIT_HOME", "TMPDIR", "LABKIT_SOAK")})
-    part = Part("engine", len(CASES), seed)
-    for case in CASES:
+    part = Part("engine", len(CASES), seed, more)
+    for case in (case for case in CASES if only in case.name):
         problem, error, seconds = _lose(home, case)
         figures = {"ended in": error, "after": f"{seconds:.1f} s", "goes on after": f"`{case.mend[0]}`"}
         part.tried(case.name, problem, figures=figures)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labkit import files, paths
+from labkit import engines, files, paths
 
 FILE = Path(__file__).with_name("results.json")
 PAGE = paths.REPOSITORY / "docs" / "reliability.md"
@@ -97,9 +97,10 @@ def machine() -> str:
     """Describe this machine in one line."""
     with open("/proc/meminfo") as file:
         memory = int(file.readline().split()[1]) / 1e6
-    kvm = "KVM" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "no KVM, so QEMU emulates"
     system = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
-    return f"{os.cpu_count()} processors, {memory:.0f} GB of memory, {kvm}; {system}"
+    facts = engines.choose("vm")[0].facts()
+    about = f"engine {facts['engine']}; {facts['qemu'].partition('(')[0].strip()}"
+    return f"{os.cpu_count()} processors, {memory:.0f} GB of memory, {system}; {about}"
 
 
 def write_page() -> None:

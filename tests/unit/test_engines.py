@@ -16,6 +16,7 @@ from labkit.engines.base import Acquired, Check, Connection, Recipe, SwarmSpec
 from labkit.errors import EngineError, SwarmError, UnknownNameError
 from labkit.progress import Progress
 from labkit.swarm import membership, nodes
+from labkit.transport.base import DaemonError
 from tests.unit.fakes import Toy
 
 T = TypeVar("T")
@@ -202,6 +203,23 @@ def test_what_a_killed_up_has_left_is_removed_by_the_next(fake: FakeEngine, tmp_
         del fake.remove
     assert removed == ["third"]
     assert not (tmp_path / "labs").exists()
+
+
+def test_tokens_that_cannot_be_renewed_stay_and_the_lab_is_whole(
+    fake: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[int] = []
+
+    def refuse() -> dict[str, Any]:
+        tries.append(1)
+        raise DaemonError("node1", 500, "rpc error: code = DeadlineExceeded")
+
+    api = SimpleNamespace(inspect_swarm=refuse)
+    node = SimpleNamespace(docker=SimpleNamespace(api=api))
+    with caplog.at_level("INFO"):
+        membership.renew_tokens(node)  # type: ignore[arg-type]
+    assert len(tries) == 3
+    assert "the join tokens are not renewed" in caplog.text
 
 
 def test_a_reset_asks_nobody_what_the_lab_was(

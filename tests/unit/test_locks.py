@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,17 +72,15 @@ def test_one_waits_for_the_other() -> None:
 
     def change() -> None:
         nonlocal most
-        for _ in range(20):
+        for _ in range(100):
             with locks.hold("lab"):
                 inside.append(1)
                 most = max(most, len(inside))
                 inside.pop()
 
-    threads = [threading.Thread(target=change) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(change) for _ in range(4)]:
+            done.result()
     assert most == 1
 
 

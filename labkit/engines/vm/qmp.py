@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 _BANDWIDTH = 1 << 34  # bytes a second, that is, none that holds: it goes to a file
 _CHUNK = 1 << 22
 _PAUSE = 0.01  # seconds between two looks at how far a migration is
+_LISTEN_SECONDS = 10.0
 _UNDER_WAY = ("setup", "active", "device", "pre-switchover", "cancelling")
 
 T = TypeVar("T")
@@ -163,12 +164,10 @@ async def _write(client: QMPClient, directory: Path, target: Path, *, shared_mem
 
 def _converse(directory: Path, talk: Callable[[QMPClient], Awaitable[T]]) -> T:
     """Talk to the QEMU of a directory; raises EngineError with its log where it does not answer."""
-    from qemu.qmp import QMPClient, QMPError
+    from qemu.qmp import QMPError
 
     async def run() -> T:
-        client = QMPClient("labkit")
-        # A unix socket's path has a limit of 108 bytes, a directory's has none.
-        await client.connect(_short(directory / "qmp.sock"))
+        client = await _connected(directory)
         try:
             return await talk(client)
         finally:
@@ -181,6 +180,24 @@ def _converse(directory: Path, talk: Callable[[QMPClient], Awaitable[T]]) -> T:
             return thread.submit(asyncio.run, run()).result()
     except (QMPError, EOFError, OSError) as problem:
         raise qemu_error(directory, f"refused ({problem})") from problem
+
+
+async def _connected(directory: Path) -> QMPClient:
+    """Connect to a QEMU, waiting a moment for one that has made its socket and does not listen yet."""
+    from qemu.qmp import ConnectError, QMPClient
+
+    deadline = time.monotonic() + _LISTEN_SECONDS
+    while True:
+        client = QMPClient("labkit")
+        try:
+            # A unix socket's path has a limit of 108 bytes, a directory's has none.
+            await client.connect(_short(directory / "qmp.sock"))
+        except ConnectError as problem:
+            if not isinstance(problem.exc, ConnectionRefusedError) or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_PAUSE)
+        else:
+            return client
 
 
 def _short(path: Path) -> str:
