@@ -52,9 +52,14 @@ def links_of(page: Path) -> Iterator[str]:
 
 
 def anchors_of(page: Path) -> set[str]:
-    """Return what links may name on a page: its headings, as GitHub and MyST write them."""
-    headings = re.findall(r"^#{1,6} +(.+?) *$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    """Return what links may name on a page, and on those that it includes: the headings."""
+    text = page.read_text(encoding="utf-8")
+    included = [
+        page.parent / path for path in re.findall(r"^```\{include\} +(\S+)", text, re.MULTILINE)
+    ]
+    headings = re.findall(r"^#{1,6} +(.+?) *$", text, re.MULTILINE)
+    own = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return own.union(*map(anchors_of, included))
 
 
 def _tokens(page: Path) -> Iterator[tuple[Token, int]]:

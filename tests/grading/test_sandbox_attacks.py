@@ -24,7 +24,7 @@ LIMITS = Limits(cell_seconds=10, notebook_seconds=120, memory=768 * 2**20)
 def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     """One sandbox for all attacks that it survives; the grader has something to be looked for."""
     column = {"x86_64": 0, "aarch64": 1}[platform.machine()]
-    os.environ["LABKIT_TEST_SECRET"] = "of the grader"
+    os.environ["SECRET_OF_THE_GRADER"] = "of the grader"
     kernel = Kernel(tmp_path_factory.mktemp("given"), {}, LIMITS, sandboxed=True)
     with socket.socket(socket.AF_UNIX) as abstract, kernel.running():
         abstract.bind(b"\0of-the-grader")
@@ -33,7 +33,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
         names = "".join(f"{name.upper()} = {number}\n" for name, number in numbers.items())
         assert kernel.run(f"{attacks.PRELUDE}{names}GRADER = {os.getpid()}").ok
         yield kernel
-    del os.environ["LABKIT_TEST_SECRET"]
+    del os.environ["SECRET_OF_THE_GRADER"]
 
 
 @pytest.mark.parametrize("name", attacks.HELD)
