@@ -59,7 +59,7 @@ def anchors_of(page: Path) -> set[str]:
     ]
     headings = re.findall(r"^#{1,6} +(.+?) *$", text, re.MULTILINE)
     own = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    return own.union(*map(anchors_of, included))
+    return own.union(*(anchors_of(page.parent / path) for path in included))
 
 
 def _tokens(page: Path) -> Iterator[tuple[Token, int]]:
