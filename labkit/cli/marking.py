@@ -42,7 +42,7 @@ def grade(
         bool, typer.Option("--compare", help="Report evidence and answers that are too alike.")
     ] = False,
     unsafe: Annotated[
-        bool, typer.Option("--unsafe", help="Run strangers' code without a cage, with all your rights.")
+        bool, typer.Option("--unsafe", help="Run strangers' code unsandboxed, with all your rights.")
     ] = False,
     as_json: Json = False,
 ) -> None:
