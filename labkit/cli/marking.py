@@ -51,7 +51,7 @@ def grade(
     from labkit.authoring import release as releases
     from labkit.grading import batch as grading
     from labkit.grading import roster as rosters
-    from labkit.grading import sandbox as cage
+    from labkit.grading.sandbox import Limits
     from labkit.progress import Bars
 
     looks = grading.Looks(
@@ -68,7 +68,7 @@ def grade(
         out=out,
         course=course,
         database=db,
-        limits=cage.Limits(cell_seconds=timeout, notebook_seconds=10 * timeout),
+        limits=Limits(cell_seconds=timeout, notebook_seconds=10 * timeout),
         sandboxed=not unsafe,
         looks=looks,
         progress=Bars(),

@@ -104,8 +104,11 @@ def remove(lab: str) -> bool:
 
 def sweep() -> None:
     """Remove what commands that were killed have left behind; what others are at stays."""
+    from labkit import files
+
     for engine in every():
         engine.sweep()
+    files.remove_scratch()
 
 
 def spec_of(lab: str) -> SwarmSpec | None:

@@ -33,14 +33,12 @@ def problems(
     *,
     learner: str | None = None,
     notebook: Mapping[str, Any] | None = None,
-    handed_out: datetime | None = None,
     now: datetime | None = None,
 ) -> list[Finding]:
     """Tell what in a file of evidence does not fit; an empty list where all does.
 
     `learner` is who handed it in. By the `notebook` (nbformat's) that was handed in with it, a finding
-    gets its question, and what the notebook shows is looked up in the evidence. `handed_out` is when
-    the learners got the notebook.
+    gets its question, and what the notebook shows is looked up in the evidence.
     """
     try:
         evidence = read(path)
@@ -56,7 +54,6 @@ def problems(
         found.append((None, "lab", f"no line of {path.name} says that a lab was attached"))
     looks = [
         *(_strangers(evidence.lines, learner) if learner else ()),
-        *(_early(evidence.lines, handed_out) if handed_out else ()),
         *_impossible(evidence.lines, now or datetime.now(UTC)),
     ]
     found += [(questions.get(line.row["source"]), kind, sentence) for line, kind, sentence in looks]

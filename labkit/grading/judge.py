@@ -18,14 +18,12 @@ from labkit.authoring import markup
 from labkit.authoring.names import names_in
 from labkit.errors import CheckFailed, CouldNotRun
 from labkit.grading import values
-from labkit.grading.kernel import CellResult, Kernel, KernelLost, error_output
+from labkit.grading.kernel import CellResult, Kernel, KernelLost, calling, error_output
 from labkit.nbgrader_cells import Role, check_of, role_of
 from labkit.outcomes import Outcome, explained
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
-
-_BEGIN = "__import__('labkit.grading.judge_kernel', fromlist=['begin']).begin()"
 
 Snapshot = Mapping[str, values.Document]
 """The values of the names that a cell reads of the answers, by name."""
@@ -79,7 +77,7 @@ def judge(gradable: NotebookNode, snapshots: Mapping[str, Snapshot], kernel: Ker
         return court.judgement
     try:
         with kernel.running():
-            kernel.run(_BEGIN, quiet=True)
+            kernel.run(calling("judge_kernel.begin"), quiet=True)
             for cell in cells[: last + 1]:
                 court.hear(cell)
     except KernelLost as why:
@@ -117,8 +115,7 @@ class _Court:
         if not names:
             return CellResult()
         text = json.dumps(self._snapshots.get(cell.id, {}))
-        module = "__import__('labkit.grading.values', fromlist=['put'])"
-        return self._kernel.run(f"{module}.put(globals(), {names!r}, {text!r})", quiet=True)
+        return self._kernel.run(calling("values.put", names, text), quiet=True)
 
     def _check(self, cell: NotebookNode, question: str) -> None:
         snapshot = self._snapshots[cell.id]

@@ -23,7 +23,7 @@ def _draw_nothing(*_: Any, **__: Any) -> None:
     """Take what a plot takes."""
 
 
-def begin() -> None:
+def begin(_: dict[str, Any]) -> None:
     """Draw nothing from now on."""
     name = "labkit.plots"
     sys.modules[name] = _NoPictures(name)

@@ -300,6 +300,16 @@ class _Outputs:
         return merged
 
 
+def calling(function: str, *arguments: str | list[str]) -> str:
+    """Return code that calls a function `MODULE.NAME` of `labkit.grading` and sets no name.
+
+    The function gets the kernel's names, then the arguments.
+    """
+    module, _, name = function.partition(".")
+    words = ", ".join(["globals()", *map(repr, arguments)])
+    return f"__import__('labkit.grading.{module}', fromlist=[{name!r}]).{name}({words})"
+
+
 def error_output(name: str, message: str) -> NotebookNode:
     """Make the output of a cell that ended in an error."""
     traceback = [f"{name}: {message}"]

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -34,9 +33,9 @@ from labkit.errors import UsageError
 from labkit.evidence import audit, reader
 from labkit.evidence.audit import Finding
 from labkit.evidence.files import beside as evidence_beside
-from labkit.grading import sandbox, submissions, values
+from labkit.grading import sandbox, submissions, values, workers
 from labkit.grading.judge import Snapshot, Verdict, judge, names_read
-from labkit.grading.kernel import Kernel, KernelLost, KernelStartError
+from labkit.grading.kernel import Kernel, KernelLost, KernelStartError, calling
 from labkit.grading.merge import merge
 from labkit.grading.record import Record, name_of
 from labkit.grading.sandbox import Limits
@@ -47,8 +46,6 @@ from labkit.outcomes import Outcome
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-_WORKER_MEMORY = 6 * 2**30  # bytes of addresses of a process that reads a stranger's files
-_EXPORT = "__import__('labkit.grading.values', fromlist=['export']).export(globals(), {names!r})"
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +82,7 @@ def mark(job: Job, scratch: str) -> None:
     removes.
     """
     tempfile.tempdir = scratch
-    resource.setrlimit(resource.RLIMIT_AS, (_WORKER_MEMORY, _WORKER_MEMORY))
+    workers.limit_memory()
     began = time.monotonic()
     try:
         cells = submissions.read(job.submission.path)
@@ -190,7 +187,7 @@ class _Marking:
         question = check_of(cell)
         if (names := self._names.get(cell.id)) is not None:
             try:
-                sent = kernel.ask(_EXPORT.format(names=names)) if names else "{}"
+                sent = kernel.ask(calling("values.export", names)) if names else "{}"
                 self._snapshots[cell.id] = values.read(sent, names)
             except values.NotReadable as why:
                 self.record.report(question, f"{name_of(cell)} could not be judged: {why}")

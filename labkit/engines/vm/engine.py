@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from labkit import files, paths
+from labkit import paths
 from labkit.engines import debian, locks
 from labkit.engines.base import Acquired, Check, Connection, Recipe, SwarmSpec
 from labkit.engines.vm import accel, checkpoints, image, machine, process, snapshots
@@ -173,7 +173,6 @@ class VmEngine:
         """Remove what killed commands have left in the cache: builds, imports, checkpoints."""
         debian.sweep()
         checkpoints.sweep()
-        files.remove_scratch()
 
     def crash_log(self, lab: str) -> str | None:
         """Return the last lines of a machine that exited unexpectedly."""
