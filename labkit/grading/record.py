@@ -12,7 +12,6 @@ from labkit.authoring import markup
 from labkit.evidence.audit import Finding
 from labkit.grading import markdown
 from labkit.grading.judge import Verdict, not_judged
-from labkit.grading.markdown import harmless
 from labkit.nbgrader_cells import Cell, check_of, grade_id_of, question_of, role_of
 from labkit.outcomes import Outcome
 
@@ -72,9 +71,6 @@ class Record:
             ],
             "seconds": round(seconds, 1),
         }
-        for cell in self.notebook.cells:
-            if cell.cell_type == "markdown":  # an instructor's browser shows it: it must not run there
-                cell.source = harmless(cell.source)
         for cell in self.notebook.cells:
             if cell.cell_type == "markdown":  # an instructor's browser shows it: it must not run there
                 cell.source = markdown.harmless(cell.source)

@@ -96,8 +96,8 @@ def find(
     shows it. What lies in a folder that is no learner's id is a submission that says why it is refused.
     Raises UsageError where there is no submission.
     """
-    nested = (directory / "submitted").is_dir()
-    base = directory / "submitted" if nested else directory
+    base = directory / "submitted" if (directory / "submitted").is_dir() else directory
+    nested = base.resolve().name == "submitted"
     known, roster = sorted(labs), roster or {}
     found: list[Submission] = []
     notes: list[str] = []

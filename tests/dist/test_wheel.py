@@ -139,4 +139,4 @@ def test_a_swarm_from_the_wheel(installed: Installed, tmp_path: Path) -> None:
     finally:
         down = json.loads(installed("labkit", "down", "--all", "--json", **env).stdout)
     assert down == {"down": ["default"]}
-    assert not list((home / "labs").iterdir())
+    assert not list((home / "labs").glob("*"))

@@ -256,7 +256,7 @@ ATTACKS: dict[str, Attack] = {
     ),
     "evidence_is_a_device": Attack(_evidence(_device), "taken", ("is a device and was not read",)),
     "evidence_is_a_bomb": Attack(
-        _evidence(_bomb, f"{EVIDENCE}.gz"), "taken", ("larger than 64 MiB",), points=0
+        _evidence(_bomb, f"{EVIDENCE}.gz"), "taken", ("larger than 64 MiB",), points=6
     ),
     "evidence_is_one_long_line": Attack(
         _evidence(lambda path: path.write_bytes(b'{"number":1,"' + b"x" * 60_000_000)),
