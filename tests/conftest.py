@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 
@@ -16,16 +17,24 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what stands on the swarm, by the folder that it is in."""
+    """Mark what stands on the swarm, by the folder that it is in.
+
+    Of two processes that share the tests, one takes all that need a swarm: they share it. Of the other
+    tests, those of a file stay together, as its fixtures do.
+    """
     for item in items:
-        if item.path.parent.name == "live":
+        folder = item.path.parent.name
+        if folder == "live":
             item.add_marker(pytest.mark.live)
+        alone = folder not in ("live", "browser", "dist")
+        item.add_marker(pytest.mark.xdist_group(str(item.path) if alone else "swarm"))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def machine(request: pytest.FixtureRequest) -> Iterator[None]:
     """The machine, built beside the tests that need none; `up` waits for it, or makes it."""
-    if not any(item.get_closest_marker("live") for item in request.session.items):
+    first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    if not first or not any(item.get_closest_marker("live") for item in request.session.items):
         yield
         return
     command = [BIN, "vm", "build"]
