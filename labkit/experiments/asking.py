@@ -30,6 +30,8 @@ PROBE = (
     Column("stderr", "str", "what the tool printed as its error"),
 )
 
+FAMILY = Column("family", "str", "of the address: IPv4 or IPv6")
+
 T = TypeVar("T")
 
 _READINGS = 12  # of counters, at most, until two agree
@@ -51,6 +53,11 @@ def at_rest(lab: Lab, look: Callable[[], T]) -> T:
         if now == last:
             break
     return now
+
+
+def family_of(address: str) -> str:
+    """Return IPv4 or IPv6, as the columns `FAMILY` say it."""
+    return "IPv6" if ":" in address else "IPv4"
 
 
 def place_of(source: Task | Place) -> Place:
@@ -77,7 +84,12 @@ def tasks_of(targets: Task | Iterable[Task]) -> list[Task]:
 
 
 def address_of(task: Task, network: str) -> str:
-    """Return a task's address on a network; raises UsageError where it has none there."""
+    """Return a task's address on a network; raises UsageError where it has none there.
+
+    `ingress` is the network of the routing mesh, whatever it is called.
+    """
+    if network == "ingress" and task.ingress:
+        network = task.ingress
     if network not in task.addresses:
         known = ", ".join(task.addresses) or "none"
         raise UsageError(

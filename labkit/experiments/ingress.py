@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from labkit import capture as captures
 from labkit.capture import words
 from labkit.experiments.asking import (
+    FAMILY,
     PROBE,
     SIDE_BY_SIDE,
     TASK_PORT,
     TIMEOUT_S,
     address_of,
     curl,
+    family_of,
     ping,
     place_of,
     places_of,
@@ -48,13 +50,15 @@ _REACH = (
     Column("task", "str", "SERVICE.SLOT"),
     Column("container", "str", "the first twelve characters of the container's id"),
     Column("network", "str", "ingress, or an overlay that the task is on"),
-    Column("address", "str", "IPv4"),
+    Column("address", "str", "IPv4, or IPv6 where the network has it"),
+    FAMILY,
 )
 def addresses(tasks: Task | Iterable[Task]) -> list[Row]:
-    """List where tasks are and which addresses Swarm gave them: one row per task and network.
+    """List where tasks are and which addresses they were given: one row per task, network and family.
 
     Raises:
         UsageError: what was given is no task.
+        SwarmError: a node could not be asked.
     """
     return [
         {
@@ -63,9 +67,10 @@ def addresses(tasks: Task | Iterable[Task]) -> list[Row]:
             "container": task.container[:12],
             "network": network,
             "address": address,
+            "family": family_of(address),
         }
         for task in tasks_of(tasks)
-        for network, address in sorted(task.addresses.items())
+        for network, address in sorted([*task.addresses.items(), *task.ipv6_addresses().items()])
     ]
 
 
@@ -235,10 +240,11 @@ def _dropped(lab: Lab, ends: Sequence[Place]) -> dict[tuple[str, str, str], int]
     Column("node", "str", "the task's node"),
     Column("place", "str", "the task's container"),
     Column("interface", "str", "its name in the container"),
-    Column("address", "str", "IPv4"),
+    Column("address", "str", "IPv4, or IPv6 where a network of the task has it"),
+    FAMILY,
     Column("network", "str", "ingress, an overlay, docker_gwbridge, or loopback"),
     Column("mtu", "int", "bytes"),
-    Column("default", "bool", "the default route leaves by it"),
+    Column("default", "bool", "the default route of that family leaves by it"),
 )
 def interfaces(task: Task) -> list[Row]:
     """List a task's interfaces, each with the network that it belongs to: one row per address.
@@ -247,24 +253,31 @@ def interfaces(task: Task) -> list[Row]:
         CommandFailed: `ip` failed in the container.
         SwarmError: the node could not be asked.
     """
-    links = task.run(["ip", "-4", "addr"]).check().table
-    routes = task.run(["ip", "route"]).check().table
-    default = set(routes[routes["destination"] == "default"]["interface"])
+    networks: dict[str, str] = {}  # of the interfaces, by the IPv4 addresses that Swarm gave
     by_address = {address: network for network, address in task.addresses.items()}
     rows: list[Row] = []
-    for link in links.itertuples():
-        network = by_address.get(str(link.address), "docker_gwbridge")
-        rows.append(
-            {
-                "node": task.node.name,
-                "place": task.name,
-                "interface": link.interface,
-                "address": link.address,
-                "network": "loopback" if str(link.address).startswith("127.") else network,
-                "mtu": link.mtu,
-                "default": link.interface in default,
-            }
-        )
+    for option in ("-4", "-6") if task.ipv6 else ("-4",):
+        links = task.run(["ip", option, "addr"]).check().table
+        route = ["ip", "route"] if option == "-4" else ["ip", "-6", "route"]
+        routes = task.run(route).check().table
+        default = set(routes[routes["destination"] == "default"]["interface"])
+        for link in links.itertuples():
+            name, address = str(link.interface), str(link.address)
+            if address in by_address:
+                networks[name] = by_address[address]
+            network = "loopback" if name == "lo" else networks.get(name, "docker_gwbridge")
+            rows.append(
+                {
+                    "node": task.node.name,
+                    "place": task.name,
+                    "interface": name,
+                    "address": address,
+                    "family": family_of(address),
+                    "network": network,
+                    "mtu": link.mtu,
+                    "default": name in default,
+                }
+            )
     return rows
 
 

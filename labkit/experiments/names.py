@@ -11,6 +11,7 @@ from labkit.experiments.asking import places_of
 from labkit.schema import Column, table
 
 if TYPE_CHECKING:
+    from labkit.capture import Capture
     from labkit.schema import Row
     from labkit.swarm import Lab, Node, Place, Task
 
@@ -30,7 +31,7 @@ Owners = dict[tuple[str, str], str]  # (network, address) -> owner
 
 @table(
     Column("network", "str", "ingress, an overlay, docker_gwbridge"),
-    Column("address", "str", "IPv4"),
+    Column("address", "str", "IPv4, or IPv6 where the network has it"),
     Column(
         "owner",
         "str",
@@ -56,7 +57,9 @@ def owners(lab: Lab) -> list[Row]:
     for service in lab.manager.docker.api.services():
         found |= _virtual_addresses(service, names)
         for task in lab.tasks(service["Spec"]["Name"]):
-            found |= {(network, address): task.name for network, address in task.addresses.items()}
+            for given in (*task.addresses.items(), *task.ipv6_addresses().items()):
+                # Each node gives out IPv6 addresses for itself: two tasks may have the same one.
+                found[given] = f"{found[given]}, {task.name}" if given in found else task.name
     return [
         {"network": network, "address": address, "owner": owner}
         for (network, address), owner in sorted(found.items())
@@ -74,9 +77,11 @@ def _load_balancers(node: Node, network: dict[str, Any]) -> Owners:
     """The address of an overlay's load balancer on one node."""
     ends = node.docker.api.inspect_network(network["Id"])["Containers"] or {}
     return {
-        (network["Name"], _host(end["IPv4Address"])): f"load balancer of {node.name}"
+        (network["Name"], _host(end[family])): f"load balancer of {node.name}"
         for key, end in ends.items()
         if key == "ingress-sbox" or key.startswith("lb-")
+        for family in ("IPv4Address", "IPv6Address")
+        if end.get(family)
     }
 
 
@@ -107,7 +112,8 @@ def _host(address: str) -> str:
         "status", "str", "NOERROR, NXDOMAIN, SERVFAIL, REFUSED, TIMEOUT, or UNREACHABLE: nobody listens"
     ),
     Column("position", "int", "of the address in the reply, from 1; absent: no address"),
-    Column("answer", "str", "IPv4; absent: no address"),
+    Column("family", "str", "IPv4 or IPv6: which addresses were asked for, type A or AAAA"),
+    Column("answer", "str", "the address; absent: none"),
     Column("owner", "str", "whose address it is, as in `owners`; absent: nobody's in the swarm"),
     Column("ttl_s", "int", "seconds for which the answer may be kept; absent: no address"),
     Column("server", "str", "address and port of the server that replied; absent: no address"),
@@ -124,39 +130,52 @@ def lookups(
     """Ask the DNS for every name from every place, again and again: one row per address that was given.
 
     A question that got no address has one row. A place asks for one name after the other, once each in
-    a trial; the places ask side by side.
+    a trial; the places ask side by side. Where a network of the swarm has IPv6, each is asked for IPv6
+    addresses too, after that.
 
     Raises:
         UsageError: a source is no task and no place, or a name is no string.
         SwarmError: a node could not be asked.
     """
     places, names = places_of(sources), words("names", names)
+    captures = {"A": _ask(lab, places, names, "A", trials, timeout_s)}
+    known = owners(lab)
+    if any(":" in address for address in known["address"]):
+        captures["AAAA"] = _ask(lab, places, names, "AAAA", trials, timeout_s)
+    who = dict(zip(known["address"], known["owner"], strict=True))
+    rows: list[Row] = []
+    for kind, asked in captures.items():
+        for trial, capture in asked:
+            fixed = {"node": capture.node, "place": capture.place, "trial": trial}
+            fixed["family"] = "IPv4" if kind == "A" else "IPv6"
+            replies = _by_question(capture.table.to_dict("records"))
+            for name, reply in zip(names, replies, strict=True):
+                status = {"name": name, "status": reply[0]["status"]}
+                given = [row for row in reply if row["type"] == kind]
+                for position, row in enumerate(given, 1):
+                    said = {key: row[key] for key in ("answer", "ttl_s", "server", "query_time_ms")}
+                    mine = {"position": position, "owner": who.get(str(row["answer"]))}
+                    rows.append({**fixed, **status, **mine, **said})
+                if not given:
+                    rows.append({**fixed, **status})
+    return rows
+
+
+def _ask(
+    lab: Lab, places: Sequence[Place], names: Sequence[str], kind: str, trials: int, timeout_s: int
+) -> list[tuple[int, Capture]]:
+    """Ask the DNS from every place for records of one type, A or AAAA; returns trials and replies."""
     argv = ["dig", f"+time={timeout_s}", "+tries=1", "+nosearch"]
     for name in names:
         # Without -q, dig would take these words for a type, a class or an option.
         odd = name.upper() in _RECORDS.split() or _NO_NAME.fullmatch(name)
         argv += ["-q", name] if odd else [name]
-    captures = [
+        argv += [] if kind == "A" else ["-t", kind]
+    return [
         (trial, capture)
         for trial in range(1, trials + 1)
         for capture in lab.run_all([(place, argv) for place in places], timeout=120)
     ]
-    known = owners(lab)
-    who = dict(zip(known["address"], known["owner"], strict=True))
-    rows: list[Row] = []
-    for trial, capture in captures:
-        fixed = {"node": capture.node, "place": capture.place, "trial": trial}
-        replies = _by_question(capture.table.to_dict("records"))
-        for name, reply in zip(names, replies, strict=True):
-            status = {"name": name, "status": reply[0]["status"]}
-            given = [row for row in reply if row["type"] == "A"]
-            for position, row in enumerate(given, 1):
-                said = {key: row[key] for key in ("answer", "ttl_s", "server", "query_time_ms")}
-                mine = {"position": position, "owner": who.get(str(row["answer"]))}
-                rows.append({**fixed, **status, **mine, **said})
-            if not given:
-                rows.append({**fixed, **status})
-    return rows
 
 
 def _by_question(rows: Iterable[dict[Any, Any]]) -> list[list[Row]]:

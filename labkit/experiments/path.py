@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import parsers
 from labkit.errors import SwarmError, UsageError
-from labkit.experiments.asking import PROBE, SIDE_BY_SIDE, TIMEOUT_S, at_rest, curl, probe
+from labkit.experiments.asking import (
+    PROBE,
+    SIDE_BY_SIDE,
+    TIMEOUT_S,
+    address_of,
+    at_rest,
+    curl,
+    probe,
+)
 from labkit.experiments.neighbours import link_of
 from labkit.schema import Column, table
 
@@ -246,7 +254,7 @@ def _counters(
     figures = balanced.check().table
     figures = figures[figures["fwmark"] == (-1 if mark is None else mark)]
     for task, saved in zip(tasks, ends, strict=True):
-        address = task.addresses["ingress"]
+        address = address_of(task, "ingress")
         mine = figures[figures["destination"] == address]
         what = f"FWM {mark} -> {address}:0" if len(mine) else None
         for name, counted, way in (
@@ -278,7 +286,7 @@ def _crossing(recorded: Capture, tasks: list[Task], published: int) -> list[Row]
     rows = []
     for task in tasks:
         for way, end in ((THERE, "destination"), (BACK, "source")):
-            mine = frames[f"inner_{end}"].eq(task.addresses["ingress"])
+            mine = frames[f"inner_{end}"].eq(address_of(task, "ingress"))
             mine &= frames[f"inner_{end}_port"].eq(published)
             count = int(mine.sum())
             rows.append(_row(recorded, "VXLAN", recorded.command, PACKETS, way, task, count))

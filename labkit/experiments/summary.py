@@ -46,7 +46,8 @@ def stations(lab: Lab, source: Place, servers: Iterable[Task], *, network: str) 
         UnknownNameError: a node has no load balancer for the network.
     """
     tasks = list(servers)
-    using = list(lab.nodes.values()) if network == "ingress" else [t.node for t in tasks]
+    is_ingress = network == "ingress" or any(network == task.ingress for task in tasks)
+    using = list(lab.nodes.values()) if is_ingress else [t.node for t in tasks]
     nodes = {node.name: node for node in (source.node, *using)}
     found = [source, *(node.load_balancer(network) for node in nodes.values())]
     return [*found, *(task.sandbox for task in tasks if task.sandbox != source)]

@@ -123,7 +123,9 @@ def networks(lab: Lab, *, step: str) -> list[Row]:
     Column("name", "str", "of the file in /run/docker/netns"),
     Column("inode", "int", "the kernel's number of the namespace"),
     Column("kind", "str", "ingress_sbox, overlay, load balancer, task"),
-    Column("network", "str", "of an overlay or a load balancer; absent: a task's"),
+    Column(
+        "network", "str", "of an overlay or a load balancer; `ingress`: the mesh's; absent: a task's"
+    ),
 )
 def namespaces(lab: Lab, *, step: str) -> list[Row]:
     """List the network namespaces that Docker keeps on each node: one row per namespace.
@@ -140,7 +142,8 @@ def namespaces(lab: Lab, *, step: str) -> list[Row]:
     def look() -> tuple[bool, str]:
         rows[:] = []
         unsettled = []
-        known = {n["Id"]: n["Name"] for n in lab.manager.docker.api.networks()}
+        networks = lab.manager.docker.api.networks()
+        known = {n["Id"]: "ingress" if n.get("Ingress") else n["Name"] for n in networks}
         listed = lab.run_all([(node.place, _FILES) for node in lab.nodes.values()])
         for node, capture in zip(lab.nodes.values(), listed, strict=True):
             here = _namespaces_of(capture.check().lines, known)

@@ -231,8 +231,11 @@ class Node:
         for row in self.docker.api.networks(names=[network]):
             if row["Name"] == network:
                 return dict(row)
-        known = [row["Name"] for row in self.docker.api.networks()]
-        raise UnknownNameError(f"network on {self.name}", network, known)
+        rows = self.docker.api.networks()
+        for row in rows:
+            if network == "ingress" and row.get("Ingress"):  # made anew with another name
+                return dict(row)
+        raise UnknownNameError(f"network on {self.name}", network, [row["Name"] for row in rows])
 
     def close(self) -> None:
         """Close what is kept open to this node."""
@@ -252,6 +255,8 @@ class Task:
     addresses: dict[str, str]  # network -> IPv4 address
     ingress: str | None = None
     """What the routing mesh's network is called, where the task is on it."""
+    ipv6: frozenset[str] = frozenset()
+    """The networks that have IPv6 too."""
 
     @cached_property
     def place(self) -> Place:
@@ -263,6 +268,17 @@ class Task:
         """The task's network namespace with the node's tools and rights (iptables, tcpdump, …)."""
         netns = f"/proc/{self.pid}/ns/net"
         return Place(self.node, f"{self.name} sandbox", netns=netns, container=self.container)
+
+    def ipv6_addresses(self) -> dict[str, str]:
+        """Return the task's IPv6 address on each network that has one; network -> address.
+
+        Only its node knows them: Swarm gives out IPv4 addresses, each node for itself those of IPv6.
+        """
+        if not self.ipv6:
+            return {}
+        there = self.node.docker.api.inspect_container(self.container)["NetworkSettings"]["Networks"]
+        found = {name: there.get(name, {}).get("GlobalIPv6Address") for name in self.ipv6}
+        return {name: address for name, address in found.items() if address}
 
     def run(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Capture:
         """Run a command in the task's container, as `docker exec` does."""
@@ -293,6 +309,7 @@ def task_of(service: str, row: Mapping[str, Any], node: Node) -> Task:
             for spec, item in zip(specs, attached, strict=True)
         },
         ingress=next((spec["Name"] for spec in specs if spec.get("Ingress")), None),
+        ipv6=frozenset(spec["Name"] for spec in specs if spec.get("IPv6Enabled")),
     )
 
 

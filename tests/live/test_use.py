@@ -104,3 +104,52 @@ def test_exec_shows_lines_as_they_come_and_ends_with_its_caller(lab: swarm.Lab) 
         return left.code == 1, left.text
 
     swarm.wait_for("the command to end with its caller", look, seconds=30)
+
+
+def test_ipv6_is_shown_beside_ipv4(lab: swarm.Lab) -> None:
+    six = ["--ipv6", "--subnet", "10.77.0.0/24", "--subnet", "fd77::/64"]
+    lab.network("six", options=six)
+    lab.service("both", replicas=2, networks="six", options="--endpoint-mode dnsrr")
+    tasks = lab.tasks("both")
+    try:
+        given = experiments.addresses(tasks)
+        assert set(given["family"]) == {"IPv4", "IPv6"}
+        for task in tasks:
+            (mine,) = given.query(f"task == {task.name!r} and family == 'IPv6'")["address"]
+            links = experiments.interfaces(task)
+            shown = links[links["address"] == mine]
+            assert list(shown["network"]) == ["six"]
+            assert task.run(["ping", "-6", "-c", "1", mine]).ok
+            owner = experiments.owners(lab).set_index("address")["owner"][mine]
+            assert task.name in owner  # of both, where two nodes gave out the same
+        asked = experiments.lookups(lab, tasks, "both")
+        assert set(asked["family"]) == {"IPv4", "IPv6"}
+        of_ipv4 = asked[asked["family"] == "IPv4"]
+        assert set(of_ipv4["answer"]) == {task.addresses["six"] for task in tasks}
+        # Swarm's DNS has no IPv6 address of a task: an empty answer is an answer too.
+        assert asked[asked["family"] == "IPv6"]["answer"].isna().all()
+    finally:
+        lab.keep_only()
+
+
+def test_a_routing_mesh_made_anew_is_found(lab: swarm.Lab) -> None:
+    def made(name: str, *options: str) -> None:
+        lab.manager.run(["sh", "-c", f"yes | docker network rm {old}"]).check()
+        argv = ["docker", "network", "create", "-d", "overlay", "--ingress", *options, name]
+        swarm.wait_for("the old one to be gone", lambda: ((c := lab.manager.run(argv)).ok, c.stderr))
+
+    old = "ingress"
+    made("doors", "--subnet", "10.11.0.0/16")
+    try:
+        old = "doors"
+        lab.service("open", replicas=2, publish="5000:3000", options="--constraint node.role==worker")
+        tasks = lab.wait_for_answers("open")
+        assert {name for task in tasks for name in task.addresses} == {"doors"}
+        for name in ("ingress", "doors"):
+            assert tasks[0].node.load_balancer(name).label.endswith("/ingress_sbox")
+            assert "10.11.0.1/16" in tasks[0].node.overlay(name).run(["ip", "addr"]).check().text
+        asked = experiments.reach(lab, [tasks[0].node.load_balancer("ingress")], tasks)
+        assert asked["reached"].all()
+    finally:
+        lab.keep_only()
+        made("ingress", "--subnet", "10.0.0.0/24")
