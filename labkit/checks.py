@@ -71,6 +71,20 @@ def one_of(value: object, choices: Iterable[object], *, name: str = "the answer"
     print(f"{name} is one of the choices: {_show(value)}.")
 
 
+def predicted(prediction: object, measured: object, *, name: str) -> None:
+    """Show a prediction beside what was measured; right or wrong, it never fails.
+
+    `name` says what was predicted. Raises `CouldNotRun` where nothing was measured (None, NaN).
+    """
+    _require_evidence(measured, name, "")
+    if prediction is ...:
+        print(f"You made no prediction for {name}. Measured: {_show(measured)}.")
+    elif _same(prediction, measured):
+        print(f"You predicted {_show(prediction)} for {name}, and so it was measured.")
+    else:
+        print(f"You predicted {_show(prediction)} for {name}. Measured: {_show(measured)}.")
+
+
 def equals(value: object, measured: object, *, name: str = "the answer", node: str = "") -> None:
     """Pass when the answer is what was measured: plain values, lists, sets, numpy's and pandas' values.
 
