@@ -38,6 +38,7 @@ FOR_NOTEBOOKS = {
     "plots",
     "schema",
     "swarm",
+    "tries",
     "variants",
 }
 

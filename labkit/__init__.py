@@ -51,6 +51,17 @@ def score(notebook: str | Path | None = None) -> pd.DataFrame:
     return tally.score(Path(notebook) if notebook else None)
 
 
+def hint(question: str = "") -> None:
+    """Show the next hint of a question, with those before it.
+
+    A question is called LAB.QUESTION, "03.who" say, or "who" alone in its own notebook; without a name
+    it is the one that was missed last. Raises UnknownNameError, UsageError.
+    """
+    from labkit import tries
+
+    tries.show(question)
+
+
 def submit_check(notebook: str | Path | None = None) -> None:
     """Say whether a notebook can be graded as it stands, a sentence each; without a name, this one."""
     from labkit.grading import precheck as submission

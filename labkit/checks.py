@@ -8,7 +8,8 @@ A check has four outcomes, each one sentence:
     could not run   raises `CouldNotRun`: nothing was measured, or a probe gave no result that counts
 
 All but pass raise, because nbgrader gives full marks to a check cell that merely shows something.
-A message names what was measured only after an answer was given. Text compares without regard to case.
+A message names what was measured only after an answer was given, and in a notebook not before the third
+different one; until then it says where to look (`labkit.tries`). Text compares without regard to case.
 
 In every check `name` is what the sentence calls the value, and `node` the node that it belongs to. A
 *probe* is a command that asks for an answer over the network: a `Capture`, a row of a table, or a
@@ -23,7 +24,7 @@ from collections.abc import Collection, Iterable, Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from labkit import outcomes
+from labkit import outcomes, tries
 from labkit.errors import CheckFailed, CouldNotRun, Unanswered
 
 if TYPE_CHECKING:
@@ -74,12 +75,15 @@ def one_of(value: object, choices: Iterable[object], *, name: str = "the answer"
 def predicted(prediction: object, measured: object, *, name: str) -> None:
     """Show a prediction beside what was measured; right or wrong, it never fails.
 
-    `name` says what was predicted. Raises `CouldNotRun` where nothing was measured (None, NaN).
+    `name` says what was predicted. Who made no prediction is told what was measured: it is never
+    `Unanswered`. Raises `CouldNotRun` where nothing was measured (None, NaN).
     """
     _require_evidence(measured, name, "")
     if prediction is ...:
         print(f"You made no prediction for {name}. Measured: {_show(measured)}.")
-    elif _same(prediction, measured):
+        return
+    tries.predicted(name, _show(prediction), _show(measured))
+    if _same(prediction, measured):
         print(f"You predicted {_show(prediction)} for {name}, and so it was measured.")
     else:
         print(f"You predicted {_show(prediction)} for {name}. Measured: {_show(measured)}.")
@@ -94,9 +98,8 @@ def equals(value: object, measured: object, *, name: str = "the answer", node: s
     _require_answer(value, name)
     _require_evidence(measured, name, node)
     if not _same(value, measured):
-        raise CheckFailed(
-            f"{_cap(name)}{_on(node)}: you said {_show(value)}, measured {_show(measured)}."
-        )
+        told = f"{_cap(name)}{_on(node)}: you said {_show(value)}, measured {_show(measured)}."
+        raise CheckFailed(tries.missed(f"{name}{_on(node)}", _show(value), told))
     print(f"{_cap(name)}{_on(node)} is {_show(measured)}, as you said.")
 
 
@@ -130,10 +133,11 @@ def close(
     allowed = math.fabs(rel * seen) if rel is not None else float(abs or 0)
     if math.fabs(given - seen) > allowed:
         near = f"{rel:.0%}" if rel is not None else f"{abs:g}{unit}"
-        raise CheckFailed(
+        told = (
             f"{_cap(name)}{_on(node)}: you said {given:g}{unit}, measured {seen:g}{unit}, "
             f"which is further off than {near}."
         )
+        raise CheckFailed(tries.missed(f"{name}{_on(node)}", f"{given:g}{unit}", told))
     print(f"{_cap(name)}{_on(node)}: you said {given:g}{unit}, measured {seen:g}{unit}.")
 
 

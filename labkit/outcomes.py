@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit import nbgrader_cells, paths
-from labkit.errors import CheckFailed, CouldNotRun, Unanswered, UsageError
+from labkit.errors import CheckFailed, CouldNotRun, Unanswered, UnknownNameError, UsageError
 from labkit.evidence import cells
 from labkit.nbgrader_cells import Role
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pandas as pd
 
 
@@ -65,6 +67,7 @@ class Question:
     id: str
     text: str
     points: float
+    hints: tuple[str, ...] = ()
 
 
 class _OutcomeLog:
@@ -91,8 +94,10 @@ def listen() -> _OutcomeLog | None:
 def questions(notebook: Path) -> list[Question]:
     """Read a notebook's questions; raises UsageError for a file that is no notebook."""
     try:
-        found = cells.once_saved(lambda: json.loads(notebook.read_text(encoding="utf-8")))["cells"]
-        return [_question(cell) for cell in found if nbgrader_cells.role_of(cell).is_graded]
+        found = cells.once_saved(lambda: json.loads(notebook.read_text(encoding="utf-8")))
+        hints = found.get("metadata", {}).get("labkit", {}).get("hints", {})
+        graded = [cell for cell in found["cells"] if nbgrader_cells.role_of(cell).is_graded]
+        return [_question(cell, hints) for cell in graded]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise UsageError(
             f"the questions of {notebook} cannot be read: {type(problem).__name__}: {problem}",
@@ -100,9 +105,38 @@ def questions(notebook: Path) -> list[Question]:
         ) from problem
 
 
-def _question(cell: nbgrader_cells.Cell) -> Question:
+def _question(cell: nbgrader_cells.Cell, hints: Mapping[str, Sequence[str]]) -> Question:
+    name = nbgrader_cells.question_of(cell)
     text = "".join(cell["source"]).strip() if nbgrader_cells.role_of(cell) is Role.CHECK else ""
-    return Question(nbgrader_cells.question_of(cell), text, nbgrader_cells.points_of(cell))
+    given = tuple(map(str, hints.get(name, ()))) if text else ()
+    return Question(name, text, nbgrader_cells.points_of(cell), given)
+
+
+def question_of(text: str) -> Question | None:
+    """Return the question of this notebook whose check has this text; None where there is none."""
+    if not text:
+        return None
+    own = cells.notebook()
+    for path in [own] if own else sorted(_released_labs().glob("*.ipynb")):
+        for question in questions(path):
+            if question.text == text:
+                return question
+    return None
+
+
+def this_notebook() -> Path:
+    """Return the notebook that runs, or the released lab whose checks have run; raises UsageError."""
+    log = listen()
+    return cells.notebook() or _lab_that_ran(_released_labs(), log.outcomes if log else {})
+
+
+def notebook_of(lab: str) -> Path:
+    """Return the released notebook of a lab, by its number or name; raises UnknownNameError."""
+    labs = {path.stem: path for path in sorted(_released_labs().glob("*.ipynb"))}
+    for name, path in labs.items():
+        if lab in (name, name[3:]) or lab.zfill(2) == name[:2]:
+            return path
+    raise UnknownNameError("lab", lab, list(labs))
 
 
 def score(notebook: Path | None = None, *, release: Path | None = None) -> pd.DataFrame:

@@ -13,9 +13,11 @@ from labkit.progress import Bars
 from tests import BIN
 
 LAB = "live-tests"
+_WITH_SWARM = ("live", "browser", "dist")  # folders
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what stands on the swarm, by the folder that it is in.
 
@@ -26,8 +28,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.parent.name
         if folder == "live":
             item.add_marker(pytest.mark.live)
-        alone = folder not in ("live", "browser", "dist")
+        alone = folder not in _WITH_SWARM
         item.add_marker(pytest.mark.xdist_group(str(item.path) if alone else "swarm"))
+    if "PYTEST_XDIST_WORKER" in os.environ:  # what takes longest begins first
+        items.sort(key=lambda item: item.path.parent.name not in _WITH_SWARM)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,14 @@ An author marks cells with tags and nothing else:
     claim:ID                  beside check:ID or remove-cell: the cell proves this claim of the ledger
     raises-exception          a cell that should end in an error
 
+After a check, its hints stand in a comment, which the release has in its metadata: one to three, each
+on a line of its own. The first one says where to look; the last one nearly the answer.
+
+    <!-- hints: ID
+    1. The column `protocol` of `matrix`.
+    2. Leave out the rows that were answered.
+    -->
+
 A Markdown paragraph that states a fact ends with `<!-- claim: ID -->`, which the release has not.
 
 A solution stands between `### BEGIN SOLUTION` and `### END SOLUTION`, once in every answer cell.
@@ -39,6 +47,9 @@ GUARD_TAGS = {"remove-cell", "test"}
 _PLAIN_TAGS = {*GUARD_TAGS, "raises-exception"}
 _CLAIM_TAG = re.compile(r"claim:([a-z0-9][a-z0-9-]*)")
 CLAIM_NOTE = re.compile(r"\s*<!-- claim: ([a-z0-9 -]+?) -->")
+_HINTS = re.compile(r"\n*<!-- hints: ([^\n]*)\n(.*?)-->\n*", re.DOTALL)
+_HINT = re.compile(r"(\d)\. (\S.*)")
+_MOST_HINTS = 3
 _MARKER = re.compile(r"\b(BEGIN|END) (SOLUTION|HIDDEN TESTS)\b")
 _ALMOST = re.compile(r"\b(BEGIN|END)[\s_-]*(SOLUTION|HIDDEN[\s_-]*TEST)", re.IGNORECASE)
 _TAG_OF_REGION = {"SOLUTION": "answer", "HIDDEN TESTS": "check"}
@@ -129,6 +140,25 @@ def docstring(source: str) -> str:
         return " ".join((ast.get_docstring(ast.parse(source)) or "").split())
     except SyntaxError:
         return ""
+
+
+def take_hints(text: str, place: Place) -> tuple[str, dict[str, list[str]]]:
+    """Return a Markdown cell's text without its hints, and the hints by question.
+
+    Raises MarkupError for hints that are not written as the module's docstring says.
+    """
+    found: dict[str, list[str]] = {}
+    for block in _HINTS.finditer(text):
+        question, lines = block[1].strip(), block[2].strip().splitlines()
+        hints = [_HINT.fullmatch(line.strip()) for line in lines]
+        numbers = [int(hint[1]) for hint in hints if hint]
+        if numbers != list(range(1, len(lines) + 1)) or not 0 < len(lines) <= _MOST_HINTS:
+            problem = f"hints are lines `1. …` to `{_MOST_HINTS}. …`, one line each"
+            raise place.error_in_head(f"hints: {question}", problem)
+        if question in found:
+            raise place.error_in_head(f"hints: {question}", f"{question} has hints twice")
+        found[question] = [hint[2].strip() for hint in hints if hint]
+    return _HINTS.sub("\n\n", text).strip("\n") if found else text, found
 
 
 def claims_of(cell: NotebookNode) -> list[str]:

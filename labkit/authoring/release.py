@@ -51,13 +51,16 @@ def read_source(path: Path) -> NotebookNode:
         raise MarkupError(path, 1, "a lab's file is called NN_verb_noun.md")
     text = path.read_text(encoding="utf-8")
     notebook = _parse(path, text)
+    hints = _take_hints(notebook, path, text.splitlines())
     places = _mark_cells(notebook, path, text.splitlines())
+    _require_questions(hints, places, path, text.splitlines())
     _require_checks(notebook, places)
     _require_own_names(notebook, places)
     # Also drops what jupytext would keep for pairing, which would bring the answers back.
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
+        **({"labkit": {"hints": hints}} if hints else {}),
     }
     if not title(notebook):
         raise MarkupError(path, 1, "the lab has no title; write one as `# Verb a noun`")
@@ -149,6 +152,35 @@ def _parse(path: Path, text: str) -> NotebookNode:
         problem = "tags are a list of words, without a space after a colon: [check:ID, points:N]"
         raise MarkupError(path, _line_of_bad_tags(text.splitlines()), problem) from error
     return notebook
+
+
+def _take_hints(notebook: NotebookNode, path: Path, lines: list[str]) -> dict[str, list[str]]:
+    """Take the hints out of the Markdown, with the cells that held nothing else; returns them."""
+    hints: dict[str, list[str]] = {}
+    kept, starts = [], []
+    for cell, start in zip(notebook.cells, notebook.metadata["source_map"], strict=True):
+        if cell.cell_type == "markdown":
+            place = Place(path, lines, max(start - 1, 0), len(lines))
+            cell.source, found = markup.take_hints(cell.source, place)
+            for question in found.keys() & hints.keys():
+                raise place.error_in_head(f"hints: {question}", f"{question} has hints twice")
+            hints |= found
+            if found and not cell.source:
+                continue
+        kept.append(cell)
+        starts.append(start)
+    notebook.cells, notebook.metadata["source_map"] = kept, starts
+    return hints
+
+
+def _require_questions(
+    hints: Iterable[str], places: dict[str, Place], path: Path, lines: list[str]
+) -> None:
+    """Refuse hints for what is no check."""
+    for question in hints:
+        if nbgrader_cells.grade_id(Role.CHECK, question) not in places:
+            problem = f"there is no check:{question} to give hints for"
+            raise Place(path, lines, 0, len(lines)).error_in_head(f"hints: {question}", problem)
 
 
 def _mark_cells(notebook: NotebookNode, path: Path, lines: list[str]) -> dict[str, Place]:

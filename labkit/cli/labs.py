@@ -1,4 +1,4 @@
-"""Commands for the labs: run, claims, release, bench."""
+"""Commands for the labs: run, hint, claims, release, bench."""
 
 from __future__ import annotations
 
@@ -75,6 +75,28 @@ def run(
         print(f"{document['passed']} passed, {document['failed']} failed; report: {page}")
     if document["failed"] or any(result.error for result in results):
         raise typer.Exit(1)
+
+
+@app.command()
+def hint(
+    question: Annotated[str, typer.Argument(metavar="LAB.QUESTION", help="03.who, say.")],
+    step: Annotated[int, typer.Option(help="Up to which hint; the last is nearly the answer.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Show the hints of a question, the first one or as many as asked for."""
+    from labkit import tries
+
+    lab, _, _ = question.rpartition(".")
+    if not lab:
+        raise UsageError(f"{question!r} names no lab", hint="labkit hint LAB.QUESTION: 03.who, say")
+    given = tries.find(question).hints
+    if not 1 <= step <= len(given):
+        raise UsageError(f"{question} has {len(given)} hints; --step {step} is none of them")
+    if as_json:
+        print_json(list(given[:step]))
+    else:
+        for number, text in enumerate(given[:step], 1):
+            print(f"Hint {number} of {len(given)}: {text}")
 
 
 def _show_outcomes(results: list[LabResult]) -> None:

@@ -3,8 +3,8 @@
 It is text, one JSON object a line, beside the notebook that asked: `04_join_an_overlay.evidence.jsonl`,
 or packed, with `.gz`. Each line has
 
-    number, kind             from 1; lab (the lab was attached), command (on a node) or api (of a node's
-                             Docker engine)
+    number, kind             from 1; lab (the lab was attached), command (on a node), api (of a node's
+                             Docker engine), or what the learner did: try, hint, prediction
     session, run             the kernel that asked, and the number of the cell's run in it
     cell, source             what the notebook calls the cell (where it tells), a short hash of its text
     learner, docker          whose variant it was; the Docker version
@@ -17,6 +17,9 @@ and, by its kind,
     command    node, place, netns, pid, argv, ready; code, stdout, stderr, timed_out, and, by the node's
                own clock, began, ran
     api        node, method, path, body; status, type, response, encoding (text or base64)
+    try        question, name, answer: a wrong answer, which the check had not had before
+    hint       question, step: a hint was shown, from 1
+    prediction question, name, predicted, measured: both were shown side by side
 
 Where there was no answer, `error` says why instead. A text of more than `format.MAX_TEXT` characters is
 left out, and `cut` tells its length and its SHA-256. Join tokens are blotted out.

@@ -202,7 +202,7 @@ def _of_another_notebook(
     """Find evidence of which nothing was asked by a cell of the notebook, but for attaching."""
     texts = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     attaching = {cells.source_of(text) for text in texts if "attach(" in text}
-    asked = {line.row["source"] for line in lines if line.kind != "lab"} - attaching
+    asked = {line.row["source"] for line in lines if line.kind in ("command", "api")} - attaching
     if attaching and asked and asked.isdisjoint(map(cells.source_of, texts)):
         told = "no cell of the notebook asked what it holds: it is another notebook's, or all changed"
         yield None, "notebook", told

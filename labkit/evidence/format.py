@@ -46,7 +46,11 @@ _ASKED: dict[str, _Types] = {
         "ready": bool,
     },
     "api": {"node": str, "method": str, "path": str, "body": (str, type(None))},
+    "try": {"question": str, "name": str, "answer": str},
+    "hint": {"question": str, "step": int},
+    "prediction": {"question": str, "name": str, "predicted": str, "measured": str},
 }
+NOTES = ("try", "hint", "prediction")  # the kinds that ask nothing of the swarm
 _ANSWERED: dict[str, _Types] = {
     "lab": {},
     "command": {
@@ -58,6 +62,7 @@ _ANSWERED: dict[str, _Types] = {
         "timed_out": bool,
     },
     "api": {"status": int, "type": str, "response": str, "encoding": str},
+    **{kind: {} for kind in NOTES},
 }
 _NODE: _Types = {"name": str, "address": str, "container": str, "docker": str}
 
@@ -128,4 +133,6 @@ def describe(kind: str, row: Mapping[str, Any]) -> str:
         return f"`{words if len(words) <= 80 else words[:77] + '...'}` on {row['place']}"
     if kind == "api":
         return f"{row['method']} {str(row['path'])[:80]} of the engine on {row['node']}"
+    if kind in NOTES:
+        return f"{kind} of {str(row['question'])[:80]}"
     return "attach()"

@@ -21,6 +21,8 @@ from labkit.transport.base import Command, CommandResult, CommandRunner
 from labkit.transport.daemon import daemon
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from docker import DockerClient
     from requests import PreparedRequest, Response
 
@@ -85,12 +87,17 @@ class Recorder:
     def __init__(self, writer: Writer, node: str, docker: str) -> None:
         self._writer, self._node, self._docker = writer, node, docker
 
+    @property
+    def path(self) -> Path:
+        """The file that the record is kept in."""
+        return self._writer.path
+
     def start(self, kind: str) -> Finish:
         """Start a record; call the result with the whole row when the response is there."""
         started, cell = self._writer.now(), cells.now()
 
         def finish(row: Mapping[str, Any]) -> None:
-            whole = {"node": self._node, **row} if kind != "lab" else row
+            whole = {"node": self._node, **row} if kind in ("command", "api") else row
             try:
                 self._writer.write(kind, cell, started, whole, docker=self._docker)
             except OSError as problem:

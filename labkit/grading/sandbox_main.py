@@ -111,7 +111,9 @@ class Witness:
     def _change(self, _: str, args: Any) -> str | None:
         path = self._path(args[0])
         mine = (f"{self._folder}/", "/tmp/", "/dev/")
-        outside = path and not (f"{path}/".startswith(mine) and path != self._folder)
+        # A checkout may lie below /tmp itself.
+        kits = path and path.startswith((self._kit, *self._libraries))
+        outside = path and (kits or not (f"{path}/".startswith(mine) and path != self._folder))
         return f"tried to change {path[:200]}, outside its folder" if path and outside else None
 
     def _network(self, event: str, args: Any) -> str:

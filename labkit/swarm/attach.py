@@ -9,7 +9,7 @@ from pathlib import Path
 from labkit import __version__, variants
 from labkit.engines.base import Connection
 from labkit.errors import EngineError
-from labkit.evidence import files, replayed
+from labkit.evidence import files, notes, replayed
 from labkit.evidence.recorded import RecordedLink, Recorder
 from labkit.evidence.writer import writer
 from labkit.progress import Bars
@@ -56,6 +56,7 @@ def _with_evidence(lab: Lab, file: Path) -> Lab:
         nodes[node.name] = dataclasses.replace(node, link=link)
     kept = dataclasses.replace(lab, nodes=nodes)
     recorder = Recorder(lines, kept.manager.name, kept.manager.full_version)
+    notes.keep(recorder)
     recorder.start("lab")(
         {
             "lab": kept.name,
@@ -78,6 +79,7 @@ def _with_evidence(lab: Lab, file: Path) -> Lab:
 
 def _replayed(file: Path) -> Lab:
     """Return the lab that a file of evidence is of, and tell the learner that it does not run."""
+    notes.keep(None)
     replay = replayed.begin(file)
     line = replay.take("lab", {})
     replay.done(line)

@@ -25,7 +25,7 @@ ORDER = [
     ("evidence",),
     ("swarm", "workspace"),
     ("experiments", "outcomes"),
-    ("faults", "plots", "checks", "panel"),
+    ("faults", "plots", "checks", "panel", "tries"),
     ("authoring",),
     ("grading",),
     ("doctor", "benchmark"),

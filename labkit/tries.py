@@ -1,0 +1,131 @@
+"""What a learner tries: what a check tells after a miss, hints one by one, and a note of both.
+
+In a notebook a wrong answer is first told where to look. What was measured it is told after the third
+different wrong answer: to run a check again with the same one is no new try. Hints are there for who
+asks. Tries, hints and predictions are lines of the evidence (`labkit.evidence.notes`), so a kernel that
+is restarted goes on where the one before it was.
+
+Outside of a learner's notebook, as in marking, a check tells at once what was measured.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import defaultdict
+
+from labkit import outcomes
+from labkit.errors import UnknownNameError, UsageError
+from labkit.evidence import cells, notes
+from labkit.outcomes import Question
+
+TOLD_AFTER = 3
+"""So many different wrong answers to one question are told what was measured."""
+_LONGEST = 500  # characters of an answer that are kept
+
+
+class _Kept:
+    """What this notebook's learner has tried so far, by question."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, str], set[str]] = defaultdict(set)
+        self.shown: dict[str, int] = defaultdict(int)
+        self.missed = ""  # the question that had the last miss
+        for line in notes.earlier():
+            row = line.row
+            if line.kind == "try":
+                self.answers[row["question"], row["name"]].add(row["answer"])
+            elif line.kind == "hint":
+                self.shown[row["question"]] = max(self.shown[row["question"]], row["step"])
+
+
+@functools.cache
+def _kept() -> _Kept:
+    return _Kept()
+
+
+def asking() -> Question | None:
+    """Return the question whose check runs now; None in marking, and where no notebook's check runs."""
+    if os.environ.get("NBGRADER_EXECUTION"):
+        return None
+    return outcomes.question_of(cells.now().text.strip())
+
+
+def missed(name: str, answer: str, measured: str) -> str:
+    """Note a wrong answer; returns the sentence for it: where to look, or in the end `measured`.
+
+    `name` is what the check calls the value, `answer` the wrong one as it is shown.
+    """
+    question = asking()
+    if question is None or not question.hints:
+        return measured
+    kept, answer = _kept(), answer[:_LONGEST]
+    kept.missed = question.id
+    before = kept.answers[question.id, name]
+    if answer not in before:
+        before.add(answer)
+        notes.note("try", {"question": question.id, "name": name, "answer": answer})
+    if len(before) >= TOLD_AFTER:
+        return measured
+    _show(question, max(1, kept.shown[question.id]))
+    more = ""
+    if kept.shown[question.id] < len(question.hints):
+        more = f'\nAnother hint: labkit.hint("{question.id}")'
+    first = name[:1].upper() + name[1:]
+    return f"{first}: {answer} is not what was measured. Where to look: {question.hints[0]}{more}"
+
+
+def predicted(name: str, prediction: str, measured: str) -> None:
+    """Note a prediction and what was measured in its place."""
+    if question := asking():
+        row = {"question": question.id, "name": name}
+        notes.note(
+            "prediction", row | {"predicted": prediction[:_LONGEST], "measured": measured[:_LONGEST]}
+        )
+
+
+def hints(question: str = "") -> list[str]:
+    """Return the hints of a question that are shown by now, with one more than before.
+
+    A question is called LAB.QUESTION, or QUESTION alone in its own notebook; without a name it is the
+    one that was missed last. Raises UnknownNameError, UsageError.
+    """
+    wanted = question or _kept().missed
+    if not wanted:
+        raise UsageError("no check has missed yet", hint='labkit.hint("03.who"), say')
+    found = find(wanted)
+    if not found.hints:
+        raise UsageError(f"there are no hints for {wanted}", hint="take a fresh copy of the lab")
+    _show(found, min(_kept().shown[found.id] + 1, len(found.hints)))
+    return list(found.hints[: _kept().shown[found.id]])
+
+
+def show(question: str = "") -> None:
+    """Print the hints of a question, as `hints` returns them."""
+    for number, text in enumerate(hints(question), 1):
+        print(f"Hint {number}: {text}")
+
+
+def find(question: str) -> Question:
+    """Return a check's question by its name; raises UnknownNameError, and UsageError for a bad name."""
+    lab, dot, name = question.rpartition(".")
+    notebook = outcomes.notebook_of(lab) if dot else outcomes.this_notebook()
+    known = {q.id: q for q in outcomes.questions(notebook) if q.text}
+    if name not in known:
+        raise UnknownNameError(f"question of {notebook.stem}", name, list(known))
+    return known[name]
+
+
+def counted() -> tuple[dict[str, int], dict[str, int]]:
+    """Return how many wrong answers and how many hints each question has had in this notebook."""
+    wrong: dict[str, int] = defaultdict(int)
+    for (question, _), answers in _kept().answers.items():
+        wrong[question] += len(answers)
+    return wrong, dict(_kept().shown)
+
+
+def _show(question: Question, step: int) -> None:
+    """Note that the hints of a question are shown up to a step."""
+    if step > _kept().shown[question.id]:
+        _kept().shown[question.id] = step
+        notes.note("hint", {"question": question.id, "step": step})
