@@ -29,14 +29,25 @@ class _Kept:
 
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], set[str]] = defaultdict(set)
-        self.shown: dict[str, int] = defaultdict(int)
+        self.shown: dict[str, int] = defaultdict(int)  # the last hint that was shown
+        self.asked: dict[str, int] = defaultdict(int)  # how many hints were asked for
         self.missed = ""  # the question that had the last miss
         for line in notes.earlier():
             row = line.row
             if line.kind == "try":
-                self.answers[row["question"], row["name"]].add(row["answer"])
+                self.miss(row["question"], row["name"], row["answer"])
             elif line.kind == "hint":
-                self.shown[row["question"]] = max(self.shown[row["question"]], row["step"])
+                self.hint(row["question"], row["step"])
+
+    def miss(self, question: str, name: str, answer: str) -> None:
+        """Keep a wrong answer; with it the first hint is shown."""
+        self.answers[question, name].add(answer)
+        self.shown[question] = max(1, self.shown[question])
+
+    def hint(self, question: str, step: int) -> None:
+        """Keep that a hint was asked for."""
+        self.shown[question] = max(step, self.shown[question])
+        self.asked[question] += 1
 
 
 @functools.cache
@@ -61,13 +72,11 @@ def missed(name: str, answer: str, measured: str) -> str:
         return measured
     kept, answer = _kept(), answer[:_LONGEST]
     kept.missed = question.id
-    before = kept.answers[question.id, name]
-    if answer not in before:
-        before.add(answer)
+    if answer not in kept.answers[question.id, name]:
+        kept.miss(question.id, name, answer)
         notes.note("try", {"question": question.id, "name": name, "answer": answer})
-    if len(before) >= TOLD_AFTER:
+    if len(kept.answers[question.id, name]) >= TOLD_AFTER:
         return measured
-    _show(question, max(1, kept.shown[question.id]))
     more = ""
     if kept.shown[question.id] < len(question.hints):
         more = f'\nAnother hint: labkit.hint("{question.id}")'
@@ -96,8 +105,12 @@ def hints(question: str = "") -> list[str]:
     found = find(wanted)
     if not found.hints:
         raise UsageError(f"there are no hints for {wanted}", hint="take a fresh copy of the lab")
-    _show(found, min(_kept().shown[found.id] + 1, len(found.hints)))
-    return list(found.hints[: _kept().shown[found.id]])
+    kept = _kept()
+    step = kept.shown[found.id] + 1
+    if step <= len(found.hints):
+        kept.hint(found.id, step)
+        notes.note("hint", {"question": found.id, "step": step})
+    return list(found.hints[:step])
 
 
 def show(question: str = "") -> None:
@@ -117,15 +130,8 @@ def find(question: str) -> Question:
 
 
 def counted() -> tuple[dict[str, int], dict[str, int]]:
-    """Return how many wrong answers and how many hints each question has had in this notebook."""
+    """Return how many wrong answers each question had, and how many hints were asked for."""
     wrong: dict[str, int] = defaultdict(int)
     for (question, _), answers in _kept().answers.items():
         wrong[question] += len(answers)
-    return wrong, dict(_kept().shown)
-
-
-def _show(question: Question, step: int) -> None:
-    """Note that the hints of a question are shown up to a step."""
-    if step > _kept().shown[question.id]:
-        _kept().shown[question.id] = step
-        notes.note("hint", {"question": question.id, "step": step})
+    return dict(wrong), dict(_kept().asked)

@@ -41,6 +41,10 @@ def grade(
     compare: Annotated[
         bool, typer.Option("--compare", help="Report evidence and answers that are too alike.")
     ] = False,
+    per_try: Annotated[
+        float, typer.Option(help="Points that a question loses for each wrong answer before.", min=0)
+    ] = 0.0,
+    per_hint: Annotated[float, typer.Option(help="Points that it loses for each hint.", min=0)] = 0.0,
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Run strangers' code unsandboxed, with all your rights.")
     ] = False,
@@ -71,6 +75,7 @@ def grade(
         limits=Limits(cell_seconds=timeout, notebook_seconds=10 * timeout),
         sandboxed=not unsafe,
         looks=looks,
+        costs=grading.Costs(per_try, per_hint),
         progress=Bars(),
     )
     if as_json:

@@ -40,3 +40,24 @@ def earlier() -> list[Line]:
 def of(lines: Iterable[Line]) -> list[Line]:
     """Return the notes among lines of evidence."""
     return [line for line in lines if line.kind in NOTES]
+
+
+def counts(lines: Iterable[Line]) -> dict[str, tuple[int, int]]:
+    """Return for each question how many wrong answers it had, and how many hints were asked for."""
+    found: dict[str, tuple[int, int]] = {}
+    for line in of(lines):
+        tries, hints = found.get(line.row["question"], (0, 0))
+        more = (tries + (line.kind == "try"), hints + (line.kind == "hint"))
+        found[line.row["question"]] = more
+    return found
+
+
+def predictions(lines: Iterable[Line]) -> list[dict[str, str]]:
+    """Return the predictions, the last one of each: question, name, predicted, measured."""
+    names = ("question", "name", "predicted", "measured")
+    found = {
+        (line.row["question"], line.row["name"]): {name: line.row[name] for name in names}
+        for line in of(lines)
+        if line.kind == "prediction"
+    }
+    return list(found.values())

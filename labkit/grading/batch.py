@@ -68,6 +68,20 @@ class _Lab:
 
 
 @dataclass(frozen=True)
+class Costs:
+    """The points that a question loses for each wrong answer before, and for each hint."""
+
+    per_try: float = 0.0
+    per_hint: float = 0.0
+
+    def taken_off(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a question of a record with the points that are left; never fewer than none."""
+        lost = question["tries"] * self.per_try + question["hints"] * self.per_hint
+        points = question["points"]
+        return {**question, "points": max(0.0, points - lost) if points and lost else points}
+
+
+@dataclass(frozen=True)
 class Looks:
     """What is looked for beside the marks."""
 
@@ -87,6 +101,7 @@ def grade(
     limits: Limits | None = None,
     sandboxed: bool = True,
     looks: Looks | None = None,
+    costs: Costs | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Mark every submission in a folder or a ZIP file; returns one row per submission (`results.row`).
@@ -97,6 +112,7 @@ def grade(
     is no submission, the gradebook does not fit, or the ZIP file or the public key cannot be read.
     """
     limits, looks, progress = limits or Limits(), looks or Looks(), progress or Progress()
+    costs = costs or Costs()
     if sandboxed:
         sandbox.require()
     if looks.public_key is not None:
@@ -121,6 +137,7 @@ def grade(
             limits,
             sandboxed,
             looks,
+            costs,
             progress,
         )
     rows = sorted([*marked, *refused], key=lambda row: (row["student"], row["assignment"], row["lab"]))
@@ -136,6 +153,7 @@ def _mark(
     limits: Limits,
     sandboxed: bool,
     looks: Looks,
+    costs: Costs,
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """Mark submissions into a course folder and look across them; returns their rows."""
@@ -145,14 +163,14 @@ def _mark(
     jobs = _jobs(found, labs, course, limits, sandboxed)
     to_mark = [job for job in jobs if not results.is_marked(job)]
     for job in jobs:
-        if job not in to_mark and not book.has(job.submission):
-            _enter(book, job)
+        if job not in to_mark:
+            _enter(book, job, costs)
     with (
         progress.stage(f"{len(to_mark)} of {len(jobs)} submissions") as step,
         closing(_mark_all(to_mark)) as marked,
     ):
         for done, job in enumerate(marked, 1):
-            _enter(book, job)
+            _enter(book, job, costs)
             step.fraction(done / len(to_mark))
             step.note(f"{job.submission.student} {job.submission.lab}")
     inspected = inspection.inspect(found, public_key=looks.public_key, handed_out=looks.handed_out)
@@ -243,8 +261,11 @@ def _jobs(
     return jobs
 
 
-def _enter(book: Book, job: Job) -> None:
-    book.enter(job.submission, results.read_record(job)["questions"])
+def _enter(book: Book, job: Job, costs: Costs) -> None:
+    """Enter the points of a submission, where the gradebook has not the same already."""
+    questions = [costs.taken_off(question) for question in results.read_record(job)["questions"]]
+    if not book.has(job.submission, questions):
+        book.enter(job.submission, questions)
 
 
 # --- the processes -------------------------------------------------------------------------------

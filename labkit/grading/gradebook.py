@@ -124,15 +124,16 @@ class Book:
             ) from problem
         self._book.db.expire_all()
 
-    def has(self, submission: Submission) -> bool:
-        """Whether a submission's points are there."""
+    def has(self, submission: Submission, questions: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a submission's points are there, as `enter` would enter them."""
         from nbgrader.api import MissingEntry
 
         try:
             found = self._notebook(submission)
         except MissingEntry:
             return False
-        return any(g.auto_score is not None or g.manual_score is not None for g in found.grades)
+        entered = {nbgrader_cells.question_in(g.name): g.auto_score for g in found.grades}
+        return all(entered.get(q["id"]) == q["points"] for q in questions)
 
     def enter(self, submission: Submission, questions: Sequence[Mapping[str, Any]]) -> None:
         """Enter the points of a submission, by the rules of nbgrader's `autograde`.

@@ -11,13 +11,16 @@ output, and the record, which is written last:
     key         hash of everything that the marks depend on; empty: to be marked again
     status      graded, missing, unreadable or stopped; problem says why, in one line
     questions   one per graded cell: id, points (None: a person gives them), max, answer, status (one
-                of the four outcomes, or "by hand"), message, asked (what the check says it asks for)
+                of the four outcomes, or "by hand"), message, asked (what the check says it asks for),
+                tries and hints (how many wrong answers and hints the evidence has)
+    predictions question, name, predicted, measured, as the evidence has them
     findings    question (None: all of them), sentence
     seconds     that marking took
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -30,7 +33,7 @@ from typing import TYPE_CHECKING
 import nbformat
 
 from labkit.errors import UsageError
-from labkit.evidence import audit, reader
+from labkit.evidence import audit, notes, reader
 from labkit.evidence.audit import Finding
 from labkit.evidence.files import beside as evidence_beside
 from labkit.grading import sandbox, submissions, values, workers
@@ -132,6 +135,11 @@ class _Marking:
         self.record.findings += self._merged.findings
         self._evidence = self._copied_evidence()
         self.record.findings += self._evidence_findings(cells)
+        if self._evidence is not None:
+            with contextlib.suppress(UsageError):  # it holds no evidence, as a finding says
+                lines = reader.read(self._evidence).lines
+                self.record.counts = notes.counts(lines)
+                self.record.predictions = notes.predictions(lines)
         self._names = names_read(self._gradable)
         self._snapshots: dict[str, Snapshot] = {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import nbformat
@@ -35,12 +35,15 @@ class _Kept(Protocol):
 
 
 class Record:
-    """A notebook while it is marked: the verdicts so far, by question, and the findings."""
+    """A notebook while it is marked: the verdicts so far, by question, the findings, and the notes."""
 
     def __init__(self, notebook: NotebookNode) -> None:
         self.notebook = notebook
         self.verdicts: dict[str, Verdict] = {}
         self.findings: list[Finding] = []
+        self.counts: Mapping[str, tuple[int, int]] = {}
+        """Of each question, how many wrong answers and hints the evidence has."""
+        self.predictions: list[dict[str, str]] = []
 
     def report(self, question: str | None, sentence: str) -> None:
         """Add a finding on a question; None: on all of them."""
@@ -66,6 +69,7 @@ class Record:
             "status": status,
             "problem": one_line(problem),
             "questions": [self._question(cell) for cell in graded],
+            "predictions": [{n: one_line(v) for n, v in row.items()} for row in self.predictions],
             "findings": [
                 {"question": f.question, "sentence": one_line(f.sentence)} for f in self.findings
             ],
@@ -85,7 +89,9 @@ class Record:
         name = question_of(cell)
         points, most = determine_grade(cell)
         answers = [c.source for c in self.notebook.cells if _answers(c, name)]
+        tries, hints = self.counts.get(name, (0, 0))
         found = {"id": name, "points": points, "max": most, "answer": "".join(answers)}
+        found |= {"tries": tries, "hints": hints}
         if cell.cell_type == "markdown":
             status, message = BY_HAND, "This answer is read by a person."
             if points is not None:

@@ -72,7 +72,7 @@ def row(book: Book, job: Job, inspected: Inspected) -> dict[str, Any]:
     scores = book.scores(submission)
     questions = []
     for question in record["questions"]:
-        kept = {name: question[name] for name in ("id", "status", "max", "message")}
+        kept = {name: question[name] for name in ("id", "status", "max", "message", "tries", "hints")}
         questions.append({**kept, "points": scores[question["id"]].points})
     later = [
         *({"question": None, "sentence": remark} for remark in submission.remarks),
@@ -91,6 +91,7 @@ def row(book: Book, job: Job, inspected: Inspected) -> dict[str, Any]:
         "status": record["status"],
         "problem": record["problem"],
         "questions": questions,
+        "predictions": record["predictions"],
         "findings": [*record["findings"], *later],
         "evidence": inspected.signed,
         "alike": [],
@@ -110,6 +111,7 @@ def refused_row(submission: Submission, most: float) -> dict[str, Any]:
         "status": "refused",
         "problem": submission.refused,
         "questions": [],
+        "predictions": [],
         "findings": [{"question": None, "sentence": remark} for remark in submission.remarks],
         "evidence": "",
         "alike": [],
@@ -127,7 +129,10 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         table = csv.DictWriter(file, _COLUMNS, quoting=csv.QUOTE_ALL)
         table.writeheader()
         for row in rows:
-            marks = [f"{q['id']} {_points(q['points'])}/{_points(q['max'])}" for q in row["questions"]]
+            marks = [
+                f"{q['id']} {_points(q['points'])}/{_points(q['max'])}{_tries(q)}"
+                for q in row["questions"]
+            ]
             findings = [
                 f"{f['question']}: {f['sentence']}" if f["question"] else f["sentence"]
                 for f in row["findings"]
@@ -140,6 +145,13 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
                 "alike": "\n".join(alike),
             }
             table.writerow({name: _harmless(texts[name]) for name in _COLUMNS})
+
+
+def _tries(question: Mapping[str, Any]) -> str:
+    """Say how many wrong answers and hints a question had; empty where it had none."""
+    words = {"tries": ("miss", "misses"), "hints": ("hint", "hints")}
+    told = [f"{question[n]} {w[question[n] > 1]}" for n, w in words.items() if question[n]]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _points(value: float | None) -> str:
