@@ -29,7 +29,7 @@ unit: .venv/.done ## pass the tests that need neither a swarm nor a browser, in 
 test: setup ## lint and pass every test, on a real swarm
 	@tools/debian-packages $(BIN)/python chromium
 	$(MAKE) --no-print-directory lint
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 matrix: setup ## pass the labs on each Docker version, and write tests/matrix.json
 	$(BIN)/python tests/matrix.py

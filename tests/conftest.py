@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,21 +19,26 @@ _WITH_SWARM = ("live", "browser", "dist")  # folders
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what stands on the swarm, by the folder that it is in.
-
-    Of two processes that share the tests, one takes all that need a swarm: they share it. Of the other
-    tests, those of a file stay together, as its fixtures do.
-    """
+    """Mark what stands on the swarm, by the folder that it is in."""
     for item in items:
-        folder = item.path.parent.name
-        if folder == "live":
+        if item.path.parent.name == "live":
             item.add_marker(pytest.mark.live)
-        alone = folder not in _WITH_SWARM
-        item.add_marker(pytest.mark.xdist_group(str(item.path) if alone else "swarm"))
     if "PYTEST_XDIST_WORKER" in os.environ:  # what takes longest begins first
         items.sort(key=lambda item: item.path.parent.name not in _WITH_SWARM)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of processes that share the tests by files, let one take all that need a swarm: it has one."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "swarm" if Path(file).parent.name in _WITH_SWARM else file
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -48,11 +48,17 @@ def draws(table: str) -> Callable[[Callable[P, Axes]], Callable[P, Axes]]:
     def decorate(draw: Callable[P, Axes]) -> Callable[P, Axes]:
         @wraps(draw)
         def styled(*args: P.args, **kwargs: P.kwargs) -> Axes:
-            import matplotlib.pyplot as plt  # here: loading it takes longer than most of labkit
+            import matplotlib  # here: loading it takes longer than most of labkit
+            import matplotlib.pyplot as plt
 
             with plt.style.context(STYLE):
                 df: Any = args[0] if args else kwargs["df"]
-                return draw(*args, **kwargs) if len(df) else _nothing(table, kwargs.get("title"))
+                axes = draw(*args, **kwargs) if len(df) else _nothing(table, kwargs.get("title"))
+                interactive = plt.isinteractive()
+            # A notebook's backend is loaded with the first figure and turns this on; leaving the style
+            # would turn it off again, and no later figure would be shown.
+            matplotlib.interactive(interactive)
+            return axes
 
         styled.__doc__ = inspect.cleandoc(draw.__doc__ or "") + _SECTIONS.format(table=table)
         styled.draws = table  # type: ignore[attr-defined]

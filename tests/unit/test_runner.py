@@ -300,3 +300,13 @@ def test_json_counts_everything_but_pass_as_failed() -> None:
     assert (first["id"], first["title"], first["seconds"]) == ("01_a", "A", 12.3)
     assert "error" not in first
     assert second["error"] == results[1].error
+
+
+def test_every_plot_is_shown(tmp_path: Path) -> None:
+    """The first one loads the notebook's backend, inside the style of labkit."""
+    made = 'import pandas as pd\nfrom labkit import plots\ndf = pd.DataFrame({"source": []})'
+    plots = [code(f"plots.reach(df, title='picture {n}');") for n in range(3)]
+    result = run(write(tmp_path, code(made) + "\n".join(plots)), tmp_path / "work")
+    cells = nbformat.read(result.notebook_path, as_version=4).cells  # type: ignore[no-untyped-call]
+    shown = [[o for o in c.get("outputs", ()) if "image/png" in o.get("data", {})] for c in cells]
+    assert [len(pictures) for pictures in shown[-3:]] == [1, 1, 1]
