@@ -99,20 +99,20 @@ def _victims(home: Home) -> list[Victim]:
     labs = ("run", "01", "--lab", LAB, "--report", report)
     on_vm = ("up", "--engine", "vm", "--lab", LAB)
     return [
-        Victim("up", on_vm, 12, 6, before=_down),
+        Victim("up", on_vm, 12, 10, before=_down),
         Victim("up --fresh", (*on_vm, "--fresh"), 300, 1, before=_down),
-        Victim("down", ("down", "--lab", LAB), 2, 5, before=_up),
-        Victim("reset", ("reset", "--lab", LAB), 12, 6, before=_up),
+        Victim("down", ("down", "--lab", LAB), 2, 8, before=_up),
+        Victim("reset", ("reset", "--lab", LAB), 12, 10, before=_up),
         Victim(
             "checkpoint save",
             ("checkpoint", "save", "kept", "--lab", LAB),
             14,
-            5,
+            8,
             before=_up,
             after=_look_at_checkpoint,
         ),
         Victim("run", labs, 60, 3, before=_up),
-        Victim("run --replay", (*labs, "--replay", str(paths.EVIDENCE)), 20, 2),
+        Victim("run --replay", (*labs, "--replay", str(paths.EVIDENCE)), 20, 3),
         Victim(
             "grade",
             ("grade", str(marking), "--out", str(home.work / "marks.csv")),
@@ -121,12 +121,12 @@ def _victims(home: Home) -> list[Victim]:
             before=lambda _: _hand_in(marking),
             after=lambda _: _mark_again(home, marking),
         ),
-        Victim("vm build", ("vm", "build"), 110, 2, _unbuild, _rebuild, building),
+        Victim("vm build", ("vm", "build"), 110, 1, _unbuild, _rebuild, building),
         Victim(
             "vm import",
             ("vm", "import", str(home.work / _CLASS)),
             30,
-            2,
+            1,
             lambda importing: _unimport(home, importing),
             lambda importing: _import_again(home, importing),
             importing,
