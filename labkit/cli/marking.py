@@ -101,6 +101,8 @@ def _show_marks(rows: list[dict[str, Any]], out: Path, course: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from labkit.grading.results import predictions
+
     has_signatures = any(row["evidence"] for row in rows)
     columns = ["learner", "lab", "points", "of", "by hand", "status"]
     table = Table(*columns, *(["evidence"] if has_signatures else []))
@@ -122,6 +124,15 @@ def _show_marks(rows: list[dict[str, Any]], out: Path, course: Path) -> None:
             told.append(f"{who}: like {other['with']}: {'; '.join(other['shared'])}")
         for line in told:
             console.print(escape(line), highlight=False, soft_wrap=True)
+    if sums := predictions(rows):
+        summed = Table("lab", "question", "predicted", "learners", "as measured", "others said")
+        for one in sums:
+            others = ", ".join(f"{said} ({count})" for said, count in one["others"].items())
+            counts = [str(one["made"]), str(one["as_measured"])]
+            summed.add_row(
+                one["lab"][:2], one["question"], escape(one["name"]), *counts, escape(others)
+            )
+        console.print(summed)
     print(f"submissions: {len(rows)}; marks: {out}; pages for the learners: labkit feedback {course}")
     if by_hand := sum(row["to_mark_by_hand"] for row in rows):
         print(f"answers to read: {by_hand}; jupyter lab in {course}, menu Nbgrader, Formgrader")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -117,6 +118,34 @@ def refused_row(submission: Submission, most: float) -> dict[str, Any]:
         "alike": [],
         "seconds": 0.0,
     }
+
+
+def predictions(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Sum the predictions of a class: one row per lab, question and thing that was predicted.
+
+    Each has lab, question, name, made (how many learners), as_measured (of these), and others, the
+    predictions that were measured otherwise, with how many made each.
+    """
+    found: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
+    for row in rows:
+        for one in row["predictions"]:
+            found.setdefault((row["lab"], one["question"], one["name"]), []).append(one)
+    return [
+        {
+            "lab": lab,
+            "question": question,
+            "name": name,
+            "made": len(made),
+            "as_measured": sum(_came_true(one) for one in made),
+            "others": dict(Counter(one["predicted"] for one in made if not _came_true(one))),
+        }
+        for (lab, question, name), made in found.items()
+    ]
+
+
+def _came_true(prediction: Mapping[str, str]) -> bool:
+    """Whether it was measured as predicted; text compares without regard to case, as in a check."""
+    return prediction["predicted"].casefold() == prediction["measured"].casefold()
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
