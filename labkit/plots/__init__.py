@@ -2,12 +2,14 @@
 
 Only what was measured is drawn. A plot has the name of the experiment whose table it draws; `names` is
 a second picture of `experiments.lookups`, and `examine` and `signatures` draw what `labkit.faults`
-returns. Figures have the style of labkit.mplstyle, and a notebook's own settings stay as they are.
+returns. Figures have the style of labkit.mplstyle, and a notebook's own settings stay as they are. Each
+has an alternative text, for who cannot see it; `projector` makes later ones large enough for a class.
 """
 
 from __future__ import annotations
 
 from labkit.plots.balance import callers, idle_connections, scaling, spread
+from labkit.plots.canvas import projector
 from labkit.plots.faults import examine, signatures
 from labkit.plots.ingress import drops, plumbing, ports, reach
 from labkit.plots.names import lookups, names
@@ -36,6 +38,7 @@ __all__ = [
     "overheard",
     "plumbing",
     "ports",
+    "projector",
     "reach",
     "reach_by_entry",
     "scaling",

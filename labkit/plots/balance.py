@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.plots.canvas import (
     BLUE,
     GREEN,
+    GREEN_INK,
     GREY,
     ORANGE,
     PURPLE,
     SKY,
     SMALL,
     VERMILLION,
+    VERMILLION_INK,
     draws,
     figure_title,
     mark,
@@ -85,10 +87,13 @@ def _draw_answers(axes: Axes, df: pd.DataFrame, names: Sequence[str]) -> None:
 
 def _draw_counts(axes: Axes, df: pd.DataFrame, names: Sequence[str], most: float) -> None:
     """Draw one bar per task, as long as its count of answers, and the line of round robin."""
+    beside: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a line may pass
     for y, name in enumerate(names):
         count = int((df["task"] == name).sum())
         axes.barh(y, count, 0.6, color=_TASKS[y % len(_TASKS)][0])
-        axes.text(count, y, f" {count}", va="center")
+        axes.annotate(
+            f"{count}", (count, y), (6, 0), textcoords="offset points", va="center", bbox=beside
+        )
     if names:
         expected = len(df) / len(names)
         axes.axvline(expected, linestyle="--", color="black", linewidth=1.2)
@@ -229,6 +234,6 @@ def _draw_end(
         textcoords="offset points",
         va="center",
         fontweight="bold",
-        color=GREEN if good else VERMILLION,
+        color=GREEN_INK if good else VERMILLION_INK,
         annotation_clip=False,
     )

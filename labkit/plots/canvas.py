@@ -6,12 +6,17 @@ a shape or a line style says the same.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import ipaddress
+import os
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec
+
+from labkit.plots.described import words_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +30,13 @@ P = ParamSpec("P")
 GREEN, VERMILLION, BLUE, ORANGE = "#009E73", "#D55E00", "#0072B2", "#E69F00"
 SKY, PURPLE, GREY = "#56B4E9", "#CC79A7", "#6E6E6E"
 MINT, PEACH = "#D9F0E8", "#FBE3D3"  # pale green and vermillion, behind black words
+# Of words on white: the same hues, dark enough for a contrast of 4.5 to 1 (WCAG 2.1, 1.4.3).
+GREEN_INK, VERMILLION_INK, PURPLE_INK = "#00694C", "#A63F00", "#8A3D68"
 
 STYLE = "labkit.plots.labkit"  # labkit.mplstyle, as matplotlib names a file in a package
 _TITLE_WIDTH, _TITLE_LINES = 100, 4  # characters, as many as the figure is wide; lines
 SMALL, MIDDLE = 9, 11  # points: words beside marks, heads of panels
+_PROJECTED = 14 / 8  # how much larger a figure is on a projector: 8 points are the smallest letters
 GOOD_BOX: dict[str, Any] = {"facecolor": MINT, "edgecolor": GREEN, "linewidth": 1}
 BAD_BOX: dict[str, Any] = {"facecolor": PEACH, "edgecolor": VERMILLION, "linewidth": 1}
 
@@ -51,13 +59,16 @@ def draws(table: str) -> Callable[[Callable[P, Axes]], Callable[P, Axes]]:
             import matplotlib  # here: loading it takes longer than most of labkit
             import matplotlib.pyplot as plt
 
-            with plt.style.context(STYLE):
+            with plt.style.context([STYLE, {"figure.dpi": _dpi()}]):
                 df: Any = args[0] if args else kwargs["df"]
                 axes = draw(*args, **kwargs) if len(df) else _nothing(table, kwargs.get("title"))
                 interactive = plt.isinteractive()
             # A notebook's backend is loaded with the first figure and turns this on; leaving the style
             # would turn it off again, and no later figure would be shown.
             matplotlib.interactive(interactive)
+            figure: Any = axes.get_figure(root=True)
+            figure.alternative_text = words_of(figure)
+            _show_with_text()
             return axes
 
         styled.__doc__ = inspect.cleandoc(draw.__doc__ or "") + _SECTIONS.format(table=table)
@@ -65,6 +76,46 @@ def draws(table: str) -> Callable[[Callable[P, Axes]], Callable[P, Axes]]:
         return styled
 
     return decorate
+
+
+def projector(on: bool = True) -> None:
+    """Draw every later figure larger: its smallest letters have 14 points, for a class to read.
+
+    LABKIT_PROJECTOR=1 does so from the start.
+    """
+    os.environ["LABKIT_PROJECTOR"] = "1" if on else ""
+
+
+def _dpi() -> float:
+    """Return the dots per inch of a new figure."""
+    import matplotlib as mpl
+
+    scale = _PROJECTED if os.environ.get("LABKIT_PROJECTOR", "") not in ("", "0") else 1.0
+    return float(mpl.rcParams["figure.dpi"]) * scale
+
+
+@functools.cache
+def _show_with_text() -> None:
+    """Have a notebook show figures with their alternative text beside the picture."""
+    from matplotlib.figure import Figure
+
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is None or not hasattr(shell, "kernel"):
+        return
+    formatter = shell.display_formatter.formatters["image/png"]
+    try:
+        plain = formatter.lookup_by_type(Figure)
+    except KeyError:  # the notebook shows figures in another form
+        return
+
+    def with_text(figure: Any) -> Any:
+        picture = plain(figure)
+        data, about = picture if isinstance(picture, tuple) else (picture, {})
+        text = getattr(figure, "alternative_text", "")
+        return (data, {**about, "alt": text}) if data and text else picture
+
+    formatter.for_type(Figure, with_text)
 
 
 def _nothing(table: str, title: object) -> Axes:
@@ -219,7 +270,7 @@ def matrix(
 def _draw_outcome(axes: Axes, x: float, y: float, probes: pd.DataFrame, between: str) -> None:
     """Draw the cell of some probes, with the mark, what is between, and the word."""
     word, good = _outcome(probes)
-    box = {"facecolor": GREEN, "linewidth": 2} if good else {**BAD_BOX, "hatch": "///"}
+    box = {**GOOD_BOX, "linewidth": 2} if good else {**BAD_BOX, "hatch": "///"}
     add_cell(axes, x, y, gap=(0.03, 0.06), **box)
     axes.text(
         x + 0.5,
@@ -228,7 +279,6 @@ def _draw_outcome(axes: Axes, x: float, y: float, probes: pd.DataFrame, between:
         ha="center",
         va="center",
         fontweight="bold",
-        color="white" if good else "black",
         bbox=None if good else {"facecolor": PEACH, "edgecolor": "none", "pad": 1.5},
     )
 

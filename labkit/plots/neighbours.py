@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from labkit.plots.canvas import (
     BLUE,
     GREEN,
+    GREEN_INK,
     GREY,
     ORANGE,
     PURPLE,
     SKY,
     SMALL,
     VERMILLION,
+    VERMILLION_INK,
     address_order,
     draws,
     hide_spines,
@@ -74,7 +76,7 @@ def reach_by_entry(
             f"{nothing}{mark(reached)} {'answered' if reached else 'no answer'}",
             va="center",
             fontweight="bold",
-            color=GREEN if reached else VERMILLION,
+            color=GREEN_INK if reached else VERMILLION_INK,
         )
     heads = [f"{_ENTRIES[entry]}: {tool}" for entry, tool in zip(df["entry"], df["tool"], strict=True)]
     axes.set_yticks(range(len(df)), heads)

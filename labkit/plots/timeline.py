@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.plots.canvas import (
     BLUE,
@@ -11,6 +11,7 @@ from labkit.plots.canvas import (
     GREY,
     ORANGE,
     PURPLE,
+    PURPLE_INK,
     SKY,
     SMALL,
     VERMILLION,
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+_WORD: dict[str, Any] = {
+    "fontsize": 8,
+    "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+}
 # The word that is shown on a lane from its event on: colour, hatch.
 _BARS = {
     "in": (GREEN, ""),
@@ -61,7 +66,7 @@ def timeline(df: pd.DataFrame, *, title: str = "What follows from one command") 
         heads += [f"{head}: answered", "no answer"]
     axes.axhline(len(lanes) - 0.5, color=GREY, linewidth=0.8)
     axes.axvline(0, color=PURPLE, linestyle="--")
-    axes.text(0, -0.6, " the command", color=PURPLE, fontsize=SMALL, va="bottom")
+    axes.text(0, -0.6, " the command", color=PURPLE_INK, fontsize=SMALL, va="bottom")
     axes.set_yticks(range(len(heads)), heads)
     axes.set_ylim(len(heads) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelsize=SMALL)
@@ -98,14 +103,13 @@ def _draw_lane(axes: Axes, y: int, rows: pd.DataFrame, begin: float, end: float)
         bar = axes.barh(y, right - left, 0.66, left=left, color=colour, hatch=hatch)
         bar[0].set(edgecolor=GREY, linewidth=0.5)
         if right - left > (end - begin) * 0.1:
-            label = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-            word = "runs" if what == "started" else what
-            axes.text((left + right) / 2, y, word, ha="center", va="center", fontsize=8, bbox=label)
+            word = "runs" if what == "started" else what  # at the left: marks stand near the end
+            axes.annotate(word, (left, y), (5, 0), textcoords="offset points", va="center", **_WORD)
     for time, what in events:
         if what in _MARKS:
             marker, colour, align = _MARKS[what]
             beside = (-6 if align == "right" else 6, 0)
             axes.plot(time, y, marker, color=colour, markeredgecolor="white", markersize=10)
             axes.annotate(
-                what, (time, y), beside, textcoords="offset points", ha=align, va="center", fontsize=8
+                what, (time, y), beside, textcoords="offset points", ha=align, va="center", **_WORD
             )

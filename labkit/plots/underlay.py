@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from labkit.plots.canvas import (
     BLUE,
     GREEN,
+    GREEN_INK,
     GREY,
     ORANGE,
     SMALL,
     VERMILLION,
+    VERMILLION_INK,
     draws,
     figure_title,
     hide_spines,
@@ -77,7 +79,7 @@ def crossings(df: pd.DataFrame, *, title: str = "") -> Axes:
             f"{mark(good)} {'answered' if good else 'no answer'};  {counted}",
             va="center",
             fontweight="bold",
-            color=GREEN if good else VERMILLION,
+            color=GREEN_INK if good else VERMILLION_INK,
         )
     several = len(set(df["change"])) > 1
     heads = [f"{row.change}: {row.network}" if several else str(row.network) for row in df.itertuples()]
