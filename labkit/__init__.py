@@ -36,12 +36,17 @@ def variant(learner: str | None = None) -> Variant:
     """Return the names, ports, subnets and replica counts that are a learner's own.
 
     Without an id it is the one that LABKIT_LEARNER names, else the login name; on a replay it is the
-    recorded learner's.
+    recorded learner's. Warns where that is a login that many share: they would all have one variant.
     """
+    import warnings
+
     from labkit import variants
     from labkit.evidence import replayed as replay
 
-    return variants.of(learner or replay.learner())
+    you = variants.of(learner or replay.learner())
+    if not learner and not replay.learner() and variants.is_shared(you):
+        warnings.warn(variants.SHARED.format(login=you.learner), stacklevel=2)
+    return you
 
 
 def score(notebook: str | Path | None = None) -> pd.DataFrame:

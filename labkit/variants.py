@@ -24,6 +24,16 @@ _NAMED = re.compile(rf"(hello|net)-(?:{'|'.join(_WORDS)})")
 _PORT = re.compile(r"(5[1-9]\d\d):\d+")
 _SUBNET = re.compile(r"10\.1\d\d\.\d{1,3}\.0/24")
 _LEARNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+# Logins of images, courses and containers, which many people share.
+_SHARED_LOGINS = (
+    "admin", "codespace", "debian", "docker", "fedora", "guest", "jovyan", "lab", "labs", "learner", "pi",
+    "root", "student", "students", "test", "training", "ubuntu", "user", "vagrant", "vscode", "workshop",
+)  # fmt: skip
+SHARED = (
+    "labkit: {login!r} is a login that many people share, and no learner's id is set. Everybody with "
+    "it has the same names, ports and numbers. Set your own: export LABKIT_LEARNER=ada, before "
+    "JupyterLab starts"
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,11 @@ def of(learner: str | None = None) -> Variant:
         replicas=replicas,
         requests=replicas * (8 + seed[6] % 5),
     )
+
+
+def is_shared(you: Variant) -> bool:
+    """Whether a variant follows from a login that many share, and from no learner's id."""
+    return not os.environ.get("LABKIT_LEARNER") and you.learner.casefold() in _SHARED_LOGINS
 
 
 def seen_in(argv: Sequence[str], you: Variant) -> Iterator[tuple[str, str, str]]:

@@ -17,6 +17,14 @@ on a line of its own. The first one says where to look; the last one nearly the 
     2. Leave out the rows that were answered.
     -->
 
+An answer in words has a rubric, in a comment that only the source has: criteria with their points,
+which add up to those of the answer.
+
+    <!-- rubric: ID
+    1: It names the namespace in which the packet ends.
+    1: It says what was changed, and what happened then.
+    -->
+
 A Markdown paragraph that states a fact ends with `<!-- claim: ID -->`, which the release has not.
 
 A solution stands between `### BEGIN SOLUTION` and `### END SOLUTION`, once in every answer cell.
@@ -30,10 +38,10 @@ from __future__ import annotations
 import ast
 import re
 import symtable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit import nbgrader_cells
 from labkit.errors import UsageError
@@ -47,8 +55,9 @@ GUARD_TAGS = {"remove-cell", "test"}
 _PLAIN_TAGS = {*GUARD_TAGS, "raises-exception"}
 _CLAIM_TAG = re.compile(r"claim:([a-z0-9][a-z0-9-]*)")
 CLAIM_NOTE = re.compile(r"\s*<!-- claim: ([a-z0-9 -]+?) -->")
-_HINTS = re.compile(r"\n*<!-- hints: ([^\n]*)\n(.*?)-->\n*", re.DOTALL)
+_NOTES = re.compile(r"\n*<!-- (hints|rubric): ([^\n]*)\n(.*?)-->\n*", re.DOTALL)
 _HINT = re.compile(r"(\d)\. (\S.*)")
+_CRITERION = re.compile(r"(\d+(?:\.\d+)?): (\S.*)")
 _MOST_HINTS = 3
 _MARKER = re.compile(r"\b(BEGIN|END) (SOLUTION|HIDDEN TESTS)\b")
 _ALMOST = re.compile(r"\b(BEGIN|END)[\s_-]*(SOLUTION|HIDDEN[\s_-]*TEST)", re.IGNORECASE)
@@ -142,23 +151,45 @@ def docstring(source: str) -> str:
         return ""
 
 
-def take_hints(text: str, place: Place) -> tuple[str, dict[str, list[str]]]:
-    """Return a Markdown cell's text without its hints, and the hints by question.
+@dataclass
+class Notes:
+    """What the comments of a source say of its questions, by question."""
 
-    Raises MarkupError for hints that are not written as the module's docstring says.
-    """
-    found: dict[str, list[str]] = {}
-    for block in _HINTS.finditer(text):
-        question, lines = block[1].strip(), block[2].strip().splitlines()
-        hints = [_HINT.fullmatch(line.strip()) for line in lines]
-        numbers = [int(hint[1]) for hint in hints if hint]
-        if numbers != list(range(1, len(lines) + 1)) or not 0 < len(lines) <= _MOST_HINTS:
-            problem = f"hints are lines `1. …` to `{_MOST_HINTS}. …`, one line each"
-            raise place.error_in_head(f"hints: {question}", problem)
-        if question in found:
-            raise place.error_in_head(f"hints: {question}", f"{question} has hints twice")
-        found[question] = [hint[2].strip() for hint in hints if hint]
-    return _HINTS.sub("\n\n", text).strip("\n") if found else text, found
+    hints: dict[str, list[str]] = field(default_factory=dict)
+    rubrics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Each a list of points and criterion."""
+
+    def take(self, text: str, place: Place) -> str:
+        """Take the comments out of a Markdown cell's text; returns the rest.
+
+        Raises MarkupError for one that is not written as the module's docstring says.
+        """
+        for kind, name, body in _NOTES.findall(text):
+            question, lines = name.strip(), [line.strip() for line in body.strip().splitlines()]
+            tag = f"{kind}: {question}"
+            if question in (self.hints if kind == "hints" else self.rubrics):
+                raise place.error_in_head(tag, f"{question} has {kind} twice")
+            if kind == "hints":
+                self.hints[question] = _hints(lines, place, tag)
+            else:
+                self.rubrics[question] = _rubric(lines, place, tag)
+        return _NOTES.sub("\n\n", text).strip("\n") if _NOTES.search(text) else text
+
+
+def _hints(lines: list[str], place: Place, tag: str) -> list[str]:
+    found = [_HINT.fullmatch(line) for line in lines]
+    numbers = [int(hint[1]) for hint in found if hint]
+    if numbers != list(range(1, len(lines) + 1)) or not 0 < len(lines) <= _MOST_HINTS:
+        problem = f"hints are lines `1. …` to `{_MOST_HINTS}. …`, one line each"
+        raise place.error_in_head(tag, problem)
+    return [hint[2].strip() for hint in found if hint]
+
+
+def _rubric(lines: list[str], place: Place, tag: str) -> list[dict[str, Any]]:
+    found = [_CRITERION.fullmatch(line) for line in lines]
+    if not lines or not all(found):
+        raise place.error_in_head(tag, "a rubric has lines `POINTS: criterion`, one line each")
+    return [{"points": float(one[1]), "criterion": one[2].strip()} for one in found if one]
 
 
 def claims_of(cell: NotebookNode) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,16 +52,16 @@ def read_source(path: Path) -> NotebookNode:
         raise MarkupError(path, 1, "a lab's file is called NN_verb_noun.md")
     text = path.read_text(encoding="utf-8")
     notebook = _parse(path, text)
-    hints = _take_hints(notebook, path, text.splitlines())
+    notes = _take_notes(notebook, path, text.splitlines())
     places = _mark_cells(notebook, path, text.splitlines())
-    _require_questions(hints, places, path, text.splitlines())
+    _require_questions(notes, notebook, places)
     _require_checks(notebook, places)
     _require_own_names(notebook, places)
     # Also drops what jupytext would keep for pairing, which would bring the answers back.
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
-        **({"labkit": {"hints": hints}} if hints else {}),
+        "labkit": {"hints": notes.hints, "rubrics": notes.rubrics},
     }
     if not title(notebook):
         raise MarkupError(path, 1, "the lab has no title; write one as `# Verb a noun`")
@@ -104,6 +105,9 @@ def nbgrader_source(path: Path) -> NotebookNode:
     Raises MarkupError.
     """
     notebook = read_source(path)
+    notebook.metadata["labkit"] = {"hints": notebook.metadata["labkit"]["hints"]}
+    if not notebook.metadata["labkit"]["hints"]:
+        del notebook.metadata["labkit"]
     notebook.cells = [c for c in notebook.cells if not markup.GUARD_TAGS & set(c.metadata["tags"])]
     for cell in notebook.cells:
         cell.metadata.pop("labkit", None)
@@ -154,33 +158,38 @@ def _parse(path: Path, text: str) -> NotebookNode:
     return notebook
 
 
-def _take_hints(notebook: NotebookNode, path: Path, lines: list[str]) -> dict[str, list[str]]:
-    """Take the hints out of the Markdown, with the cells that held nothing else; returns them."""
-    hints: dict[str, list[str]] = {}
+def _take_notes(notebook: NotebookNode, path: Path, lines: list[str]) -> markup.Notes:
+    """Take hints and rubrics out of the Markdown, with the cells that held nothing else."""
+    notes = markup.Notes()
     kept, starts = [], []
     for cell, start in zip(notebook.cells, notebook.metadata["source_map"], strict=True):
         if cell.cell_type == "markdown":
-            place = Place(path, lines, max(start - 1, 0), len(lines))
-            cell.source, found = markup.take_hints(cell.source, place)
-            for question in found.keys() & hints.keys():
-                raise place.error_in_head(f"hints: {question}", f"{question} has hints twice")
-            hints |= found
-            if found and not cell.source:
+            before = cell.source
+            cell.source = notes.take(before, Place(path, lines, max(start - 1, 0), len(lines)))
+            if before and not cell.source:
                 continue
         kept.append(cell)
         starts.append(start)
     notebook.cells, notebook.metadata["source_map"] = kept, starts
-    return hints
+    return notes
 
 
-def _require_questions(
-    hints: Iterable[str], places: dict[str, Place], path: Path, lines: list[str]
-) -> None:
-    """Refuse hints for what is no check."""
-    for question in hints:
-        if nbgrader_cells.grade_id(Role.CHECK, question) not in places:
+def _require_questions(notes: markup.Notes, notebook: NotebookNode, places: dict[str, Place]) -> None:
+    """Refuse hints for what is no check, and a rubric that does not fit its answer's points."""
+    points = {grade_id_of(cell): nbgrader_cells.points_of(cell) for cell in notebook.cells}
+    anywhere = next(iter(places.values()), None)
+    for question in notes.hints:
+        if nbgrader_cells.grade_id(Role.CHECK, question) not in places and anywhere:
+            whole = replace(anywhere, head=0, body=len(anywhere.lines))
             problem = f"there is no check:{question} to give hints for"
-            raise Place(path, lines, 0, len(lines)).error_in_head(f"hints: {question}", problem)
+            raise whole.error_in_head(f"hints: {question}", problem)
+    for question, rubric in notes.rubrics.items():
+        most = points.get(nbgrader_cells.grade_id(Role.TEXT_ANSWER, question), 0.0)
+        given = sum(one["points"] for one in rubric)
+        if given != most and anywhere:
+            whole = replace(anywhere, head=0, body=len(anywhere.lines))
+            problem = f"the rubric's points add up to {given:g}; its answer in words has {most:g}"
+            raise whole.error_in_head(f"rubric: {question}", problem)
 
 
 def _mark_cells(notebook: NotebookNode, path: Path, lines: list[str]) -> dict[str, Place]:

@@ -1,4 +1,4 @@
-"""Commands for the labs: run, hint, claims, release, bench."""
+"""Commands for the labs: run, hint, answers, claims, release, bench."""
 
 from __future__ import annotations
 
@@ -97,6 +97,30 @@ def hint(
     else:
         for number, text in enumerate(given[:step], 1):
             print(f"Hint {number} of {len(given)}: {text}")
+
+
+@app.command()
+def answers(
+    lab: Annotated[str, typer.Argument(metavar="LAB", help="03, reach_a_container, …")],
+    learner: Annotated[str, typer.Option(help="Whose names and numbers the key shall have.")],
+    as_json: Json = False,
+) -> None:
+    """Print an instructor's key of a lab for one learner."""
+    from labkit import paths
+    from labkit.authoring import answers as keys
+    from labkit.authoring import release as releases
+
+    (source,) = releases.find_labs(paths.SOURCES, [lab])
+    rows = keys.key(source, learner)
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        print(f"{row['id']} ({row['points']:g}): {row['asked']}")
+        for line in row["solution"].splitlines():
+            print(f"    {line}")
+        for one in row["rubric"]:
+            print(f"    {one['points']:g} of them: {one['criterion']}")
 
 
 def _show_outcomes(results: list[LabResult]) -> None:
