@@ -26,8 +26,9 @@ _SUBNET = re.compile(r"10\.1\d\d\.\d{1,3}\.0/24")
 _LEARNER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 # Logins of images, courses and containers, which many people share.
 _SHARED_LOGINS = (
-    "admin", "codespace", "debian", "docker", "fedora", "guest", "jovyan", "lab", "labs", "learner", "pi",
-    "root", "student", "students", "test", "training", "ubuntu", "user", "vagrant", "vscode", "workshop",
+    "admin", "codespace", "debian", "docker", "fedora", "guest", "jovyan", "lab", "labs", "learner",
+    "pi", "root", "student", "students", "test", "training", "ubuntu", "user", "vagrant", "vscode",
+    "workshop",
 )  # fmt: skip
 SHARED = (
     "labkit: {login!r} is a login that many people share, and no learner's id is set. Everybody with "
