@@ -239,6 +239,57 @@ def contains(whole: Any, part: object, *, name: str = "the output", node: str = 
     print(f"{_cap(name)}{_on(node)} contains {_show(part)}.")
 
 
+def ran(
+    capture: Any,
+    tool: str,
+    *,
+    place: str | Collection[str] = (),
+    shows: str = "",
+    code: int = 0,
+    name: str = "your command",
+) -> None:
+    """Pass when a command that the learner wrote ran the tool, in the place, and showed what it should.
+
+    ``tool`` are words that the command has in this order, others may stand between: `ip neigh` is there
+    in `ip -s neigh show`, and in `sh -c "ip neigh | sort"`. ``place`` is the capture's, or one of
+    several; any place will do without one. ``shows`` is a part of its output, ``code`` its exit code.
+    Raises `CheckFailed` for another command, place, code or output, and for what is no Capture;
+    `CouldNotRun` for a command that did not run to its end; `Unanswered` for `...`.
+    """
+    _require_answer(capture, name)
+    if not hasattr(capture, "argv") or not hasattr(capture, "stdout"):
+        raise CheckFailed(f"{_cap(name)} should be what `.run(…)` returns; found {_show(capture)}.")
+    shown = f"`{' '.join(_argv(capture))}` in {capture.place}"
+    places = [place] if isinstance(place, str) else list(place)
+    if not _in_order(tool.split(), _words_of(capture)) or (places and capture.place not in places):
+        where = f" in {' or '.join(places)}" if places else ""
+        told = f"{_cap(name)}: you ran {shown}; what is asked for is `{tool}`{where}."
+        raise CheckFailed(tries.missed(name, shown, told, wrong="is another command, or another place"))
+    if capture.timed_out or (capture.code != code and capture.code in _WHY_NOT_RUN):
+        raise _not_run(capture, name)
+    if capture.code != code:
+        said = (capture.stderr.strip().splitlines() or ["nothing"])[-1]
+        raise CheckFailed(f"{_cap(name)}: {shown} ended with code {capture.code} and said: {said}")
+    if shows not in capture.stdout:
+        told = f"{_cap(name)}: {shown} did not show {shows}."
+        raise CheckFailed(tries.missed(name, shown, told, wrong="does not show what is asked for"))
+    print(f"{_cap(name)}: you ran {shown}.")
+
+
+def _words_of(capture: Any) -> list[str]:
+    """Return a command's words; those of a shell's program are looked into."""
+    words = _argv(capture)
+    if len(words) > 2 and words[1] == "-c" and os.path.basename(words[0]) in ("sh", "bash", "ash"):
+        words = words[2].replace("|", " ").replace(";", " ").replace("&", " ").split()
+    return [os.path.basename(words[0]), *words[1:]] if words else []
+
+
+def _in_order(wanted: Iterable[str], words: Iterable[str]) -> bool:
+    """Whether words hold those that are wanted, in their order."""
+    left = iter(words)
+    return all(word in left for word in wanted)
+
+
 def table(
     df: Any, *, columns: Collection[str] = (), min_rows: int = 1, name: str = "the table"
 ) -> None:

@@ -62,10 +62,10 @@ def asking() -> Question | None:
     return outcomes.question_of(cells.now().text.strip())
 
 
-def missed(name: str, answer: str, measured: str) -> str:
+def missed(name: str, answer: str, measured: str, *, wrong: str = "is not what was measured") -> str:
     """Note a wrong answer; returns the sentence for it: where to look, or in the end `measured`.
 
-    `name` is what the check calls the value, `answer` the wrong one as it is shown.
+    `name` is what the check calls the value, `answer` the one that is `wrong`, as it is shown.
     """
     question = asking()
     if question is None or not question.hints:
@@ -81,7 +81,7 @@ def missed(name: str, answer: str, measured: str) -> str:
     if kept.shown[question.id] < len(question.hints):
         more = f'\nAnother hint: labkit.hint("{question.id}")'
     first = name[:1].upper() + name[1:]
-    return f"{first}: {answer} is not what was measured. Where to look: {question.hints[0]}{more}"
+    return f"{first}: {answer} {wrong}. Where to look: {question.hints[0]}{more}"
 
 
 def predicted(name: str, prediction: str, measured: str) -> None:

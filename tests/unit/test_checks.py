@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -202,6 +203,28 @@ def test_contains() -> None:
     assert outcome(checks.contains, FakeCapture(code=127), "10.0.1.5") == "CouldNotRun"
 
 
+def test_a_command_of_the_learners_own() -> None:
+    def typed(*argv: str, place: str = "hello.1", code: int = 0) -> FakeCapture:
+        return FakeCapture(argv=argv, place=place, code=code, stdout="10.0.0.3 dev eth0 REACHABLE")
+
+    right: dict[str, Any] = {"tool": "ip neigh", "place": "hello.1", "shows": "10.0.0.3"}
+    for argv in ("ip neigh", "/sbin/ip -s neigh show"):
+        checks.ran(typed(*argv.split()), **right)
+    checks.ran(typed("sh", "-c", "ip neigh|sort"), **right)
+    assert outcome(checks.ran, ..., **right) == "Unanswered"
+    for wrong in (
+        "ip neigh",
+        typed("ip", "addr"),
+        typed("neigh", "ip"),
+        typed("ip", "neigh", place="node1"),
+        typed("ip", "neigh", code=1),
+    ):
+        assert outcome(checks.ran, wrong, **right) == "CheckFailed"
+    assert outcome(checks.ran, typed("ip", "neigh"), **{**right, "shows": "10.9"}) == "CheckFailed"
+    assert outcome(checks.ran, typed("ip", "neigh", code=127), **right) == "CouldNotRun"
+    checks.ran(typed("curl", "x", code=28), "curl", place=["hello.1", "node1"], code=28)
+
+
 def test_table() -> None:
     df = pd.DataFrame({"node": ["node-1"], "code": [0]})
     checks.table(df, columns=["node", "code"])
@@ -218,6 +241,6 @@ def test_every_check_says_when_it_raises() -> None:
         for name in vars(checks)
         if not name.startswith("_") and getattr(vars(checks)[name], "__module__", "") == checks.__name__
     ]
-    assert len(public) == 11
+    assert len(public) == 12
     for check in public:
         assert "Unanswered" in (check.__doc__ or ""), check.__name__
