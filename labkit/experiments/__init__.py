@@ -33,6 +33,7 @@ from labkit.experiments.swarms import (
     sockets,
 )
 from labkit.experiments.timeline import moments, timeline
+from labkit.experiments.topology import topology
 from labkit.experiments.underlay import crossings, encryption, overheard, speeds, wire_sizes
 
 __all__ = [
@@ -74,6 +75,7 @@ __all__ = [
     "technique_counters",
     "techniques",
     "timeline",
+    "topology",
     "translations",
     "wire_sizes",
 ]

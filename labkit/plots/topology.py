@@ -28,7 +28,8 @@ _FLOORS = ("task", "ingress_sbox", "load balancer", "overlay", "node")
 _FLOOR_OF = {"task": 0, "ingress_sbox": 1, "load balancer": 1, "overlay": 2, "node": 3}
 _INKS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
-_WIDE, _GAP, _LINE = 2.6, 0.3, 0.2  # of a box, between boxes, of a line of words; in units of the axes
+_WIDE, _GAP, _LINE = 2.6, 0.25, 0.2  # of a box, between boxes, of a line of words; in units of the axes
+_LONGEST = 15  # characters of a name in a box
 
 
 @draws("experiments.topology")
@@ -51,7 +52,7 @@ def topology(df: pd.DataFrame, *, networks: Iterable[str] = (), title: str | Non
         _draw_box(axes, place, box, shown[(shown["node"] == node) & (shown["place"] == place)])
     width = max(box["x"] + box["w"] for box in boxes.values()) + _GAP
     axes.set_xlim(-_GAP, width)
-    axes.set_ylim(min(box["y"] for box in boxes.values()) - 0.6, 0.9)
+    axes.set_ylim(min(box["y"] for box in boxes.values()) - 0.25, 0.55)
     axes.set_xticks([])
     axes.set_yticks([])
     hide_spines(axes)
@@ -80,13 +81,15 @@ def _inks(df: pd.DataFrame) -> dict[str, tuple[str, Any]]:
 
 def _words(place: str, rows: pd.DataFrame) -> list[str]:
     """Return what stands in a box: its name, and its interfaces with their addresses."""
-    lines = [place]
+    name = place.removeprefix("overlay ")
+    lines = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"]
     for row in rows.itertuples():
-        if row.interface == "lo" or (row.kind == "node" and str(row.device) == "veth"):
-            continue
+        is_end = row.kind in ("node", "overlay") and not isinstance(row.address, str)
+        if row.interface in ("lo", "docker0") or (is_end and row.device == "veth"):
+            continue  # the end of a pair, whose line is drawn
         what = row.address if isinstance(row.address, str) else str(row.device)
         if row.device == "vxlan":
-            what = f"vxlan, VNI {int(str(row.vni))}"
+            what = f"VNI {int(str(row.vni))}"
         lines.append(f"{row.interface}  {what}")
     return lines
 
