@@ -43,6 +43,9 @@ _NO_ANSWER = {
     "arping": (1,),
     "nc": (1,),
 }
+# What `ip` is also told for one of its objects (iproute2, ip.c).
+_IP = {"a": "addr", "address": "addr", "l": "link", "r": "route", "ro": "route", "n": "neigh"}
+_IP |= dict.fromkeys(("neighbor", "neighbour"), "neigh")
 # Exit codes of a command that did not run to its end: `timeout`, `docker exec` and the shell set them.
 _WHY_NOT_RUN = {
     None: "it has no exit code",
@@ -281,7 +284,8 @@ def _words_of(capture: Any) -> list[str]:
     words = _argv(capture)
     if len(words) > 2 and words[1] == "-c" and os.path.basename(words[0]) in ("sh", "bash", "ash"):
         words = words[2].replace("|", " ").replace(";", " ").replace("&", " ").split()
-    return [os.path.basename(words[0]), *words[1:]] if words else []
+    program = os.path.basename(words[0]) if words else ""
+    return [program, *(_IP.get(w, w) if program == "ip" else w for w in words[1:])]
 
 
 def _in_order(wanted: Iterable[str], words: Iterable[str]) -> bool:

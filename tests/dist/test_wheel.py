@@ -39,7 +39,7 @@ def test_a_lab_runs_on_its_recording_and_reports_into_the_current_directory(
     outcome = json.loads(done.stdout)
     assert outcome["failed"] == 0 < outcome["passed"]
     assert (installed.cwd / "report" / "index.html").is_file()
-    assert "labs/release/01_build_a_swarm.ipynb\n" in installed("labkit", "release").stdout
+    assert "labs/release/00_read_this_first.ipynb\n" in installed("labkit", "release").stdout
 
 
 def test_labs_are_copied_opened_for_this_machine_only_and_kept(
@@ -56,7 +56,7 @@ def test_labs_are_copied_opened_for_this_machine_only_and_kept(
     found = re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', page, re.DOTALL)
     assert found
     assert ANNOUNCEMENTS in json.loads(found[1])["disabledExtensions"]
-    assert "copied into mine: 01_build_a_swarm.ipynb to 11_sum_up.ipynb" in log.read_text()
+    assert "copied into mine: 00_read_this_first.ipynb to 11_sum_up.ipynb" in log.read_text()
 
     work = installed.cwd / "mine" / f"{LAB}.ipynb"
     work.write_text(work.read_text() + "\n")
@@ -65,7 +65,7 @@ def test_labs_are_copied_opened_for_this_machine_only_and_kept(
         pass
     assert work.read_bytes() == mine
     assert f"kept as you left it: {LAB}.ipynb\n" in log.read_text()
-    assert "already there and untouched: 01_build_a_swarm.ipynb" in log.read_text()
+    assert "already there and untouched: 00_read_this_first.ipynb" in log.read_text()
 
 
 def hand_in(installed: Installed, notebook: Path, evidence: Path, learner: str) -> Path:

@@ -208,7 +208,7 @@ def test_a_command_of_the_learners_own() -> None:
         return FakeCapture(argv=argv, place=place, code=code, stdout="10.0.0.3 dev eth0 REACHABLE")
 
     right: dict[str, Any] = {"tool": "ip neigh", "place": "hello.1", "shows": "10.0.0.3"}
-    for argv in ("ip neigh", "/sbin/ip -s neigh show"):
+    for argv in ("ip neigh", "/sbin/ip -s neigh show", "ip n"):
         checks.ran(typed(*argv.split()), **right)
     checks.ran(typed("sh", "-c", "ip neigh|sort"), **right)
     assert outcome(checks.ran, ..., **right) == "Unanswered"
