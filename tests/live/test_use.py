@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from labkit import experiments, swarm
+from labkit import experiments, plots, swarm
 from labkit.errors import SwarmError, UsageError
 from labkit.transport.base import TaskReplaced
 from tests import BIN
@@ -153,3 +153,24 @@ def test_a_routing_mesh_made_anew_is_found(lab: swarm.Lab) -> None:
     finally:
         lab.keep_only()
         made("ingress", "--subnet", "10.0.0.0/24")
+
+
+def test_the_picture_of_the_network_is_whole(lab: swarm.Lab) -> None:
+    lab.network("drawn")
+    lab.service("drawn", replicas=2, networks="drawn")
+    try:
+        table = experiments.topology(lab)
+        ends = table.dropna(subset=["peer_place"])
+        ones = set(zip(ends["node"], ends["place"], ends["interface"], strict=True))
+        others = set(zip(ends["node"], ends["peer_place"], ends["peer"], strict=True))
+        assert ones == others  # the other end of each pair has this end for its other one
+        for task in lab.tasks("drawn"):
+            mine = table[table["place"] == task.name]
+            assert task.addresses["drawn"] in set(mine["address"])
+            assert "overlay drawn" in set(mine["peer_place"])
+        vxlans = table[table["device"] == "vxlan"].groupby("network")["vni"]
+        assert (vxlans.nunique() == 1).all()  # one number on every node
+        assert vxlans.first().is_unique
+        assert "drawn.1" in plots.topology(table).get_figure(root=True).alternative_text
+    finally:
+        lab.keep_only()
