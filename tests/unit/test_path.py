@@ -19,6 +19,7 @@ CAPTURES = Path(__file__).parents[1] / "captures"
 TASK: Any = SimpleNamespace(
     name="hello.1",
     node=SimpleNamespace(name="node2"),
+    ingress="ingress",
     sandbox=None,
     addresses={"ingress": "10.0.0.6"},
     container="0123456789abcdef",
