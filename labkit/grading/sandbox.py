@@ -15,6 +15,7 @@ and kills the sandbox (`monitor`).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import logging
 import os
@@ -24,7 +25,7 @@ import site
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ __all__ = ["HOME", "Limits", "Monitor", "SandboxError", "SandboxProvisioner", "r
 _SOCKETS = HOME / ".kernel"  # a directory, so that learners do not see them
 _PASSWD = b"learner:x:1000:1000:learner:/home/learner:/bin/sh\n"
 _NOBODY = "65534"
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _APPARMOR_SWITCH = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 # Descriptions of the grader's keys; their contents are a system call away, which the filter refuses.
 _HIDDEN = [path for path in ("/proc/keys", "/proc/key-users") if os.path.exists(path)]
@@ -97,6 +99,22 @@ def require() -> None:
         )
 
 
+def die_with(parent: int) -> Callable[[], None]:
+    """Return what a child runs before its program: it is killed when its parent, this process, ends.
+
+    bubblewrap asks for the same a moment after it has begun; a parent that is killed in that moment
+    would leave it behind (Linux, prctl(2), PR_SET_PDEATHSIG).
+    """
+    prctl = ctypes.CDLL(None).prctl  # found here: between fork and exec there may be no allocation
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return tie
+
+
 class SandboxProvisioner(LocalProvisioner):
     """Starts a kernel in a sandbox; the files of its working directory are put into its folder.
 
@@ -135,6 +153,7 @@ class SandboxProvisioner(LocalProvisioner):
         _log.debug("starting %s", argv)
         kwargs |= {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         kwargs["pass_fds"] = [*self._command.fds, reports_inside, info_inside]
+        kwargs["preexec_fn"] = die_with(os.getpid())
         await super().launch_kernel(argv, env={"PATH": _PATH}, cwd="/", **kwargs)
         os.close(reports_inside)
         os.close(info_inside)

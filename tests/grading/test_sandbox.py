@@ -161,6 +161,20 @@ def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
         assert result.ok, result.message
 
 
+def test_a_sandbox_is_tied_to_its_grader_before_it_begins() -> None:
+    """Killed just when bubblewrap starts, a grader would leave it behind."""
+    ask = (
+        "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print(n.value)"
+    )
+    argv = [sys.executable, "-c", ask]
+    tied = subprocess.run(
+        argv, preexec_fn=sandbox.die_with(os.getpid()), capture_output=True, text=True, check=True
+    )
+    assert tied.stdout.split() == [str(int(signal.SIGKILL))]
+    orphan = subprocess.run(argv, preexec_fn=sandbox.die_with(1), capture_output=True, check=False)
+    assert (orphan.returncode, orphan.stdout) == (1, b"")
+
+
 def test_ctrl_c_leaves_nothing(tmp_path: Path, laid_down: Path) -> None:
     made = course.Course(course.sources(tmp_path)[0])
     for student in ("ada", "ben", "cem"):
