@@ -34,7 +34,7 @@ _LONGEST = 15  # characters of a name in a box
 
 @draws("experiments.topology")
 def topology(df: pd.DataFrame, *, networks: Iterable[str] = (), title: str | None = None) -> Axes:
-    """Draw the namespaces of each node as boxes, and the pairs of interfaces that join them.
+    """Draw `experiments.topology`: the namespaces of each node as boxes, and the pairs that join them.
 
     Tasks stand on top, below them what balances their load, then the overlays' own namespaces, then the
     nodes; a line between nodes is a VXLAN with its number. With `networks` only these are drawn, and

@@ -17,6 +17,7 @@ LAB = "soak-cycles"
 # What counts as growth, from a few rounds after the beginning to the end.
 _MOST_MEMORY = 16e6  # bytes of this process; an allocator keeps what it had once
 _MOST_DISK = 4e6  # bytes of the home: logs of QEMU, a record more
+_SETTLE_SECONDS = 15.0
 _WARM = 5  # rounds until every module is loaded and every pool is there
 
 
@@ -94,10 +95,18 @@ def _repeat(part: Part, home: Home, what: str, count: int, once: Callable[[], No
         if number == _WARM:
             first = Load.now(home)
         if first and (number == count or number % 25 == 0):
-            last = Load.now(home)
+            last = _settled(home, first)
             problem = problem or first.growth(last)
             figures = _figures(first, last, times)
         part.tried(what, problem, seconds=round(times[-1], 1), figures=figures)
+
+
+def _settled(home: Home, first: Load) -> Load:
+    """Measure the load when it has come to rest: threads of a lab that was left end a moment later."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while (last := Load.now(home)) and first.growth(last) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return last
 
 
 def _figures(first: Load, last: Load, times: list[float]) -> dict[str, str]:

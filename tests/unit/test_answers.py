@@ -24,6 +24,7 @@ def test_the_key_has_the_learners_own_values(tmp_path: Path) -> None:
         "points": 3.0,
         "asked": "The sum of your numbers.",
         "solution": "total = 6",
+        "rubric": [],
     }
     assert rows["why"]["solution"] == "Because it is so."
     with pytest.raises(UsageError, match="cannot be a learner's id"):

@@ -28,7 +28,7 @@ def public(package: Any) -> dict[str, Function]:
 
 
 EXPERIMENTS = {name: f for name, f in public(experiments).items() if name not in OTHER}
-PLOTS = public(plots)
+PLOTS = {name: draw for name, draw in public(plots).items() if name != "projector"}
 # What ends the name of a number that has a unit.
 QUANTITIES = re.compile(r"_(s|ms|bytes|mbps)$")
 
