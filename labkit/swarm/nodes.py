@@ -131,7 +131,13 @@ def _wait_for_node(node: Node) -> None:
     """
 
     def look() -> tuple[bool, str]:
-        found = node.docker.api.images(APP_IMAGE)
+        try:
+            found = node.docker.api.images(APP_IMAGE)
+        except NodeUnreachable as problem:
+            told = str(problem.args[0])
+            if "timed out" not in told:
+                raise
+            return False, told  # it lives, and is slow to begin: on a busy machine, emulated
         return bool(found), f"its daemon answers, the image {APP_IMAGE} is not there yet"
 
     hint = f"labkit up --keep, then: docker logs {node.container}"
