@@ -30,7 +30,6 @@ class _Kept:
     def __init__(self) -> None:
         self.answers: dict[tuple[str, str], set[str]] = defaultdict(set)
         self.shown: dict[str, int] = defaultdict(int)  # the last hint that was shown
-        self.asked: dict[str, int] = defaultdict(int)  # how many hints were asked for
         self.missed = ""  # the question that had the last miss
         for line in notes.earlier():
             row = line.row
@@ -47,7 +46,6 @@ class _Kept:
     def hint(self, question: str, step: int) -> None:
         """Keep that a hint was asked for."""
         self.shown[question] = max(step, self.shown[question])
-        self.asked[question] += 1
 
 
 @functools.cache
@@ -127,11 +125,3 @@ def find(question: str) -> Question:
     if name not in known:
         raise UnknownNameError(f"question of {notebook.stem}", name, list(known))
     return known[name]
-
-
-def counted() -> tuple[dict[str, int], dict[str, int]]:
-    """Return how many wrong answers each question had, and how many hints were asked for."""
-    wrong: dict[str, int] = defaultdict(int)
-    for (question, _), answers in _kept().answers.items():
-        wrong[question] += len(answers)
-    return dict(wrong), dict(_kept().asked)

@@ -52,9 +52,10 @@ def read_source(path: Path) -> NotebookNode:
         raise MarkupError(path, 1, "a lab's file is called NN_verb_noun.md")
     text = path.read_text(encoding="utf-8")
     notebook = _parse(path, text)
-    notes = _take_notes(notebook, path, text.splitlines())
+    whole = Place(path, text.splitlines(), 0, len(text.splitlines()))
+    notes = _take_notes(notebook, whole)
     places = _mark_cells(notebook, path, text.splitlines())
-    _require_questions(notes, notebook, places)
+    _require_questions(notes, notebook, whole)
     _require_checks(notebook, places)
     _require_own_names(notebook, places)
     # Also drops what jupytext would keep for pairing, which would bring the answers back.
@@ -158,14 +159,14 @@ def _parse(path: Path, text: str) -> NotebookNode:
     return notebook
 
 
-def _take_notes(notebook: NotebookNode, path: Path, lines: list[str]) -> markup.Notes:
+def _take_notes(notebook: NotebookNode, whole: Place) -> markup.Notes:
     """Take hints and rubrics out of the Markdown, with the cells that held nothing else."""
     notes = markup.Notes()
     kept, starts = [], []
     for cell, start in zip(notebook.cells, notebook.metadata["source_map"], strict=True):
         if cell.cell_type == "markdown":
             before = cell.source
-            cell.source = notes.take(before, Place(path, lines, max(start - 1, 0), len(lines)))
+            cell.source = notes.take(before, replace(whole, head=max(start - 1, 0)))
             if before and not cell.source:
                 continue
         kept.append(cell)
@@ -174,20 +175,17 @@ def _take_notes(notebook: NotebookNode, path: Path, lines: list[str]) -> markup.
     return notes
 
 
-def _require_questions(notes: markup.Notes, notebook: NotebookNode, places: dict[str, Place]) -> None:
+def _require_questions(notes: markup.Notes, notebook: NotebookNode, whole: Place) -> None:
     """Refuse hints for what is no check, and a rubric that does not fit its answer's points."""
     points = {grade_id_of(cell): nbgrader_cells.points_of(cell) for cell in notebook.cells}
-    anywhere = next(iter(places.values()), None)
     for question in notes.hints:
-        if nbgrader_cells.grade_id(Role.CHECK, question) not in places and anywhere:
-            whole = replace(anywhere, head=0, body=len(anywhere.lines))
+        if nbgrader_cells.grade_id(Role.CHECK, question) not in points:
             problem = f"there is no check:{question} to give hints for"
             raise whole.error_in_head(f"hints: {question}", problem)
     for question, rubric in notes.rubrics.items():
         most = points.get(nbgrader_cells.grade_id(Role.TEXT_ANSWER, question), 0.0)
         given = sum(one["points"] for one in rubric)
-        if given != most and anywhere:
-            whole = replace(anywhere, head=0, body=len(anywhere.lines))
+        if given != most:
             problem = f"the rubric's points add up to {given:g}; its answer in words has {most:g}"
             raise whole.error_in_head(f"rubric: {question}", problem)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from labkit.schema import Row
     from labkit.swarm import Lab, Node, Place
 
-_FILES = ["find", "/run/docker/netns", "-mindepth", "1", "-printf", "%F %i %f\n"]
+NAMESPACE_FILES = ["find", "/run/docker/netns", "-mindepth", "1", "-printf", "%F %i %f\n"]
 
 
 @table(
@@ -142,11 +142,10 @@ def namespaces(lab: Lab, *, step: str) -> list[Row]:
     def look() -> tuple[bool, str]:
         rows[:] = []
         unsettled = []
-        networks = lab.manager.docker.api.networks()
-        known = {n["Id"]: "ingress" if n.get("Ingress") else n["Name"] for n in networks}
-        listed = lab.run_all([(node.place, _FILES) for node in lab.nodes.values()])
+        known = network_names(lab)
+        listed = lab.run_all([(node.place, NAMESPACE_FILES) for node in lab.nodes.values()])
         for node, capture in zip(lab.nodes.values(), listed, strict=True):
-            here = _namespaces_of(capture.check().lines, known)
+            here = namespaces_of(capture.check().lines, known)
             containers = len(node.docker.api.containers())
             if not _fits(here, containers):
                 names = ", ".join(row["name"] for row in here)
@@ -158,7 +157,13 @@ def namespaces(lab: Lab, *, step: str) -> list[Row]:
     return rows
 
 
-def _namespaces_of(lines: Iterable[str], known: dict[str, str]) -> list[Row]:
+def network_names(lab: Lab) -> dict[str, str]:
+    """Map the ids of the swarm's networks to their names; that of the routing mesh is `ingress`."""
+    networks = lab.manager.docker.api.networks()
+    return {n["Id"]: "ingress" if n.get("Ingress") else n["Name"] for n in networks}
+
+
+def namespaces_of(lines: Iterable[str], known: dict[str, str]) -> list[Row]:
     """Read the listing of the namespaces' files on one node."""
     rows = []
     for line in lines:

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labkit import parsers
-from labkit.experiments.swarms import kind_of
+from labkit.experiments.swarms import NAMESPACE_FILES, namespaces_of, network_names
 from labkit.schema import Column, table
 
 if TYPE_CHECKING:
     from labkit.capture import Capture
     from labkit.schema import Row
-    from labkit.swarm import Lab, Node, Place
+    from labkit.swarm import Lab, Node, Place, Task
 
-_NAMESPACES = ["find", "/run/docker/netns", "-mindepth", "1", "-printf", "%F %i %f\n"]
 _LINKS = ["ip", "-d", "addr"]
 
 
@@ -54,13 +53,14 @@ def topology(lab: Lab) -> list[Row]:
         CommandFailed: `find` or `ip` failed at a place.
         SwarmError: a node could not be asked.
     """
-    networks = lab.manager.docker.api.networks()
-    known = {n["Id"]: "ingress" if n.get("Ingress") else n["Name"] for n in networks}
+    known = network_names(lab)
     nodes = list(lab.nodes.values())
-    listed = lab.run_all([(node.place, _NAMESPACES) for node in nodes])
+    listed = lab.run_all([(node.place, NAMESPACE_FILES) for node in nodes])
+    services = lab.manager.docker.api.services()
+    tasks = [task for service in services for task in lab.tasks(service["Spec"]["Name"])]
     rows: list[Row] = []
     for node, files in zip(nodes, listed, strict=True):
-        spaces = list(_namespaces(lab, node, files, known))
+        spaces = list(_namespaces(node, files, known, tasks))
         captures = lab.run_all([(space.place, _LINKS) for space in spaces])
         here: list[tuple[Row, int, int | None]] = []
         for space, capture in zip(spaces, captures, strict=True):
@@ -69,25 +69,21 @@ def topology(lab: Lab) -> list[Row]:
     return rows
 
 
-def _namespaces(lab: Lab, node: Node, files: Capture, known: dict[str, str]) -> Iterator[_Namespace]:
+def _namespaces(
+    node: Node, files: Capture, known: dict[str, str], tasks: list[Task]
+) -> Iterator[_Namespace]:
     """Yield the namespaces of a node, its own first."""
     yield _Namespace(node.place, "node", None)
-    tasks = {}
-    for service in lab.manager.docker.api.services():
-        for task in lab.tasks(service["Spec"]["Name"]):
-            if task.node.name == node.name:
-                inspected = node.docker.api.inspect_container(task.container)
-                key = str(inspected["NetworkSettings"]["SandboxKey"])
-                tasks[key.rpartition("/")[2]] = task
-    for line in files.check().lines:
-        form, _, name = line.split()
-        if form != "nsfs":  # a file stays for up to a minute after its namespace is gone
-            continue
-        kind, network = kind_of(name, known)
-        if kind != "task":
-            yield _Namespace(node.netns(name), kind, network)
-        elif name in tasks:
-            yield _Namespace(tasks[name].sandbox, kind, None)
+    here = {}
+    for task in tasks:
+        if task.node.name == node.name:
+            inspected = node.docker.api.inspect_container(task.container)
+            here[str(inspected["NetworkSettings"]["SandboxKey"]).rpartition("/")[2]] = task
+    for row in namespaces_of(files.check().lines, known):
+        if row["kind"] != "task":
+            yield _Namespace(node.netns(row["name"]), row["kind"], row["network"])
+        elif row["name"] in here:
+            yield _Namespace(here[row["name"]].sandbox, "task", None)
 
 
 def _links(space: _Namespace, capture: Capture) -> Iterator[tuple[Row, int, int | None]]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # The floors of a node's column, from the top, and the frame of what stands there.
-_FLOORS = ("task", "ingress_sbox", "load balancer", "overlay", "node")
 _FLOOR_OF = {"task": 0, "ingress_sbox": 1, "load balancer": 1, "overlay": 2, "node": 3}
 _INKS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
@@ -48,8 +47,8 @@ def topology(df: pd.DataFrame, *, networks: Iterable[str] = (), title: str | Non
     inks = _inks(shown)
     _draw_pairs(axes, shown, boxes, inks)
     _draw_vxlans(axes, shown, boxes, inks)
-    for (node, place), box in boxes.items():
-        _draw_box(axes, place, box, shown[(shown["node"] == node) & (shown["place"] == place)])
+    for box in boxes.values():
+        _draw_box(axes, box)
     width = max(box["x"] + box["w"] for box in boxes.values()) + _GAP
     axes.set_xlim(-_GAP, width)
     axes.set_ylim(min(box["y"] for box in boxes.values()) - 0.25, 0.55)
@@ -68,7 +67,7 @@ def _chosen(df: pd.DataFrame, networks: set[str]) -> pd.DataFrame:
 def _title(df: pd.DataFrame) -> str:
     spaces = df.drop_duplicates(["node", "place"])
     counts = spaces["kind"].value_counts()
-    told = ", ".join(f"{counts[kind]} {kind}" for kind in _FLOORS if kind in counts)
+    told = ", ".join(f"{counts[kind]} {kind}" for kind in _FLOOR_OF if kind in counts)
     return f"{len(spaces)} network namespaces: {told}"
 
 
@@ -127,7 +126,7 @@ def _tallest(boxes: dict[tuple[str, str], dict[str, Any]], floor: int) -> float:
     )
 
 
-def _draw_box(axes: Axes, place: str, box: dict[str, Any], rows: pd.DataFrame) -> None:
+def _draw_box(axes: Axes, box: dict[str, Any]) -> None:
     from matplotlib.patches import FancyBboxPatch
 
     style = "round,pad=0.04,rounding_size=0.08"

@@ -122,7 +122,7 @@ def test_tries_hints_and_predictions_are_evidence(shell: InteractiveShell, evide
     assert reader.read(evidence).broken == ()
     tries._kept.cache_clear()  # the kernel is restarted: the third try is the third
     assert "measured 3" in check(shell, "largest", "largest = 0")
-    assert tries.counted() == ({"largest": 3}, {"largest": 1})
+    assert notes.counts(notes.earlier()) == {"largest": (3, 1)}
 
 
 def test_a_prediction_is_shown_beside_what_was_measured(
