@@ -272,13 +272,13 @@ class Task:
     def ipv6_addresses(self) -> dict[str, str]:
         """Return the task's IPv6 address on each network that has one; network -> address.
 
-        Only its node knows them: Swarm gives out IPv4 addresses, each node for itself those of IPv6.
+        Only its node knows them all: Swarm gives a task one address on a network, and of which family
+        is chance where there are two; the node adds the other (seen on 26.1).
         """
         if not self.ipv6:
             return {}
-        there = self.node.docker.api.inspect_container(self.container)["NetworkSettings"]["Networks"]
-        found = {name: there.get(name, {}).get("GlobalIPv6Address") for name in self.ipv6}
-        return {name: address for name, address in found.items() if address}
+        found = _addresses_there(self.node, self.container, "GlobalIPv6Address")
+        return {name: address for name, address in found.items() if name in self.ipv6}
 
     def run(self, command: str | Sequence[str], *, timeout: float = _COMMAND_SECONDS) -> Capture:
         """Run a command in the task's container, as `docker exec` does."""
@@ -297,6 +297,13 @@ def task_of(service: str, row: Mapping[str, Any], node: Node) -> Task:
     attached = [item for item in row.get("NetworksAttachments") or () if item.get("Addresses")]
     specs = [item["Network"]["Spec"] for item in attached]
     slot = row.get("Slot", 0)
+    addresses = {
+        spec["Name"]: item["Addresses"][0].split("/")[0]
+        for spec, item in zip(specs, attached, strict=True)
+    }
+    if any(":" in address for address in addresses.values()):
+        there = _addresses_there(node, container["ContainerID"], "IPAddress")
+        addresses = {name: there.get(name, given) for name, given in addresses.items()}
     return Task(
         name=f"{service}.{slot}",
         service=service,
@@ -304,13 +311,16 @@ def task_of(service: str, row: Mapping[str, Any], node: Node) -> Task:
         node=node,
         container=container["ContainerID"],
         pid=container["PID"],
-        addresses={
-            spec["Name"]: item["Addresses"][0].split("/")[0]
-            for spec, item in zip(specs, attached, strict=True)
-        },
+        addresses=addresses,
         ingress=next((spec["Name"] for spec in specs if spec.get("Ingress")), None),
         ipv6=frozenset(spec["Name"] for spec in specs if spec.get("IPv6Enabled")),
     )
+
+
+def _addresses_there(node: Node, container: str, family: str) -> dict[str, str]:
+    """Return a container's addresses of one family as its node has them; network -> address."""
+    networks = node.docker.api.inspect_container(container)["NetworkSettings"]["Networks"]
+    return {name: network[family] for name, network in networks.items() if network.get(family)}
 
 
 def place_of(lab: Lab, node: str, *, task: str | None, netns: str | None) -> Place:

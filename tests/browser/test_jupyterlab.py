@@ -87,7 +87,8 @@ def run_all(page: Page) -> None:
     """
     page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=120_000)
     which = page.locator(".jp-Dialog .jp-mod-accept")
-    page.add_locator_handler(which, which.click)
+    # One question may follow another, which looks as if the first had stayed: no waiting for its end.
+    page.add_locator_handler(which, which.click, no_wait_after=True)
     for _ in range(20):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()

@@ -71,7 +71,7 @@ def test_no_release_scores_anything_without_evidence(tmp_path: Path) -> None:
 def test_a_solution_without_evidence_is_reported_and_gets_nothing_that_was_measured(
     tmp_path: Path,
 ) -> None:
-    source = SOURCES[0]
+    source = next(source for source in SOURCES if source.stem.startswith("01"))
     write(tmp_path / "in" / "ada" / f"{source.stem}.ipynb", release.nbgrader_source(source))
     (row,) = grade(tmp_path / "in", sources=[source], out=tmp_path / "grades.csv")
     assert row["status"] == "graded"

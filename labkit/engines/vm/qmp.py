@@ -10,7 +10,7 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,8 +44,12 @@ def load(
         verified = asyncio.create_task(asyncio.to_thread(verify))
         await _set_ignore_shared(client, shared_memory)
         await _execute(client, "migrate-incoming", {"uri": "unix:incoming.sock"})
-        with socket.socket(socket.AF_UNIX) as stream, saved.open("rb") as file:
-            stream.connect(_short(directory / "incoming.sock"))
+        with (
+            _reachable(directory) as near,
+            socket.socket(socket.AF_UNIX) as stream,
+            saved.open("rb") as file,
+        ):
+            stream.connect(f"{near}/incoming.sock")
             with contextlib.suppress(BrokenPipeError):  # QEMU tells why it wants no more
                 await asyncio.to_thread(stream.sendfile, file)
         await _wait_until_migrated(client)
@@ -148,8 +152,12 @@ async def _write(client: QMPClient, directory: Path, target: Path, *, shared_mem
     await _set_ignore_shared(client, shared_memory)
     await _execute(client, "migrate-set-parameters", {"max-bandwidth": _BANDWIDTH})
     outgoing.unlink(missing_ok=True)  # of one who was killed
-    with socket.socket(socket.AF_UNIX) as listener, target.open("wb") as file:
-        listener.bind(_short(outgoing))
+    with (
+        _reachable(directory) as near,
+        socket.socket(socket.AF_UNIX) as listener,
+        target.open("wb") as file,
+    ):
+        listener.bind(f"{near}/{outgoing.name}")
         try:
             listener.listen(1)
             await _execute(client, "migrate", {"uri": f"unix:{outgoing.name}"})
@@ -190,8 +198,8 @@ async def _connected(directory: Path) -> QMPClient:
     while True:
         client = QMPClient("labkit")
         try:
-            # A unix socket's path has a limit of 108 bytes, a directory's has none.
-            await client.connect(_short(directory / "qmp.sock"))
+            with _reachable(directory) as near:
+                await client.connect(f"{near}/qmp.sock")
         except ConnectError as problem:
             if not isinstance(problem.exc, ConnectionRefusedError) or time.monotonic() > deadline:
                 raise
@@ -200,6 +208,11 @@ async def _connected(directory: Path) -> QMPClient:
             return client
 
 
-def _short(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return min(str(path), relative, key=len)
+@contextlib.contextmanager
+def _reachable(directory: Path) -> Iterator[str]:
+    """Give a directory a short name: the path of a unix socket may have 108 bytes and no more."""
+    opened = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{opened}"
+    finally:
+        os.close(opened)
