@@ -220,7 +220,8 @@ def test_what_is_exported_is_a_swarm_elsewhere_without_any_network(
     assert json.loads(written.stdout)["file"] == file.stat().st_size
     assert file.stat().st_mode & 0o077 == 0
     # Longer than a unix socket's path may be: its owner does not choose how long a home's name is.
-    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / ("elsewhere-" * 12)))
+    home = tmp_path / ("elsewhere-" * 12)
+    monkeypatch.setenv("LABKIT_HOME", str(home))
     monkeypatch.setenv("LABKIT_MIRROR", "http://127.0.0.1:9")  # nobody is there
     taken = labkit("vm", "import", str(file))
     assert taken.returncode == 0, taken.stderr
@@ -232,7 +233,7 @@ def test_what_is_exported_is_a_swarm_elsewhere_without_any_network(
         assert [node["state"] for node in told["nodes"]] == ["ready"] * 3
     finally:
         labkit("down", "--lab", "elsewhere")
-        shutil.rmtree(tmp_path / "elsewhere")  # pytest keeps its directories, and this one is large
+        shutil.rmtree(home)  # pytest keeps its directories, and this one is large
     with file.open("r+b") as damaged:
         damaged.seek(file.stat().st_size // 2)
         damaged.write(b"labkit" * 4)
