@@ -22,7 +22,7 @@ from labkit.experiments.ingress import (
 )
 from labkit.experiments.names import lookups, owners
 from labkit.experiments.neighbours import frames, link_of, neighbour_tables, reach_by_entry, resolve
-from labkit.experiments.path import balancers, clients, hops, translations
+from labkit.experiments.path import balancers, clients, hops, packet, translations
 from labkit.experiments.summary import ablation, stations, technique_counters, techniques
 from labkit.experiments.swarms import (
     leave_and_rejoin,
@@ -61,6 +61,7 @@ __all__ = [
     "nodes",
     "overheard",
     "owners",
+    "packet",
     "plumbing",
     "ports",
     "reach",

@@ -111,7 +111,7 @@ def clients(lab: Lab, service: str) -> list[Row]:
     return rows
 
 
-@table(
+_TRANSLATION = (
     Column("order", "int", "in which the request comes by, from 1"),
     Column("node", "str", "the node of the place"),
     Column("place", "str", "the node itself, its ingress_sbox, the task's network namespace"),
@@ -124,6 +124,9 @@ def clients(lab: Lab, service: str) -> list[Row]:
     Column("new_destination", "str", "IPv4 that it goes on to"),
     Column("new_destination_port", "int", "port that it goes on to"),
 )
+
+
+@table(*_TRANSLATION)
 def translations(lab: Lab, service: str, *, via: Node) -> list[Row]:
     """Make one request to a node's published port, and look up what each place made of it.
 
@@ -136,31 +139,37 @@ def translations(lab: Lab, service: str, *, via: Node) -> list[Row]:
         CommandFailed: the request was not answered, or connection tracking could not be read.
         SwarmError: connection tracking has no such connection, or a node could not be asked.
     """
-    published, _ = _ports(lab, service)
-    url = f"http://127.0.0.1:{published}/whoami"
-    asked = via.run([*curl(url, TIMEOUT_S), "-w", parsers.CURL_FORMAT]).check().table.iloc[0]
-    (task,) = (t for t in lab.tasks(service) if t.container.startswith(asked["container"]))
-    places = [via.place, via.netns("ingress_sbox"), task.sandbox]
-    tracked = lab.run_all([(place, ["conntrack", "-L", "-p", "tcp"]) for place in places])
-    ends = ("source", "source_port", "destination", "destination_port")
-    replies = ("reply_destination", "reply_destination_port", "reply_source", "reply_source_port")
-    now = dict(zip(ends, ("127.0.0.1", asked["local_port"], "127.0.0.1", published), strict=True))
-    rows: list[Row] = []
-    for place, capture in zip(places, tracked, strict=True):
-        flows = capture.check().table
-        for name in ends:
-            flows = flows[flows[name] == now[name]]
-        if flows.empty:
-            known = ", ".join(f"{name} {value}" for name, value in now.items())
-            raise SwarmError(
-                f"connection tracking of {place.label} has noted no connection with {known}",
-                hint="run the cell again: a noted connection goes two minutes after its end",
-            )
-        new = {end: flows.iloc[0][reply] for end, reply in zip(ends, replies, strict=True)}
-        row = {"order": len(rows) + 1, "node": place.node.name, "place": place.label, **now}
-        rows.append(row | {f"new_{end}": value for end, value in new.items()})
-        now = new
-    return rows
+    return _translations(lab, service, via)
+
+
+@table(*_TRANSLATION, Column("counted", "str", "the rules and objects there whose counters rose"))
+def packet(lab: Lab, service: str, *, via: Node) -> list[Row]:
+    """Make one request to a published port; tell what each place made of it, and what counted it.
+
+    One row per place, as in `translations`, from the counters before and after the request. Nobody else
+    should ask the service meanwhile: a counter tells how many came by, and not who.
+
+    Raises:
+        UsageError: the service publishes no port.
+        CommandFailed: the request was not answered, or a counter could not be read.
+        SwarmError: connection tracking has no such connection, or a node could not be asked.
+    """
+    published, target = _ports(lab, service)
+    tasks, sandbox = lab.tasks(service), via.netns("ingress_sbox")
+
+    def read() -> list[Row]:
+        return _counters(lab, via, sandbox, tasks, published, target)
+
+    before = at_rest(lab, read)
+    rows = _translations(lab, service, via)
+    after = at_rest(lab, read)
+    rose: dict[str, list[str]] = {}
+    for old, new in zip(before, after, strict=True):
+        if new["way"] == THERE and _rise(old["after"], new["after"]):
+            rose.setdefault(new["place"], []).append(new["hop"])
+    return [
+        {**row, "counted": ", ".join(dict.fromkeys(rose.get(str(row["place"]), [])))} for row in rows
+    ]
 
 
 @table(
@@ -220,6 +229,35 @@ def hops(
         {"order": order, **fixed, **row, "rise": _rise(row["before"], row["after"])}
         for order, row in enumerate(rows, 1)
     ]
+
+
+def _translations(lab: Lab, service: str, via: Node) -> list[Row]:
+    """Return the rows of `translations`."""
+    published, _ = _ports(lab, service)
+    url = f"http://127.0.0.1:{published}/whoami"
+    asked = via.run([*curl(url, TIMEOUT_S), "-w", parsers.CURL_FORMAT]).check().table.iloc[0]
+    (task,) = (t for t in lab.tasks(service) if t.container.startswith(asked["container"]))
+    places = [via.place, via.netns("ingress_sbox"), task.sandbox]
+    tracked = lab.run_all([(place, ["conntrack", "-L", "-p", "tcp"]) for place in places])
+    ends = ("source", "source_port", "destination", "destination_port")
+    replies = ("reply_destination", "reply_destination_port", "reply_source", "reply_source_port")
+    now = dict(zip(ends, ("127.0.0.1", asked["local_port"], "127.0.0.1", published), strict=True))
+    rows: list[Row] = []
+    for place, capture in zip(places, tracked, strict=True):
+        flows = capture.check().table
+        for name in ends:
+            flows = flows[flows[name] == now[name]]
+        if flows.empty:
+            known = ", ".join(f"{name} {value}" for name, value in now.items())
+            raise SwarmError(
+                f"connection tracking of {place.label} has noted no connection with {known}",
+                hint="run the cell again: a noted connection goes two minutes after its end",
+            )
+        new = {end: flows.iloc[0][reply] for end, reply in zip(ends, replies, strict=True)}
+        row = {"order": len(rows) + 1, "node": place.node.name, "place": place.label, **now}
+        rows.append(row | {f"new_{end}": value for end, value in new.items()})
+        now = new
+    return rows
 
 
 def _rise(before: int | None, after: int | None) -> int | None:

@@ -18,7 +18,7 @@ from labkit.plots.path import hops, translations
 from labkit.plots.summary import ablation, techniques
 from labkit.plots.swarms import leave_and_rejoin, namespace_views, namespaces, sockets
 from labkit.plots.timeline import timeline
-from labkit.plots.topology import topology
+from labkit.plots.topology import packet, topology
 from labkit.plots.underlay import crossings, overheard, speeds, wire_sizes
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "namespaces",
     "neighbour_tables",
     "overheard",
+    "packet",
     "plumbing",
     "ports",
     "projector",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from labkit.plots.canvas import (
@@ -10,10 +11,12 @@ from labkit.plots.canvas import (
     GREEN,
     GREY,
     ORANGE,
+    PEACH,
     PURPLE,
     SKY,
     SMALL,
     VERMILLION,
+    VERMILLION_INK,
     draws,
     hide_spines,
     new_axes,
@@ -30,6 +33,11 @@ _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 _WIDE, _GAP, _LINE = 2.6, 0.25, 0.2  # of a box, between boxes, of a line of words; in units of the axes
 _LONGEST = 15  # characters of a name in a box
 
+Boxes = dict[tuple[str, str], dict[str, Any]]  # of a node's place
+Inks = dict[str, tuple[str, Any]]  # a network's colour and dash
+Ends = tuple[tuple[str, str], tuple[str, str]]
+Line = tuple[list[float], list[float]]
+
 
 @draws("experiments.topology")
 def topology(df: pd.DataFrame, *, networks: Iterable[str] = (), title: str | None = None) -> Axes:
@@ -39,24 +47,110 @@ def topology(df: pd.DataFrame, *, networks: Iterable[str] = (), title: str | Non
     nodes; a line between nodes is a VXLAN with its number. With `networks` only these are drawn, and
     what has to do with them.
     """
-    shown = _chosen(df, set(networks)) if networks else df
-    nodes = list(dict.fromkeys(shown["node"]))
-    boxes = _places(shown, nodes)
-    height = 2.0 + sum(_tallest(boxes, floor) for floor in range(4)) * 0.9
-    axes = new_axes(max(4.5, height), title or _title(shown))
-    inks = _inks(shown)
-    _draw_pairs(axes, shown, boxes, inks)
-    _draw_vxlans(axes, shown, boxes, inks)
+    return _drawn(_chosen(df, set(networks)) if networks else df, title)[0]
+
+
+@draws("experiments.packet")
+def packet(
+    df: pd.DataFrame, *, network: pd.DataFrame, networks: Iterable[str] = (), title: str | None = None
+) -> Axes:
+    """Draw `experiments.packet` into the picture of the network: the request's way, step by step.
+
+    `network` is the table of `experiments.topology`. The places that the request came by have a number
+    and a frame; below stands what each of them made of it, and which of its rules counted it.
+    """
+    shown = _chosen(network, set(networks) or {"ingress"})
+    steps = [line for row in df.itertuples() for line in _step(row)]
+    axes, boxes = _drawn(shown, title or _way(df), below=0.24 * len(steps) + 0.2)
+    keys = [(str(row.node), _box_of(row)) for row in df.itertuples()]
+    _light(axes, shown, boxes, keys)
+    for number, key in enumerate(keys, 1):
+        box = boxes[key]
+        axes.add_patch(_frame(box, facecolor=PEACH, edgecolor=VERMILLION, linewidth=2, zorder=3))
+        circle = {"boxstyle": "circle,pad=0.25", "facecolor": VERMILLION_INK, "edgecolor": "white"}
+        look: dict[str, Any] = {"ha": "center", "va": "center", "color": "white", "zorder": 6}
+        x, y = box["x"] + box["w"] - 0.05, _top(box)
+        axes.text(x, y, str(number), fontweight="bold", bbox=circle, **look)
+    bottom = min(box["y"] for box in boxes.values()) - 0.35
+    for number, words in enumerate(steps):
+        axes.text(0, bottom - 0.24 * number, words, va="top", fontsize=SMALL)
+    return axes
+
+
+def _drawn(df: pd.DataFrame, title: str | None, *, below: float = 0.0) -> tuple[Axes, Boxes]:
+    """Draw the network; returns its axes, with so much room below it, and where the boxes stand."""
+    nodes = list(dict.fromkeys(df["node"]))
+    boxes = _places(df, nodes)
+    height = 2.0 + below + sum(_tallest(boxes, floor) for floor in range(4)) * 0.9
+    axes = new_axes(max(4.5, height), title or _title(df))
+    inks = _inks(df)
+    _draw_pairs(axes, df, boxes, inks)
+    _draw_vxlans(axes, df, boxes, inks)
     for box in boxes.values():
         _draw_box(axes, box)
     width = max(box["x"] + box["w"] for box in boxes.values()) + _GAP
     axes.set_xlim(-_GAP, width)
-    axes.set_ylim(min(box["y"] for box in boxes.values()) - 0.25, 0.55)
+    axes.set_ylim(min(box["y"] for box in boxes.values()) - 0.25 - below, 0.55)
     axes.set_xticks([])
     axes.set_yticks([])
     hide_spines(axes)
     _legend(axes, inks)
-    return axes
+    return axes, boxes
+
+
+def _box_of(row: Any) -> str:
+    """Return a step's place as the picture of the network calls it."""
+    place = str(row.place)
+    return "ingress_sbox" if place.endswith("/ingress_sbox") else place.removesuffix(" sandbox")
+
+
+def _way(df: pd.DataFrame) -> str:
+    first, last = df.iloc[0], df.iloc[-1]
+    asked = f"One request to port {first['destination_port']} of {first['node']}"
+    return f"{asked}, answered on {last['node']}"
+
+
+def _step(row: Any) -> list[str]:
+    """Say in two lines what a place has made of a request: from whom to whom, before and after."""
+
+    def ends(new: str) -> str:
+        source, destination = (
+            f"{getattr(row, f'{new}{end}')}:{getattr(row, f'{new}{end}_port')}"
+            for end in ("source", "destination")
+        )
+        return f"{source} → {destination}"
+
+    came, goes = ends(""), ends("new_")
+    counted = f", counted by {row.counted}" if row.counted else ""
+    changed = f"{came}   becomes   {goes}" if came != goes else f"{came}   goes on as it came"
+    return [f"{row.order}   {row.place}{counted}", f"      {changed}"]
+
+
+def _light(axes: Axes, df: pd.DataFrame, boxes: Boxes, keys: Sequence[tuple[str, str]]) -> None:
+    """Draw the lines that a request took once more, broad and below the others."""
+    look: dict[str, Any] = {"color": VERMILLION, "linewidth": 6, "alpha": 0.45, "zorder": 0}
+    look["solid_capstyle"] = "round"
+    pairs = {ends: line for ends, line, _ in _pairs(df, boxes)}
+    vxlans = {network: (xs, y) for network, xs, y in _vxlans(df, boxes)}
+    for one, other in pairwise(keys):
+        meeting = [ends for ends in pairs if set(ends) == {one, other}]
+        if meeting:
+            axes.plot(*pairs[meeting[0]], **look)
+            continue
+        # Both are on an overlay: each has a pair into its node's namespace of it.
+        shared = {
+            low[1]
+            for high, low in pairs
+            if high == one and (other, (other[0], low[1])) in pairs and low[1].startswith("overlay ")
+        }
+        for overlay in sorted(shared)[:1]:
+            for end in (one, other):
+                axes.plot(*pairs[end, (end[0], overlay)], **look)
+            xs, y = vxlans.get(overlay.removeprefix("overlay "), ({}, 0.0))
+            if one[0] != other[0] and {one[0], other[0]} <= set(xs):
+                tops = [boxes[end[0], overlay]["y"] for end in (one, other)]
+                left, right = xs[one[0]], xs[other[0]]
+                axes.plot([left, left, right, right], [tops[0], y, y, tops[1]], **look)
 
 
 def _chosen(df: pd.DataFrame, networks: set[str]) -> pd.DataFrame:
@@ -71,7 +165,7 @@ def _title(df: pd.DataFrame) -> str:
     return f"{len(spaces)} network namespaces: {told}"
 
 
-def _inks(df: pd.DataFrame) -> dict[str, tuple[str, Any]]:
+def _inks(df: pd.DataFrame) -> Inks:
     """Give each network a colour and a dash."""
     names = sorted(set(df["network"].dropna()))
     found = {n: (_INKS[i % len(_INKS)], _DASHES[i % len(_DASHES)]) for i, n in enumerate(names)}
@@ -93,9 +187,9 @@ def _words(place: str, rows: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _places(df: pd.DataFrame, nodes: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
+def _places(df: pd.DataFrame, nodes: Sequence[str]) -> Boxes:
     """Say where the box of each namespace stands."""
-    boxes: dict[tuple[str, str], dict[str, Any]] = {}
+    boxes: Boxes = {}
     left = 0.0
     for node in nodes:
         spaces = df[df["node"] == node].drop_duplicates("place")
@@ -119,32 +213,31 @@ def _places(df: pd.DataFrame, nodes: Sequence[str]) -> dict[tuple[str, str], dic
     return boxes
 
 
-def _tallest(boxes: dict[tuple[str, str], dict[str, Any]], floor: int) -> float:
+def _tallest(boxes: Boxes, floor: int) -> float:
     return max(
         (_LINE * len(box["words"]) + 0.12 for box in boxes.values() if box["floor"] == floor),
         default=0.0,
     )
 
 
-def _draw_box(axes: Axes, box: dict[str, Any]) -> None:
+def _frame(box: dict[str, Any], **look: Any) -> Any:
     from matplotlib.patches import FancyBboxPatch
 
     style = "round,pad=0.04,rounding_size=0.08"
-    frame = FancyBboxPatch(
-        (box["x"], box["y"]), box["w"], box["h"], boxstyle=style, facecolor="white", edgecolor="black"
-    )
-    axes.add_patch(frame).set_zorder(3)
+    return FancyBboxPatch((box["x"], box["y"]), box["w"], box["h"], boxstyle=style, **look)
+
+
+def _draw_box(axes: Axes, box: dict[str, Any]) -> None:
+    axes.add_patch(_frame(box, facecolor="white", edgecolor="black", zorder=3))
     for number, words in enumerate(box["words"]):
-        top = box["y"] + box["h"] - 0.06 - _LINE * number
+        top = _top(box) - 0.06 - _LINE * number
         weight = "bold" if number == 0 else "normal"
         size = SMALL if number == 0 else 8
-        axes.text(box["x"] + 0.08, top, words, va="top", fontsize=size, fontweight=weight, zorder=4)
+        axes.text(box["x"] + 0.08, top, words, va="top", fontsize=size, fontweight=weight, zorder=5)
 
 
-def _draw_pairs(
-    axes: Axes, df: pd.DataFrame, boxes: dict[tuple[str, str], dict[str, Any]], inks: dict[str, Any]
-) -> None:
-    """Draw a line for each veth pair, in the look of the network that it belongs to."""
+def _pairs(df: pd.DataFrame, boxes: Boxes) -> Iterator[tuple[Ends, Line, str]]:
+    """Yield the line of each veth pair, from the upper box to the lower one, and its network."""
     networks = dict(zip(zip(df["node"], df["place"], strict=True), df["network"], strict=True))
     drawn: dict[tuple[str, str], int] = {}
     for row in df.dropna(subset=["peer_place"]).itertuples():
@@ -152,32 +245,48 @@ def _draw_pairs(
         if other not in boxes or boxes[one]["floor"] >= boxes[other]["floor"]:
             continue
         name = networks[other] if isinstance(networks[other], str) else "docker_gwbridge"
-        colour, dash = inks.get(name, (GREY, "-"))
         number = drawn[one] = drawn.get(one, 0) + 1
         x = boxes[one]["x"] + 0.35 * number + 0.1
         end = min(max(x, boxes[other]["x"] + 0.2), boxes[other]["x"] + boxes[other]["w"] - 0.2)
-        bottom, top = boxes[one]["y"], boxes[other]["y"] + boxes[other]["h"]
-        axes.plot([x, end], [bottom, top], color=colour, linestyle=dash, linewidth=1.6, zorder=1)
+        yield (one, other), ([x, end], [boxes[one]["y"], _top(boxes[other])]), name
 
 
-def _draw_vxlans(
-    axes: Axes, df: pd.DataFrame, boxes: dict[tuple[str, str], dict[str, Any]], inks: dict[str, Any]
-) -> None:
-    """Draw a line through the overlay's namespaces of one network on all nodes, with its VNI."""
+def _vxlans(df: pd.DataFrame, boxes: Boxes) -> Iterator[tuple[str, dict[str, float], float]]:
+    """Yield each network's VXLAN: its name, where each node's end stands, and how low its line is."""
     vxlans = df[df["device"] == "vxlan"]
     for number, (network, rows) in enumerate(vxlans.groupby("network", sort=False)):
-        ends = [boxes[key] for key in zip(rows["node"], rows["place"], strict=True) if key in boxes]
+        ends = {
+            key[0]: boxes[key] for key in zip(rows["node"], rows["place"], strict=True) if key in boxes
+        }
         if len(ends) < 2:
             continue
-        colour, dash = inks[str(network)]
-        y = min(box["y"] for box in ends) - 0.14 - 0.09 * number
-        xs = [box["x"] + 0.5 * box["w"] + 0.12 * number for box in ends]
-        axes.plot([min(xs), max(xs)], [y, y], color=colour, linestyle=dash, linewidth=2.4, zorder=2)
-        for x, box in zip(xs, ends, strict=True):
-            axes.plot([x, x], [y, box["y"]], color=colour, linestyle=dash, linewidth=2.4, zorder=2)
+        y = min(box["y"] for box in ends.values()) - 0.14 - 0.09 * number
+        xs = {node: box["x"] + 0.5 * box["w"] + 0.12 * number for node, box in ends.items()}
+        yield str(network), xs, y
 
 
-def _legend(axes: Axes, inks: dict[str, tuple[str, Any]]) -> None:
+def _draw_pairs(axes: Axes, df: pd.DataFrame, boxes: Boxes, inks: Inks) -> None:
+    """Draw a line for each veth pair, in the look of the network that it belongs to."""
+    for _, (xs, ys), name in _pairs(df, boxes):
+        colour, dash = inks.get(name, (GREY, "-"))
+        axes.plot(xs, ys, color=colour, linestyle=dash, linewidth=1.6, zorder=1)
+
+
+def _draw_vxlans(axes: Axes, df: pd.DataFrame, boxes: Boxes, inks: Inks) -> None:
+    """Draw a line through the overlay's namespaces of one network on all nodes, with its VNI."""
+    for network, xs, y in _vxlans(df, boxes):
+        colour, dash = inks[network]
+        look: dict[str, Any] = {"color": colour, "linestyle": dash, "linewidth": 2.4, "zorder": 2}
+        axes.plot([min(xs.values()), max(xs.values())], [y, y], **look)
+        for node, x in xs.items():
+            axes.plot([x, x], [y, boxes[node, f"overlay {network}"]["y"]], **look)
+
+
+def _top(box: dict[str, Any]) -> float:
+    return float(box["y"] + box["h"])
+
+
+def _legend(axes: Axes, inks: Inks) -> None:
     from matplotlib.lines import Line2D
 
     lines = [

@@ -174,3 +174,15 @@ def test_the_picture_of_the_network_is_whole(lab: swarm.Lab) -> None:
         assert "drawn.1" in plots.topology(table).get_figure(root=True).alternative_text
     finally:
         lab.keep_only()
+
+
+def test_the_way_of_one_request_is_drawn_with_what_counted_it(hello: swarm.Lab) -> None:
+    via = hello.manager
+    way = experiments.packet(hello, "hello-a", via=via)
+    assert list(way["place"])[:2] == [via.name, f"{via.name}/ingress_sbox"]
+    counted = [set(row.split(", ")) for row in way["counted"]]
+    assert counted[0] == {"DNAT", "MASQUERADE"}
+    assert counted[1] == {"MARK", "IPVS", "SNAT"}
+    assert counted[2] == {"REDIRECT", "INPUT"}
+    axes = plots.packet(way, network=experiments.topology(hello))
+    assert "becomes" in axes.get_figure(root=True).alternative_text
