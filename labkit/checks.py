@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from labkit import outcomes, tries
 from labkit.errors import CheckFailed, CouldNotRun, Unanswered
+from labkit.plain import number, plain, same, show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ _WHY_NOT_RUN = {
 def answered(value: object, *, name: str = "the answer") -> None:
     """Pass when the learner has put something in the place of `...`; else raise `Unanswered`."""
     _require_answer(value, name)
-    print(f"{_cap(name)} is given: {_show(value)}.")
+    print(f"{_cap(name)} is given: {show(value)}.")
 
 
 def one_of(value: object, choices: Iterable[object], *, name: str = "the answer") -> None:
@@ -69,10 +70,10 @@ def one_of(value: object, choices: Iterable[object], *, name: str = "the answer"
     """
     _require_answer(value, name)
     options = list(choices)
-    if not any(_same(value, option) for option in options):
-        listed = ", ".join(_show(option) for option in options)
-        raise CheckFailed(f"{_cap(name)} should be one of {listed}; found {_show(value)}.")
-    print(f"{name} is one of the choices: {_show(value)}.")
+    if not any(same(value, option) for option in options):
+        listed = ", ".join(show(option) for option in options)
+        raise CheckFailed(f"{_cap(name)} should be one of {listed}; found {show(value)}.")
+    print(f"{name} is one of the choices: {show(value)}.")
 
 
 def predicted(prediction: object, measured: object, *, name: str) -> None:
@@ -83,13 +84,13 @@ def predicted(prediction: object, measured: object, *, name: str) -> None:
     """
     _require_evidence(measured, name, "")
     if prediction is ...:
-        print(f"You made no prediction for {name}. Measured: {_show(measured)}.")
+        print(f"You made no prediction for {name}. Measured: {show(measured)}.")
         return
-    tries.predicted(name, _show(prediction), _show(measured))
-    if _same(prediction, measured):
-        print(f"You predicted {_show(prediction)} for {name}, and so it was measured.")
+    tries.predicted(name, show(prediction), show(measured))
+    if same(prediction, measured):
+        print(f"You predicted {show(prediction)} for {name}, and so it was measured.")
     else:
-        print(f"You predicted {_show(prediction)} for {name}. Measured: {_show(measured)}.")
+        print(f"You predicted {show(prediction)} for {name}. Measured: {show(measured)}.")
 
 
 def equals(value: object, measured: object, *, name: str = "the answer", node: str = "") -> None:
@@ -100,10 +101,10 @@ def equals(value: object, measured: object, *, name: str = "the answer", node: s
     """
     _require_answer(value, name)
     _require_evidence(measured, name, node)
-    if not _same(value, measured):
-        told = f"{_cap(name)}{_on(node)}: you said {_show(value)}, measured {_show(measured)}."
-        raise CheckFailed(tries.missed(f"{name}{_on(node)}", _show(value), told))
-    print(f"{_cap(name)}{_on(node)} is {_show(measured)}, as you said.")
+    if not same(value, measured):
+        told = f"{_cap(name)}{_on(node)}: you said {show(value)}, measured {show(measured)}."
+        raise CheckFailed(tries.missed(f"{name}{_on(node)}", show(value), told))
+    print(f"{_cap(name)}{_on(node)} is {show(measured)}, as you said.")
 
 
 def close(
@@ -127,11 +128,11 @@ def close(
         raise ValueError("close() takes either rel= or abs=")
     _require_answer(value, name)
     _require_evidence(measured, name, node)
-    given, seen = _number(value), _number(measured)
+    given, seen = number(value), number(measured)
     if seen is None:
-        raise CouldNotRun(f"{_cap(name)}{_on(node)}: measured {_show(measured)}, not a number.")
+        raise CouldNotRun(f"{_cap(name)}{_on(node)}: measured {show(measured)}, not a number.")
     if given is None:
-        raise CheckFailed(f"{_cap(name)} should be a number; found {_show(value)}.")
+        raise CheckFailed(f"{_cap(name)} should be a number; found {show(value)}.")
     unit = f" {unit}" if unit else ""
     allowed = math.fabs(rel * seen) if rel is not None else float(abs or 0)
     if math.fabs(given - seen) > allowed:
@@ -153,7 +154,7 @@ def true(condition: object, sentence: str, *, found: object = None, node: str = 
     _require_answer(condition, "the answer")
     _require_evidence(condition, "the condition", node)
     if not condition:
-        seen = "" if found is None else f" Found: {_show(found)}."
+        seen = "" if found is None else f" Found: {show(found)}."
         raise CheckFailed(f"This is not so{_on(node)}: {sentence.rstrip('.')}.{seen}")
     print(f"{sentence.rstrip('.')}.")
 
@@ -196,10 +197,10 @@ def rises(
     for value in (before, after):
         _require_answer(value, name)
         _require_evidence(value, name, node)
-    first, last = _number(before), _number(after)
+    first, last = number(before), number(after)
     if first is None or last is None:
         raise CouldNotRun(
-            f"{_cap(name)}{_on(node)} is no number: {_show(before)} before, {_show(after)} after."
+            f"{_cap(name)}{_on(node)} is no number: {show(before)} before, {show(after)} after."
         )
     if last < first:
         raise CouldNotRun(
@@ -229,17 +230,17 @@ def contains(whole: Any, part: object, *, name: str = "the output", node: str = 
             raise _not_run(whole, name)
         whole = whole.stdout
     _require_evidence(whole, name, node)
-    whole = _plain(whole)
+    whole = plain(whole)
     if isinstance(whole, str):
         found = str(part).casefold() in whole.casefold()
     else:
         whole = list(whole) if isinstance(whole, Iterable) else [whole]
-        found = any(_same(part, item) for item in whole)
+        found = any(same(part, item) for item in whole)
     if not whole:
         raise CouldNotRun(f"{_cap(name)}{_on(node)} is empty, so there is nothing to look in.")
     if not found:
-        raise CheckFailed(f"Expected {name}{_on(node)} to contain {_show(part)}; found {_show(whole)}.")
-    print(f"{_cap(name)}{_on(node)} contains {_show(part)}.")
+        raise CheckFailed(f"Expected {name}{_on(node)} to contain {show(part)}; found {show(whole)}.")
+    print(f"{_cap(name)}{_on(node)} contains {show(part)}.")
 
 
 def ran(
@@ -247,36 +248,66 @@ def ran(
     tool: str,
     *,
     place: str | Collection[str] = (),
-    shows: str = "",
-    code: int = 0,
+    shows: str | Collection[str] = (),
+    code: int | Collection[int] = 0,
     name: str = "your command",
 ) -> None:
     """Pass when a command that the learner wrote ran the tool, in the place, and showed what it should.
 
-    ``tool`` are words that the command has in this order, others may stand between: `ip neigh` is there
-    in `ip -s neigh show`, and in `sh -c "ip neigh | sort"`. ``place`` is the capture's, or one of
-    several; any place will do without one. ``shows`` is a part of its output, ``code`` its exit code.
+    ``tool`` are words of the command in this order, others may stand between: `ip neigh` is there in
+    `ip -s neigh show`, and in `sh -c "ip neigh | sort"`. ``place`` and ``code`` are the capture's, or
+    one of several; any place will do without one. ``shows`` are parts of its output, addresses whole.
     Raises `CheckFailed` for another command, place, code or output, and for what is no Capture;
     `CouldNotRun` for a command that did not run to its end; `Unanswered` for `...`.
     """
     _require_answer(capture, name)
     if not hasattr(capture, "argv") or not hasattr(capture, "stdout"):
-        raise CheckFailed(f"{_cap(name)} should be what `.run(…)` returns; found {_show(capture)}.")
+        raise CheckFailed(f"{_cap(name)} should be what `.run(…)` returns; found {show(capture)}.")
     shown = f"`{' '.join(_argv(capture))}` in {capture.place}"
     places = [place] if isinstance(place, str) else list(place)
     if not _in_order(tool.split(), _words_of(capture)) or (places and capture.place not in places):
         where = f" in {' or '.join(places)}" if places else ""
         told = f"{_cap(name)}: you ran {shown}; what is asked for is `{tool}`{where}."
         raise CheckFailed(tries.missed(name, shown, told, wrong="is another command, or another place"))
-    if capture.timed_out or (capture.code != code and capture.code in _WHY_NOT_RUN):
+    good = [code] if isinstance(code, int) else list(code)
+    if capture.timed_out or (capture.code not in good and capture.code in _WHY_NOT_RUN):
         raise _not_run(capture, name)
-    if capture.code != code:
+    if capture.code not in good:
         said = (capture.stderr.strip().splitlines() or ["nothing"])[-1]
         raise CheckFailed(f"{_cap(name)}: {shown} ended with code {capture.code} and said: {said}")
-    if shows not in capture.stdout:
-        told = f"{_cap(name)}: {shown} did not show {shows}."
-        raise CheckFailed(tries.missed(name, shown, told, wrong="does not show what is asked for"))
+    for part in [shows] if isinstance(shows, str) else shows:
+        if not _shows(capture.stdout, part):
+            told = f"{_cap(name)}: {shown} did not show {part}."
+            raise CheckFailed(tries.missed(name, shown, told, wrong="does not show what is asked for"))
     print(f"{_cap(name)}: you ran {shown}.")
+
+
+def _shows(text: str, part: str) -> bool:
+    """Whether a part is in a text; `10.0.0.2` is not in `10.0.0.21`."""
+    if re.fullmatch(r"[\d.]+", part):
+        return re.search(rf"(?<![\d.]){re.escape(part)}(?!\d)", text) is not None
+    return part in text
+
+
+def compared(probe: Any, other: Any, *, names: tuple[str, str] = ("`probe`", "`compare`")) -> None:
+    """Pass when two commands that the learner wrote are of one tool, and something differs.
+
+    What differs is told and not judged; their exit codes may be any that the tool gives. Raises
+    `CheckFailed` for what is no Capture, for two tools, and for the same command in the same place;
+    `CouldNotRun` for one that did not run to its end; `Unanswered` for `...`.
+    """
+    for name, capture in zip(names, (probe, other), strict=True):
+        ran(capture, "", code=getattr(capture, "code", 0), name=name)
+        if capture.timed_out or capture.code in _WHY_NOT_RUN:
+            raise _not_run(capture, name)
+    tools = [_words_of(capture)[0] for capture in (probe, other)]
+    both = " and ".join(names)
+    if tools[0] != tools[1]:
+        raise CheckFailed(f"{both} should be of one tool; found {' and '.join(tools)}.")
+    differ = {"place": probe.place != other.place, "words": _argv(probe) != _argv(other)}
+    if not any(differ.values()):
+        raise CheckFailed(f"{both} are the same command in the same place.")
+    print(f"{both} differ in their {' and their '.join(what for what in differ if differ[what])}.")
 
 
 def _words_of(capture: Any) -> list[str]:
@@ -303,7 +334,7 @@ def table(
     """
     _require_answer(df, name)
     if not hasattr(df, "columns"):
-        raise CouldNotRun(f"Expected {name} to be a table; found {_show(df)}.")
+        raise CouldNotRun(f"Expected {name} to be a table; found {show(df)}.")
     missing = [column for column in columns if column not in df.columns]
     if missing:
         have = ", ".join(str(column) for column in df.columns) or "none"
@@ -377,7 +408,7 @@ def _not_run(probe: Any, name: str) -> CouldNotRun:
 
 def _code(probe: Any) -> int | None:
     """Return a probe's exit code; a table holds a missing one as NaN."""
-    code = _number(_field(probe, "code"))
+    code = number(_field(probe, "code"))
     return None if code is None else int(code)
 
 
@@ -406,35 +437,6 @@ def _describe_all(probes: list[Any], name: str) -> str:
 def _field(probe: Any, key: str) -> Any:
     """Read a field of a Capture, of a table's row or of a mapping; None where it is not there."""
     return probe.get(key) if isinstance(probe, Mapping) else getattr(probe, key, None)
-
-
-def _same(value: object, other: object) -> bool:
-    """Compare plain values; text without regard to case and outer space."""
-    left, right = _plain(value), _plain(other)
-    if isinstance(left, str) and isinstance(right, str):
-        return left.strip().casefold() == right.strip().casefold()
-    return bool(left == right)
-
-
-def _plain(value: Any) -> Any:
-    """Return Python's own values for those of numpy and pandas: scalars, arrays, columns, and lists."""
-    if type(value) is list:
-        return [_plain(item) for item in value]
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _number(value: object) -> float | None:
-    """Return a finite number as a float, None for anything else."""
-    plain = _plain(value)
-    if isinstance(plain, bool) or not isinstance(plain, Real) or not math.isfinite(plain):
-        return None
-    return float(plain)
-
-
-def _show(value: object) -> str:
-    """Return a value as one line of at most 120 characters."""
-    text = " ".join(repr(_plain(value)).split())
-    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def _on(node: str) -> str:

@@ -27,6 +27,10 @@ class FakeCapture:
     timed_out: bool = False
 
 
+def typed(*argv: str, place: str = "hello.1", code: int = 0) -> FakeCapture:
+    return FakeCapture(argv=argv, place=place, code=code, stdout="10.0.0.3 dev eth0 REACHABLE")
+
+
 def outcome(check: object, *args: object, **options: object) -> str:
     """Call a check that must not pass; return the exact class that it raised."""
     with pytest.raises(CheckFailed) as caught:
@@ -204,9 +208,6 @@ def test_contains() -> None:
 
 
 def test_a_command_of_the_learners_own() -> None:
-    def typed(*argv: str, place: str = "hello.1", code: int = 0) -> FakeCapture:
-        return FakeCapture(argv=argv, place=place, code=code, stdout="10.0.0.3 dev eth0 REACHABLE")
-
     right: dict[str, Any] = {"tool": "ip neigh", "place": "hello.1", "shows": "10.0.0.3"}
     for argv in ("ip neigh", "/sbin/ip -s neigh show", "ip n"):
         checks.ran(typed(*argv.split()), **right)
@@ -220,9 +221,12 @@ def test_a_command_of_the_learners_own() -> None:
         typed("ip", "neigh", code=1),
     ):
         assert outcome(checks.ran, wrong, **right) == "CheckFailed"
-    assert outcome(checks.ran, typed("ip", "neigh"), **{**right, "shows": "10.9"}) == "CheckFailed"
+    for shown in ("10.9", "0.0.0.3", ["10.0.0.3", "STALE"]):
+        assert outcome(checks.ran, typed("ip", "neigh"), **{**right, "shows": shown}) == "CheckFailed"
+    checks.ran(typed("ip", "neigh"), **{**right, "shows": ["10.0.0.3", "REACHABLE"]})
     assert outcome(checks.ran, typed("ip", "neigh", code=127), **right) == "CouldNotRun"
-    checks.ran(typed("curl", "x", code=28), "curl", place=["hello.1", "node1"], code=28)
+    for codes in (28, [7, 28]):
+        checks.ran(typed("curl", "x", code=28), "curl", place=["hello.1", "node1"], code=codes)
 
 
 def test_table() -> None:
@@ -241,6 +245,19 @@ def test_every_check_says_when_it_raises() -> None:
         for name in vars(checks)
         if not name.startswith("_") and getattr(vars(checks)[name], "__module__", "") == checks.__name__
     ]
-    assert len(public) == 12
+    assert len(public) == 13
     for check in public:
         assert "Unanswered" in (check.__doc__ or ""), check.__name__
+
+
+def test_two_commands_are_compared() -> None:
+    one = typed("curl", "-sS", "10.0.1.5:3000")
+    other_words = typed("curl", "10.0.1.6:3000", code=28)
+    other_place = typed("curl", "-sS", "10.0.1.5:3000", place="node2")
+    checks.compared(one, other_words)  # with any code of the tool's own
+    checks.compared(one, other_place)
+    assert outcome(checks.compared, one, ...) == "Unanswered"
+    assert outcome(checks.compared, one, one) == "CheckFailed"
+    assert outcome(checks.compared, one, typed("ping", "10.0.1.6")) == "CheckFailed"
+    assert outcome(checks.compared, one, "curl") == "CheckFailed"
+    assert outcome(checks.compared, one, typed("curl", "10.0.1.6", code=127)) == "CouldNotRun"
