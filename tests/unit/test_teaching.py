@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,8 @@ from labkit.authoring import release
 from labkit.nbgrader_cells import Role, question_of, role_of
 
 LABS = release.find_labs(paths.SOURCES)
+# Lab 00 is an introduction; in lab 10 a learner finds and mends faults by looks of their own choice.
+WITH_OWN_EXPERIMENT = [lab for lab in LABS if lab.stem[:2] not in ("00", "10")]
 
 
 @pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.stem)
@@ -25,3 +30,48 @@ def test_hints_and_rubrics(lab: Path) -> None:
         assert [hint for hint in hints if len(hint) > 300] == []
     in_words = {question_of(c) for c in notebook.cells if role_of(c) is Role.TEXT_ANSWER}
     assert set(notes["rubrics"]) == in_words
+
+
+def sections(notebook: Any) -> dict[str, list[Any]]:
+    """The cells below each heading of the second level, by its words."""
+    found: dict[str, list[Any]] = {}
+    heading = ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (said := re.findall(r"^## (.+)$", cell.source, re.M)):
+            heading = said[-1]
+        found.setdefault(heading, []).append(cell)
+    return found
+
+
+@pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.stem)
+def test_a_command_is_typed_in_each_round(lab: Path) -> None:
+    found = sections(release.read_source(lab))
+    rounds = {name: cells for name, cells in found.items() if name.startswith("Round")}
+    assert rounds
+    for name, cells in rounds.items():
+        typed = {question_of(c) for c in cells if role_of(c) is Role.ANSWER and ".run(" in c.source}
+        checks = [c for c in cells if role_of(c) is Role.CHECK and "checks.ran(" in c.source]
+        assert typed & {question_of(check) for check in checks}, name
+
+
+@pytest.mark.parametrize("lab", WITH_OWN_EXPERIMENT, ids=lambda lab: lab.stem)
+def test_a_lab_ends_with_an_experiment_of_ones_own(lab: Path) -> None:
+    cells = sections(release.read_source(lab))["Your own experiment"]
+    (check,) = (c for c in cells if role_of(c) is Role.CHECK)
+    assert "checks.compared(" in check.source
+    assert [c for c in cells if role_of(c) is Role.TEXT_ANSWER]
+
+
+def test_most_questions_have_another_answer_for_each_learner() -> None:
+    """Of those that are no predictions: their solutions read something of the learner's own swarm."""
+    own, all_of_them = 0, 0
+    for lab in LABS:
+        cells = release.read_source(lab).cells
+        checks = {question_of(c): c.source for c in cells if role_of(c) is Role.CHECK}
+        for cell in cells:
+            if role_of(cell) is not Role.ANSWER or "checks.one_of(" in checks[question_of(cell)]:
+                continue
+            values = [n.value for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Assign)]
+            all_of_them += 1
+            own += any(isinstance(n, ast.Name) for value in values for n in ast.walk(value))
+    assert own / all_of_them >= 2 / 3, (own, all_of_them)
