@@ -15,7 +15,7 @@ from labkit.progress import Bars
 from tests import BIN
 
 LAB = "live-tests"
-_WITH_SWARM = ("live", "browser", "dist")  # folders
+_WITH_SWARM = ("live", "dist")  # folders
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
