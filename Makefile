@@ -27,7 +27,7 @@ unit: .venv/.done ## pass the tests that need neither a swarm nor a browser, in 
 	$(BIN)/pytest -n auto tests/unit
 
 test: setup ## lint and pass every test, on a real swarm
-	@tools/debian-packages $(BIN)/python chromium
+	@tools/debian-packages $(BIN)/python chromium gpg gpg-agent
 	$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 

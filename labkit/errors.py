@@ -3,7 +3,9 @@
     LabkitError          1   the root: has .hint (the next step) and .exit_code
     ├── UsageError       2   what was asked for does not exist or makes no sense
     │   ├── UnknownNameError    an unknown node, task, lab, engine, Docker version, notebook
-    │   └── TopologyError       compose/swarm.yaml is wrong: file, line and key
+    │   └── FileError           a YAML file that somebody wrote is wrong: file, line and key
+    │       ├── TopologyError       the Compose file of the nodes
+    │       └── VersionsError       a file of Docker versions
     ├── EngineError      3   no engine is available, or it lacks what Swarm needs
     │   └── BuildError          the embedded machine could not be built
     ├── SwarmError       3   the swarm could not be started or reached
@@ -66,14 +68,27 @@ class UnknownNameError(UsageError):
         super().__init__(message, hint=hint or "take one of those")
 
 
-class TopologyError(UsageError):
-    """The Compose file of the nodes is wrong; the message names file, line and key."""
+class FileError(UsageError):
+    """A YAML file that somebody wrote is wrong; the message names file, line and key."""
+
+    _next_step = "mend that line of {file}"
 
     def __init__(self, file: str, line: int, key: str, problem: str) -> None:
         super().__init__(
-            f"{file}, line {line}, key {key!r}: {problem}",
-            hint=f"mend that line of {file}; `git diff {file}` shows what changed",
+            f"{file}, line {line}, key {key!r}: {problem}", hint=self._next_step.format(file=file)
         )
+
+
+class TopologyError(FileError):
+    """The Compose file of the nodes is wrong."""
+
+    _next_step = "mend that line of {file}; `git diff {file}` shows what changed"
+
+
+class VersionsError(FileError):
+    """A file of Docker versions is wrong."""
+
+    _next_step = "mend that line of {file}; docs/versions.md has an example"
 
 
 class EngineError(LabkitError):

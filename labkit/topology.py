@@ -7,20 +7,18 @@ different swarms of one file.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from labkit.errors import TopologyError, UsageError
+from labkit.yaml_lines import Reader
 
 MOST_NODES = 20
 """The largest number of nodes of one lab."""
 
-_VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*))?\}")
 # key -> (the type of its value, whether it is required)
 _SERVICE_KEYS: dict[str, tuple[type, bool]] = {
     "image": (str, True),
@@ -75,8 +73,8 @@ def load(file: Path, *, lab: str, docker: str, nodes: int) -> Topology:
             f"a swarm of {nodes} nodes was asked for; 1 to {MOST_NODES} can be had",
             hint="labkit up --nodes 3",
         )
-    root = _document(file)
-    reader = _Reader(str(file), {"LABKIT_LAB": lab, "LABKIT_DOCKER": docker})
+    reader = Reader(file, TopologyError, {"LABKIT_LAB": lab, "LABKIT_DOCKER": docker})
+    root = reader.root()
     top = reader.mapping(root, "", known={"name", "services", "networks"}, extensions=True)
     services = reader.mapping(*reader.required(top, "services", root))
     networks = reader.mapping(*reader.required(top, "networks", root))
@@ -104,22 +102,7 @@ def load(file: Path, *, lab: str, docker: str, nodes: int) -> Topology:
     )
 
 
-def _document(file: Path) -> yaml.Node:
-    """Return the root of a YAML file that is not empty; raises TopologyError."""
-    try:
-        root = yaml.compose(file.read_text(), Loader=yaml.SafeLoader)
-    except OSError as problem:
-        raise TopologyError(str(file), 1, "", f"cannot be read: {problem.strerror}") from problem
-    except yaml.MarkedYAMLError as problem:
-        mark = problem.problem_mark or problem.context_mark
-        line = mark.line + 1 if mark else 1
-        raise TopologyError(str(file), line, "", f"is not YAML: {problem.problem}") from problem
-    if root is None:
-        raise TopologyError(str(file), 1, "services", "is missing: the file is empty")
-    return root
-
-
-def _node(reader: _Reader, item: yaml.Node, path: str, network: str) -> Node:
+def _node(reader: Reader, item: yaml.Node, path: str, network: str) -> Node:
     """Return the node that one service of the file describes; raises TopologyError."""
     row = reader.checked(item, path, _SERVICE_KEYS)
     if row["networks"] != [network]:
@@ -135,90 +118,3 @@ def _node(reader: _Reader, item: yaml.Node, path: str, network: str) -> Node:
         environment=row.get("environment", {}),
         labels=row["labels"],
     )
-
-
-class _Reader:
-    """Reads YAML nodes rather than values, because only a YAML node knows its line."""
-
-    def __init__(self, file: str, variables: Mapping[str, str]) -> None:
-        self._file, self._variables = file, variables
-
-    def wrong(self, node: yaml.Node, key: str, problem: str) -> TopologyError:
-        """Return the error that names the file, the node's line and the key."""
-        return TopologyError(self._file, node.start_mark.line + 1, key, problem)
-
-    def required(
-        self, table: dict[str, yaml.Node], key: str, parent: yaml.Node
-    ) -> tuple[yaml.Node, str]:
-        """Return the value of a key that has to be there, with the key; raises TopologyError."""
-        if key not in table:
-            raise self.wrong(parent, key, "is missing")
-        return table[key], key
-
-    def mapping(
-        self,
-        node: yaml.Node | None,
-        path: str,
-        *,
-        known: set[str] | None = None,
-        extensions: bool = False,
-    ) -> dict[str, yaml.Node]:
-        """Return key -> YAML node with merge keys (`<<`) resolved; raises TopologyError.
-
-        `known` are the keys that may be there; any may where it is None. `extensions` allows `x-…`.
-        """
-        if not isinstance(node, yaml.MappingNode):
-            line = node.start_mark.line + 1 if node else 1
-            raise TopologyError(self._file, line, path, "must be a mapping of keys to values")
-        table: dict[str, yaml.Node] = {}
-        for key_node, item in node.value:
-            key = str(key_node.value)
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                table = {**self.mapping(item, path), **table}
-                continue
-            if known is not None and key not in known and not (extensions and key[:2] == "x-"):
-                where = f"{path}.{key}" if path else key
-                names = ", ".join(sorted(known))
-                raise self.wrong(key_node, where, f"is not known here; known: {names}")
-            table[key] = item
-        return table
-
-    def checked(
-        self, node: yaml.Node, path: str, keys: Mapping[str, tuple[type, bool]]
-    ) -> dict[str, Any]:
-        """Return the values of a mapping, each of its key's type; raises TopologyError."""
-        table = self.mapping(node, path)
-        row: dict[str, Any] = {}
-        for key, item in table.items():
-            if key not in keys:
-                known = ", ".join(sorted(keys))
-                raise self.wrong(item, f"{path}.{key}", f"is not known here; known: {known}")
-            expected, _ = keys[key]
-            found = self.value(item, f"{path}.{key}")
-            if not isinstance(found, expected):
-                kind = {dict: "a mapping", list: "a list", bool: "true or false", str: "a text"}
-                raise self.wrong(item, f"{path}.{key}", f"is {found!r}, expected {kind[expected]}")
-            row[key] = found
-        for key, (_, is_required) in keys.items():
-            if is_required and key not in row:
-                raise self.wrong(node, f"{path}.{key}", "is missing")
-        return row
-
-    def value(self, node: yaml.Node, path: str) -> Any:
-        """Return the plain value, with ${VARIABLE:-default} replaced; raises TopologyError."""
-        if isinstance(node, yaml.MappingNode):
-            return {k: self.value(v, f"{path}.{k}") for k, v in self.mapping(node, path).items()}
-        if isinstance(node, yaml.SequenceNode):
-            return [self.value(item, path) for item in node.value]
-        assert isinstance(node, yaml.ScalarNode)
-        if node.tag == "tag:yaml.org,2002:bool":
-            return node.value.lower() in ("true", "yes", "on")
-
-        def fill(match: re.Match[str]) -> str:
-            name, default = match[1], match[2]
-            found = self._variables.get(name, default)
-            if found is None:
-                raise self.wrong(node, path, f"${{{name}}} has no value and no default")
-            return found
-
-        return _VARIABLE.sub(fill, str(node.value))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from labkit import paths
-from labkit.engines import DEFAULT_DOCKER, debian
+from labkit.engines import DEFAULT_DOCKER, versions
 
 BIN = Path(sys.executable).with_name("labkit")
 RESULTS = Path(__file__).with_name("matrix.json")
@@ -76,9 +76,9 @@ def main() -> int:
     """Run the matrix, or a part of it; returns the number of versions that did not pass."""
     seen = {row["docker"]: row for row in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
     failed = 0
-    versions = [word for word in sys.argv[1:] if word in debian.releases()]
-    names = [word for word in sys.argv[1:] if word not in versions]
-    for docker in versions or debian.releases():
+    wanted = [word for word in sys.argv[1:] if word in versions.releases()]
+    names = [word for word in sys.argv[1:] if word not in wanted]
+    for docker in wanted or versions.releases():
         row = one(docker, names)
         print(json.dumps(row), flush=True)
         failed += bool(row["code"])
@@ -92,7 +92,7 @@ def main() -> int:
             **row,
         }
         # After each: an hour's results must not be lost with the last of them.
-        rows = [seen[version] for version in debian.releases() if version in seen]
+        rows = [seen[version] for version in versions.releases() if version in seen]
         RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
     return failed
 

@@ -19,16 +19,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from labkit import files, paths
+from labkit.engines import versions
 from labkit.engines.base import key_of
-from labkit.errors import BuildError, UnknownNameError
+from labkit.engines.repository import Repository
+from labkit.errors import BuildError
 from labkit.progress import Progress, Step
 
 if TYPE_CHECKING:
@@ -37,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 APP_SUITE = "trixie"
+VARIANT = "minbase"
+"""What mmdebstrap puts into a root file system beside the packages that are named."""
 
 # command -> the Debian package it comes in
 TOOLS = {
@@ -54,33 +54,10 @@ RUN_TOOLS = ("qemu-system-x86_64", "qemu-img")
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 _TRIMMED = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+_KEPT_LINES, _SHOWN_LINES = 60, 12  # of what mmdebstrap said last
 _END_SECONDS = 10.0  # for a process to be gone after it was killed
 NEEDED_BYTES = 4_000_000_000
 _RECIPE = "2"  # raise it when this file comes to make other images of the same inputs
-
-
-@dataclass(frozen=True)
-class Release:
-    """A Docker version as Debian carries it: the release's code name, and the engine's packages."""
-
-    docker: str
-    suite: str
-    packages: tuple[str, ...]
-
-
-@cache
-def releases() -> dict[str, Release]:
-    """Read compose/versions.yaml: Docker version -> where Debian carries it."""
-    table = yaml.safe_load((paths.COMPOSE / "versions.yaml").read_text())
-    return {v: Release(v, row["suite"], tuple(row["packages"])) for v, row in table.items()}
-
-
-def release(docker: str) -> Release:
-    """Find a Docker version; raises UnknownNameError."""
-    known = releases()
-    if docker not in known:
-        raise UnknownNameError("Docker version of the nodes", docker, known)
-    return known[docker]
 
 
 def tool(name: str) -> str:
@@ -231,20 +208,28 @@ def make_tar(
     hooks: Sequence[str],
     progress: Progress,
     title: str,
+    repository: Repository | None = None,
 ) -> Path:
     """Make a root file system as a tar at `target`; one that is already there is taken.
 
-    `hooks` are mmdebstrap customize hooks. Raises BuildError with the tool's last lines.
+    `hooks` are mmdebstrap customize hooks. Some of the packages may come from a repository beside
+    Debian's. Raises BuildError with the tool's last lines, RepositoryRefused.
     """
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     demand_space(target.parent)
     unfinished = target.with_name(f"unfinished-{target.name}")
-    argv = _mmdebstrap(unfinished, suite, packages, hooks)
-    with progress.stage(title) as step, _spacious_tmp() as environment:
+    with (
+        progress.stage(title) as step,
+        _spacious_tmp() as environment,
+        _before_apt(repository) as before,
+    ):
+        argv = _mmdebstrap(unfinished, suite, packages, [*before, *_customize(hooks)])
         try:
             code, last = _run(argv, environment, step)
+            if code and repository and (refused := repository.refusal(last)):
+                raise refused
             if code:
                 raise failed(f"making the root file system of {title!r}", last, target.parent)
             os.replace(unfinished, target)
@@ -253,8 +238,31 @@ def make_tar(
     return target
 
 
+@contextmanager
+def _before_apt(repository: Repository | None) -> Iterator[list[str]]:
+    """Give the hooks that put a repository, and which one wins, where apt finds them at its start."""
+    if repository is None:
+        yield []
+        return
+    texts = {
+        "/etc/apt/sources.list.d/engine.sources": repository.sources(),
+        "/etc/apt/preferences.d/engine": repository.preferences(),
+    }
+    with files.scratch() as folder:
+        hooks = []
+        for number, (place, text) in enumerate(texts.items()):
+            file = folder / str(number)
+            file.write_text(text, encoding="utf-8")
+            hooks.append(f"--setup-hook={_upload(file, place)}")
+        yield hooks
+
+
+def _customize(hooks: Sequence[str]) -> list[str]:
+    return [f"--customize-hook={hook}" for hook in hooks]
+
+
 def _mmdebstrap(out: Path, suite: str, packages: Sequence[str], hooks: Sequence[str]) -> list[str]:
-    argv = [tool("mmdebstrap"), "--variant=minbase", f"--include={','.join(packages)}"]
+    argv = [tool("mmdebstrap"), f"--variant={VARIANT}", f"--include={','.join(packages)}"]
     argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _TRIMMED]
     argv += [
         "--dpkgopt=force-unsafe-io",
@@ -266,8 +274,7 @@ def _mmdebstrap(out: Path, suite: str, packages: Sequence[str], hooks: Sequence[
         "--skip=output/dev",
         "--verbose",
     ]
-    argv += [f"--customize-hook={hook}" for hook in hooks]
-    argv += ["--format=tar", suite, str(out)]
+    argv += [*hooks, "--format=tar", suite, str(out)]
     if site := mirror():
         argv.append(site)
     return argv
@@ -290,7 +297,7 @@ def _run(argv: Sequence[str], environment: Mapping[str, str], step: Step) -> tup
     try:
         assert process.stderr
         for line in process.stderr:
-            last = [*last[-11:], line.rstrip()]
+            last = [*last[1 - _KEPT_LINES :], line.rstrip()]
             if match := re.match(r"(Unpacking|Setting up) (\S+)", line):
                 step.note(f"{match[1]} {match[2]}"[:40])
         return process.wait(), last
@@ -353,7 +360,7 @@ def demand_space(directory: Path) -> None:
 
 def failed(what: str, last: Sequence[str], directory: Path) -> BuildError:
     """Return the error for a build tool that gave up: the disk, or its own last lines."""
-    lines = "\n".join(f"  {line}" for line in last)
+    lines = "\n".join(f"  {line}" for line in last[-_SHOWN_LINES:])
     free = shutil.disk_usage(directory).free
     if free < 50_000_000 or "No space left" in lines:
         hint = f"the disk of {directory} is full: make room, or set LABKIT_HOME elsewhere; " + (
@@ -392,7 +399,7 @@ def node_tar_path(docker: str) -> Path:
 def node_key(docker: str) -> str:
     """Name a node image by everything that goes into it."""
     app, node = paths.COMPOSE / "app", paths.COMPOSE / "node"
-    wanted = release(docker)
+    wanted = versions.release(docker)
     return key_of(
         _RECIPE,
         wanted.suite,
@@ -401,12 +408,13 @@ def node_key(docker: str) -> str:
         *listed(app / "packages"),
         *(node / name for name in ("entrypoint", "seed", "agent.py", "containerd.toml", "daemon.json")),
         app / "server.py",
+        *(wanted.repository.parts() if wanted.repository else ()),
     )
 
 
 def node_tar(docker: str, progress: Progress) -> Path:
     """Make the root file system of a swarm node, with the web app's inside."""
-    folder, wanted = paths.COMPOSE / "node", release(docker)
+    folder, wanted = paths.COMPOSE / "node", versions.release(docker)
     target = node_tar_path(docker)
     if target.exists():
         return target
@@ -430,6 +438,7 @@ def node_tar(docker: str, progress: Progress) -> Path:
         hooks=hooks,
         progress=progress,
         title=f"node with Docker {docker} from Debian packages",
+        repository=wanted.repository,
     )
 
 

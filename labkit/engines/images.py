@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit import paths
-from labkit.engines import debian
+from labkit.engines import debian, versions
 from labkit.errors import BuildError
 from labkit.progress import Progress, Step
+from labkit.transport.base import API_VERSION
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -33,7 +34,18 @@ def config(docker: str) -> dict[str, object]:
         "Entrypoint": ["/usr/local/bin/labkit-node"],
         "Volumes": {"/var/lib/docker": {}},
         "Labels": {KEY_LABEL: debian.node_key(docker)},
+        **({"Env": environment} if (environment := _environment(docker)) else {}),
     }
+
+
+def _environment(docker: str) -> list[str]:
+    """Return what the image adds to its nodes' environment: NAME=VALUE.
+
+    The daemons of 29.0 to 29.2 refuse the API that is spoken with every daemon unless this names it;
+    older and newer ones take it anyhow. Debian's versions need nothing, and their images stay as they
+    are.
+    """
+    return [f"DOCKER_MIN_API_VERSION={API_VERSION}"] if versions.release(docker).repository else []
 
 
 def present(client: DockerClient, docker: str) -> bool:
@@ -64,6 +76,7 @@ def import_tar(client: DockerClient, docker: str, tar: Path, step: Step) -> None
         tag=tag,
         changes=[
             'ENTRYPOINT ["/usr/local/bin/labkit-node"]',
+            *(f"ENV {assignment}" for assignment in _environment(docker)),
             "VOLUME /var/lib/docker",
             f"LABEL {KEY_LABEL}={debian.node_key(docker)}",
         ],
@@ -74,7 +87,7 @@ def import_tar(client: DockerClient, docker: str, tar: Path, step: Step) -> None
 
 def build(client: DockerClient, docker: str) -> None:
     """Make the node image from its Dockerfile, for engines that reach a registry."""
-    wanted = debian.release(docker)
+    wanted = versions.release(docker)
     client.images.build(
         path=str(paths.COMPOSE),
         dockerfile="node/Dockerfile",
@@ -101,6 +114,12 @@ def ensure(client: DockerClient, docker: str, progress: Progress) -> None:
         with progress.stage(f"node image with Docker {docker} into the engine") as step:
             import_tar(client, docker, tar, step)
         return
+    if versions.release(docker).repository:
+        raise BuildError(
+            f"the node image with Docker {docker} comes from an apt repository of its own, which needs "
+            "mmdebstrap, and that is not here; the Dockerfile knows Debian's versions only",
+            hint=debian.install_command(["mmdebstrap"]),
+        )
     from docker.errors import APIError
     from docker.errors import BuildError as DockerfileError
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from labkit import engines, paths, topology
-from labkit.engines import DEFAULT_DOCKER, debian, locks
+from labkit.engines import DEFAULT_DOCKER, locks, versions
 from labkit.engines.base import Connection, SwarmSpec
 from labkit.errors import EngineError, SwarmError, UnknownNameError, UsageError
 from labkit.progress import Progress
@@ -201,7 +201,7 @@ def up(
             f"{managers} managers of {nodes} nodes were asked for; at least 1, at most all of them",
             hint="labkit up --nodes 3 --managers 1",
         )
-    debian.release(docker)
+    versions.release(docker)
     chosen, reason = engines.choose(engine)
     log.info("the engine is %s: %s", chosen.kind, reason)
     file = compose or paths.COMPOSE / "swarm.yaml"
@@ -263,6 +263,8 @@ def reset(lab: str, *, compose: Path | None = None, progress: Progress) -> UpRes
         kind, spec = engines.kind_of(lab), engines.spec_of(lab)
         if kind is None or spec is None:
             kind, spec = _asked_of_it(lab)
+        # Before anything is removed: the version's row may be in a file that is not named any more.
+        versions.release(spec.docker)
         file = compose or paths.COMPOSE / "swarm.yaml"
         engine, _ = engines.choose(kind)
         described = topology.load(file, lab=engine.label(lab), docker=spec.docker, nodes=spec.nodes)

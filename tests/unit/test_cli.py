@@ -111,7 +111,7 @@ def test_doctor_examines_a_machine_whose_qemu_was_removed(
     assert "qemu" in checks["accelerator"]["detail"]
     assert "apt-get install" in checks["accelerator"]["remedy"]
     assert not checks["Debian packages"]["ok"]
-    assert "sandbox for grading" in checks
+    assert {"Docker versions", "sandbox for grading"} <= checks.keys()
 
 
 def test_what_is_missing_comes_with_the_command_that_installs_it() -> None:

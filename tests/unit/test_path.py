@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from labkit.capture import Capture
-from labkit.engines import debian as bootstrap
+from labkit.engines import versions
 from labkit.errors import SwarmError
 from labkit.experiments import path
 
@@ -47,7 +47,7 @@ def captured(docker: str, name: str) -> Capture:
     return capture(json.loads(first.removeprefix("$ ")), text)
 
 
-@pytest.mark.parametrize("docker", bootstrap.releases())
+@pytest.mark.parametrize("docker", versions.shipped())
 def test_every_rule_is_found_on_every_version(docker: str) -> None:
     names = ["iptables-save--node", "iptables-save--ingress_sbox"]
     names += ["ipvsadm--ingress_sbox-exact-stats", "iptables-save--sandbox"]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from labkit.capture import Capture
-from labkit.engines import debian as bootstrap
+from labkit.engines import versions
 from labkit.experiments import summary, swarms
 
 CAPTURES = Path(__file__).parents[1] / "captures"
@@ -63,7 +63,7 @@ def values(found: pd.DataFrame, technique: str) -> list[Any]:
     return list(found[found["technique"] == technique]["value"].dropna())
 
 
-@pytest.mark.parametrize("docker", bootstrap.releases())
+@pytest.mark.parametrize("docker", versions.shipped())
 def test_a_task_has_rules_and_neighbours_and_no_balancer(docker: str) -> None:
     found = summary.technique_counters(FakeLab(docker), [TASK])  # type: ignore[arg-type, list-item]
     assert "3000" in values(found, "NAT")  # REDIRECT

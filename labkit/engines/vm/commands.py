@@ -25,11 +25,11 @@ def _print_json(document: object) -> None:
 @app.command("build")
 def build(docker: Docker = DEFAULT_DOCKER) -> None:
     """Build the embedded machine and its node image from Debian's packages."""
-    from labkit.engines import debian
+    from labkit.engines import versions
     from labkit.engines.vm import image
     from labkit.progress import Bars
 
-    debian.release(docker)
+    versions.release(docker)
     print(image.node_disk(docker, Bars()).parent)
 
 

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from labkit.engines import debian
+from labkit.engines import versions
 from labkit.errors import UsageError
 from labkit.parsers import parse
 from labkit.parsers.dispatch import TOOLS
@@ -39,7 +39,7 @@ def test_a_tool_without_a_parser_is_named_with_those_that_have_one(command: str)
         parse(shlex.split(command), "")
 
 
-@pytest.mark.parametrize("docker", debian.releases())
+@pytest.mark.parametrize("docker", versions.shipped())
 def test_every_tool_was_captured_on_every_version(docker: str) -> None:
     here = [path for path in CAPTURED if path.parent.name == docker]
     assert {tool.split()[0] for tool in TOOLS} == {read_capture(path)[0][0] for path in here}

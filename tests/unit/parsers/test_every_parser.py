@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from labkit import parsers
-from labkit.engines import debian
+from labkit.engines import versions
 from labkit.parsers import ParseError, dispatch
 from labkit.schema import Schema, schema_of
 from tests.unit.parsers.helpers import CAPTURED, CAPTURES, captures_of, read_capture
@@ -83,7 +83,7 @@ def test_every_golden_has_the_capture_that_it_comes_of() -> None:
         assert not parser or parser in ASKED_FOR
 
 
-@pytest.mark.parametrize("docker", debian.releases())
+@pytest.mark.parametrize("docker", versions.shipped())
 @pytest.mark.parametrize("name", PARSERS)
 def test_every_parser_has_goldens_on_every_version(name: str, docker: str) -> None:
     if name in ASKED_FOR:
