@@ -12,32 +12,25 @@ from __future__ import annotations
 
 import ast
 import base64
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
-from sphinx.util import logging
 
-from labkit.authoring import release, runner
-from labkit.evidence import files, reader
+from labkit.authoring import recorded, release
 from labkit.nbgrader_cells import Role, points_of, role_of
+from labkit.progress import Bars
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "labs" / "source"
-RECORDINGS = ROOT / "labs" / "evidence"
 KEPT = ROOT / "build" / "docs-labs"
-CELL_SECONDS = 300  # of a replay, which waits for nothing
-
-logger = logging.getLogger(__name__)
 
 _SCOPED_STYLE = re.compile(r"<style scoped>.*?</style>\s*", re.DOTALL)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -61,27 +54,10 @@ def executed_labs(sources: Sequence[Path]) -> list[NotebookNode]:
 
     Raises ExtensionError where a lab stops or one of its checks does not pass.
     """
-    import nbformat
-
-    KEPT.mkdir(parents=True, exist_ok=True)
-    kept = {source: KEPT / f"{source.stem}-{_key(source)}.ipynb" for source in sources}
-    missing = [source for source in sources if not kept[source].is_file()]
-    if missing:
-        logger.info("running %d labs on their recordings", len(missing))
-    for result in runner.run_labs(
-        missing, workdir=KEPT / "work", env={}, timeout=CELL_SECONDS, replay=RECORDINGS
-    ):
-        failed = [check.message for check in result.checks if check.status != "pass"]
-        if problem := result.error or "; ".join(failed):
-            raise ExtensionError(f"lab {result.id} does not pass on its recording: {problem}")
-        for old in KEPT.glob(f"{result.id}-*.ipynb"):
-            old.unlink()
-        source = next(path for path in missing if path.stem == result.id)
-        result.notebook_path.replace(kept[source])
-    return [
-        nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
-        for path in kept.values()
-    ]
+    try:
+        return recorded.executed(sources, KEPT, env={}, progress=Bars())
+    except recorded.RecordingError as problem:
+        raise ExtensionError(str(problem)) from problem
 
 
 def page_of(source: Path, executed: NotebookNode) -> tuple[str, dict[str, bytes]]:
@@ -111,25 +87,10 @@ def page_of(source: Path, executed: NotebookNode) -> tuple[str, dict[str, bytes]
     return _with_head(page, source), pictures
 
 
-def _key(source: Path) -> str:
-    """Return a short hash of everything that a lab's output depends on."""
-    digest = hashlib.sha256()
-    for path in [
-        source,
-        files.of_lab(RECORDINGS, source.stem),
-        *sorted((ROOT / "labkit").rglob("*.py")),
-    ]:
-        digest.update(path.read_bytes())
-    for package in ("matplotlib", "pandas"):
-        digest.update(version(package).encode())
-    return digest.hexdigest()[:16]
-
-
 def _with_head(page: str, source: Path) -> str:
     """Put the lab's number into the title, and below it the note on where the output is from."""
     title, rest = page.split("\n", 1)
-    lines = reader.read(files.of_lab(RECORDINGS, source.stem)).lines
-    row = next(line.row for line in lines if line.kind == "lab")
+    row: dict[str, Any] = recorded.row_of_swarm(source.stem)
     day = date.fromisoformat(row["started"][:10])
     note = (
         ":::{note}\n"

@@ -88,6 +88,11 @@ def ledger(labs: Path, matrix: Path) -> list[Claim]:
     return found
 
 
+def statements(labs: Path) -> dict[str, str]:
+    """Return what each claim of the ledger states, by its id; raises UsageError as `ledger` does."""
+    return {row["id"]: row["statement"] for row in _rows(labs / "claims.yaml")}
+
+
 def problems(labs: Path) -> list[str]:
     """Return what does not fit between the ledger and the labs' sources, one sentence per problem."""
     known = [row["id"] for row in _rows(labs / "claims.yaml")]

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from labkit import __version__, engines
-from labkit.cli import checkpoints, faults, lab, labs, marking, swarms
+from labkit.cli import checkpoints, classroom, faults, lab, labs, marking, swarms
 from labkit.errors import LabkitError, redact
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ for commands in (lab, swarms, labs, marking):
     app.add_typer(commands.app)
 app.add_typer(checkpoints.app, name="checkpoint")
 app.add_typer(faults.app, name="fault")
+app.add_typer(classroom.app, name="class")
 for name, where in engines.COMMANDS.items():
     app.add_typer(engines.load(where), name=name)
 

@@ -18,7 +18,7 @@ from labkit.grading.gradebook import Book
 from labkit.grading.inspection import Inspected
 from labkit.grading.marking import Job
 from labkit.grading.submissions import Submission
-from labkit.grading.texts import visible
+from labkit.grading.texts import no_formula, visible
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _COLUMNS = (
@@ -26,7 +26,6 @@ _COLUMNS = (
     *("questions", "findings", "evidence", "alike"),
 )
 _LONGEST = 1000  # characters of a finding
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def hash_of_kit() -> str:
@@ -173,7 +172,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
                 "findings": "\n".join(findings),
                 "alike": "\n".join(alike),
             }
-            table.writerow({name: _harmless(texts[name]) for name in _COLUMNS})
+            table.writerow({name: no_formula(texts[name]) for name in _COLUMNS})
 
 
 def _tries(question: Mapping[str, Any]) -> str:
@@ -185,15 +184,3 @@ def _tries(question: Mapping[str, Any]) -> str:
 
 def _points(value: float | None) -> str:
     return "?" if value is None else f"{value:g}"
-
-
-def _harmless(value: object) -> object:
-    """Keep a stranger's text from being taken for a formula by a spreadsheet.
-
-    The first characters are those of OWASP's page on CSV injection, with their full-width forms, also
-    at the beginning of a later line; a half of a character, which no file can hold, is replaced.
-    """
-    if not isinstance(value, str):
-        return value
-    text = value.encode("utf-8", "replace").decode()
-    return "\n".join(f"'{line}" if line.startswith(_FORMULA) else line for line in text.split("\n"))

@@ -1,7 +1,8 @@
-"""A stranger's text, made safe for a terminal, a table or a sentence."""
+"""A stranger's text, made safe for a terminal, a sentence, or in a CSV file."""
 
 from __future__ import annotations
 
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _LONGEST = 200  # characters of a name in a sentence
 
 
@@ -20,3 +21,15 @@ def _escaped(character: str) -> str:
     if 0xDC80 <= number <= 0xDCFF:  # how Python reads a byte that is not UTF-8 in a file's name
         return f"\\x{number - 0xDC00:02x}"
     return character.encode("unicode_escape").decode()
+
+
+def no_formula(value: object) -> object:
+    """Keep a stranger's text from being taken for a formula by a spreadsheet.
+
+    The first characters are those of OWASP's page on CSV injection, with their full-width forms, also
+    at the beginning of a later line; a half of a character, which no file can hold, is replaced.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.encode("utf-8", "replace").decode()
+    return "\n".join(f"'{line}" if line.startswith(_FORMULA) else line for line in text.split("\n"))

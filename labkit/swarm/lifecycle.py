@@ -239,7 +239,7 @@ def _made(
             acquired = engine.acquire(lab, spec, recipe, fresh=fresh, progress=recipe.progress)
         except BaseException:
             if not keep:
-                with _undisturbed(), contextlib.suppress(Exception):
+                with undisturbed(), contextlib.suppress(Exception):
                     engines.remove(lab)
             raise
     return UpResult(
@@ -297,7 +297,7 @@ def down(lab: str) -> bool:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Clean up to the end, even where Ctrl-C is pressed once more, or the terminal is closed."""
     if threading.current_thread() is not threading.main_thread():
         yield

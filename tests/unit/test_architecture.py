@@ -29,6 +29,7 @@ ORDER = [
     ("authoring",),
     ("grading",),
     ("doctor", "benchmark"),
+    ("classroom",),
     ("cli",),
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
