@@ -7,7 +7,9 @@ prediction stands before it. A file has all in it, and needs no network.
 
 from __future__ import annotations
 
+import base64
 import re
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
 _HEADING = re.compile(r"## +(.+)")
 _LABEL = re.compile(r"\*\*([^*]+)\.\*\* *")
 _OWN = "On your own"
+_WIDE = 1.5  # from this shape on, a picture is larger below the heading than beside it
 # The more letters are on a slide, the smaller they are: characters, and the class of the style.
 _SIZES = ((260, "large"), (520, "middle"), (10_000, "small"))
+_ITEM = 30  # characters
 _MOST_ON_A_SLIDE = 760  # characters of a list; what is longer goes on on the next slide
 _COLOURS = {
     name: getattr(canvas, name.upper())
-    for name in ("blue", "sky", "mint", "peach", "grey", "green_ink", "vermillion_ink", "purple_ink")
+    for name in ("blue", "mint", "peach", "grey", "green_ink", "vermillion_ink", "purple_ink")
 }
 
 
@@ -43,6 +47,13 @@ class Picture:
 
     png: str
     alt: str
+
+    @property
+    def shape(self) -> str:
+        """Where it stands on a slide: `wide` below the heading, `tall` beside it."""
+        head = base64.b64decode(self.png[:32])  # a PNG's first bytes hold its width and height
+        width, height = struct.unpack(">II", head[16:24])
+        return "wide" if width > _WIDE * height else "tall"
 
 
 @dataclass
@@ -97,7 +108,7 @@ def deck(lab: str, notebook: NotebookNode, stated: Mapping[str, str], about: Map
     ``stated`` has what each claim states, ``about`` what the recording says of its swarm: started,
     docker, nodes.
     """
-    intro = _intro(notebook)
+    intro, found = _intro(notebook), rounds(notebook)
     day = date.fromisoformat(str(about["started"])[:10])
     docker = str(about["docker"]).partition("+")[0]  # without a distribution's own number
     return render(
@@ -106,8 +117,9 @@ def deck(lab: str, notebook: NotebookNode, stated: Mapping[str, str], about: Map
         title=release.title(notebook),
         doing=_html(intro.get("What you'll do", "")),
         learning=_html(intro.get("What you'll learn", "")),
+        has_pictures=any(part.pictures for part in found),
         recorded=f"Docker {docker}, {len(about['nodes'])} nodes, {day.day} {day:%B %Y}",
-        slides=[slide for part in rounds(notebook) for slide in _slides(part, stated)]
+        slides=[slide for part in found for slide in _slides(part, stated)]
         + _listed("own", _OWN, _items(_own(notebook))),
         words={
             "question": "Question",
@@ -150,7 +162,7 @@ def _parts(notebook: NotebookNode) -> list[_Part]:
         elif role_of(cell) is Role.GIVEN:
             for text in re.split(r"\n\s*\n", cell.source):
                 if begins := _HEADING.fullmatch(text.strip()):
-                    parts.append(_Part(begins[1]))
+                    parts.append(_Part(begins[1].replace("`", "")))
                 elif text.strip() and not text.startswith("#"):
                     parts[-1].prose.append(text.strip())
     return parts
@@ -158,7 +170,7 @@ def _parts(notebook: NotebookNode) -> list[_Part]:
 
 def _round(part: _Part) -> Round:
     made = Round(part.heading)
-    first = look = ""
+    others = []
     for text in part.prose:
         made.claims += [c for note in markup.CLAIM_NOTE.findall(text) for c in note.split()]
         label, rest = _labelled(text)
@@ -166,15 +178,16 @@ def _round(part: _Part) -> Round:
             made.question = rest
         elif label == "Predict":
             made.prediction = rest
-        elif label == "Look":
-            look = look or rest
-        elif not label and not made.prediction:
-            first = first or rest
-    made.question = made.question or first or look
+        elif label in ("", "Look", "Explain"):
+            others.append(rest)
     if made.prediction:
+        made.question = made.question or others[0]
         made.choices = choices_of(
             made.prediction, [cell.source for cell in part.code if check_of(cell)]
         )
+    # What is neither a round nor predicted asks its question where it comes to it.
+    asking = (text for text in others if "?" in text)
+    made.question = made.question or next(asking, "")
     # A part whose sentences carry no mark proves what its checks are marked with.
     marked = made.claims or [claim for cell in part.code for claim in markup.claims_of(cell)]
     made.claims = list(dict.fromkeys(marked))
@@ -205,7 +218,7 @@ def _pictures(cell: NotebookNode, heading: str) -> Iterator[Picture]:
 
 
 def _intro(notebook: NotebookNode) -> dict[str, str]:
-    """Return what stands above the first part, by the bold word that it begins with.
+    """Return the paragraphs above the first part, by the bold word that it begins with.
 
     A list belongs to the paragraph above it.
     """
@@ -249,12 +262,20 @@ def _listed(kind: str, heading: str, items: Sequence[str]) -> list[Slide]:
         if not pages or sum(map(len, pages[-1])) + len(item) > _MOST_ON_A_SLIDE:
             pages.append([])
         pages[-1].append(item)
-    texts = ["\n".join(f"- {item}" for item in page) for page in pages]
-    return [Slide(kind, heading, _html(text), _size(text)) for text in texts]
+    return [
+        Slide(
+            kind,
+            heading,
+            _html("\n".join(f"- {item}" for item in page)),
+            _size("".join(page), lines=len(page)),
+        )
+        for page in pages
+    ]
 
 
-def _size(text: str) -> str:
-    return next(size for most, size in _SIZES if len(text) <= most)
+def _size(text: str, *, lines: int = 0) -> str:
+    """Return the class of a text's letters; an item of a list takes part of a line more."""
+    return next(size for most, size in _SIZES if len(text) + _ITEM * lines <= most)
 
 
 def _html(text: str) -> str:
