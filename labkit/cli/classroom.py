@@ -12,7 +12,10 @@ from labkit.cli.options import EngineKind, Json, print_json
 if TYPE_CHECKING:
     from labkit.classroom.report import Report, Times
 
-app = typer.Typer(help="Before a class: check each machine, sum the checks up, make slides.")
+app = typer.Typer(
+    help="Before a class: check each machine, sum the checks up, make slides.", no_args_is_help=True
+)
+_LONGEST_TEXT = 160  # characters in a cell of the table; --csv and --json have all of them
 
 
 @app.command()
@@ -101,11 +104,13 @@ def _show_report(found: Report) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("learner", "status", "step", "what it said", "remedy", "up", "restored", "labkit")
+    from labkit.grading.texts import visible
+
+    words = ("learner", "status", "step", "message", "remedy", "kit")
+    table = Table("learner", "status", "step", "what it said", "remedy", "labkit", "made", "restored")
     for row in found.rows:
-        texts = [row[name] or "" for name in ("learner", "status", "step", "message", "remedy")]
-        times = [_seconds(row["made_s"]), _seconds(row["restored_s"])]
-        table.add_row(*map(escape, texts), *times, escape(row["kit"] or ""))
+        texts = [visible(row[name] or "", _LONGEST_TEXT) for name in words]
+        table.add_row(*map(escape, texts), _seconds(row["made_s"]), _seconds(row["restored_s"]))
     console = Console(emoji=False, highlight=False)
     console.print(table)
     lines = [f"{one['file']}: {one['sentence']}" for one in found.problems]

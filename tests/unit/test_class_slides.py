@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,30 +13,11 @@ from labkit import paths
 from labkit.authoring import claims, markup, release
 from labkit.classroom import choices, slides
 from labkit.nbgrader_cells import Role, check_of, role_of
+from tests import decks
 
 LABS = release.find_labs(paths.SOURCES)
-ABOUT = {"started": "2026-11-23T10:00:00+00:00", "docker": "26.1.5+dfsg1", "nodes": ["a", "b", "c"]}
 STATED = claims.statements(paths.LABS)
 DATA = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]+")
-_RUNS_ONE = re.compile(r"\bplots\.\w+\(")
-
-
-def png(width: int, height: int) -> str:
-    """The beginning of a picture of a size, which is all that is read of it here."""
-    head = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + width.to_bytes(4) + height.to_bytes(4)
-    return base64.b64encode(head.ljust(40, b"\0")).decode()
-
-
-def executed(lab: Path) -> NotebookNode:
-    """A lab's source with a picture below each cell that draws one."""
-    notebook = release.read_source(lab)
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and _RUNS_ONE.search(cell.source):
-            about = {"image/png": {"alt": f"drawn by <{cell.id}>"}}
-            data = {"image/png": png(990, 400)}
-            output = {"output_type": "display_data", "data": data, "metadata": about}
-            cell.outputs = [NotebookNode(output)]
-    return notebook
 
 
 class Page(HTMLParser):
@@ -74,8 +53,8 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module", params=LABS, ids=lambda lab: lab.stem)
 def lab(request: pytest.FixtureRequest) -> tuple[NotebookNode, str]:
-    notebook = executed(request.param)
-    return notebook, slides.deck(request.param.stem, notebook, STATED, ABOUT)
+    notebook = decks.executed(request.param)
+    return notebook, decks.deck(request.param, notebook)
 
 
 def test_every_round_is_there_in_order(lab: tuple[NotebookNode, str]) -> None:
@@ -185,5 +164,5 @@ def test_choices(prediction: str, checks: list[str], wanted: list[str]) -> None:
 
 
 def test_where_a_picture_stands() -> None:
-    assert slides.Picture(png(900, 400), "").shape == "wide"
-    assert slides.Picture(png(900, 900), "").shape == "tall"
+    assert slides.Picture(decks.png(900, 400), "").shape == "wide"
+    assert slides.Picture(decks.png(900, 900), "").shape == "tall"

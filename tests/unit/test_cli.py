@@ -63,6 +63,11 @@ def labkit(*argv: str, home: Path, **more: str) -> subprocess.CompletedProcess[s
         (["sign", "/usr/x.evidence.jsonl", "--key", "/no/key", "--learner", "a"], 2, "there is no key"),
         (["signing-key", "/etc/passwd"], 2, "/etc/passwd is there already"),
         (["feedback", "/usr"], 2, "/usr holds no marks"),
+        (["class", "check", "--learner", "../eve"], 2, "'../eve' cannot be a learner's id"),
+        (["class", "check", "--learner", "a", "--out", "/no/such/file"], 2, "cannot be written"),
+        (["class", "check", "--learner", "a", "--engine", "podman"], 2, "there are: auto, docker, vm"),
+        (["class", "report", "/no/such/file"], 2, "/no/such/file cannot be read"),
+        (["class", "slides", "99"], 2, "99"),
         (["fly"], 2, "fly"),
     ],
 )
