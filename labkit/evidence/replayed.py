@@ -35,7 +35,6 @@ from labkit.evidence import cells, files
 from labkit.evidence.api import content_of, request_row, response_of
 from labkit.evidence.format import MAX_TEXT, describe, result_of_row
 from labkit.evidence.reader import Line, read
-from labkit.evidence.renamed import former
 from labkit.transport.base import Command, CommandResult, CommandRunner, ended_first
 from labkit.transport.daemon import daemon
 
@@ -144,7 +143,7 @@ class Replay:
         self._at: dict[Key, int] = {}  # which answer a request had last
 
     def _choose(self, cell: cells.Cell) -> _Run | None:
-        runs = self._runs.get(cell.source) or self._runs.get(cells.source_of(former(cell.text)), [])
+        runs = self._runs.get(cell.source, [])
         # A cell without an id counts as another one each time that its text is run.
         seen = self._seen.setdefault(cell.source, [])
         name = cell.id or f"run {len(seen)}"
