@@ -58,6 +58,7 @@ def test_run_all_of_an_untouched_lab_comes_to_its_end(
         page.goto(url.replace("/lab?", f"/lab/tree/{name}?"), timeout=120_000)
         page.get_by_role("tab", name=name).wait_for(timeout=120_000)
         page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
+        wait_for_kernel(page, url)
         run_all(page)
         notebook = folder / name
         deadline = time.monotonic() + 300
@@ -80,15 +81,26 @@ def test_run_all_of_an_untouched_lab_comes_to_its_end(
         assert not errors or "raises-exception" in cell.metadata.get("tags", []), errors
 
 
-def run_all(page: Page) -> None:
-    """Click Run All until cells wait or run: while it still connects, JupyterLab drops the wish.
+def wait_for_kernel(page: Page, url: str) -> None:
+    """Wait until the notebook's kernel has answered: before, Run All has JupyterLab ask which one.
 
-    Or it asks which kernel, and waits for the answer.
+    A question that it asks at its start is answered meanwhile.
     """
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=120_000)
     which = page.locator(".jp-Dialog .jp-mod-accept")
-    # One question may follow another, which looks as if the first had stayed: no waiting for its end.
     page.add_locator_handler(which, which.click, no_wait_after=True)
+    server, _, token = url.partition("/lab?")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        sessions = page.request.get(f"{server}/api/sessions?{token}").json()
+        if [s for s in sessions if s["kernel"] and s["kernel"]["execution_state"] == "idle"]:
+            page.get_by_text(re.compile(r"Python 3 .*\| Idle")).wait_for(timeout=120_000)
+            return
+        page.wait_for_timeout(500)
+    raise AssertionError("the notebook has no kernel that answers")
+
+
+def run_all(page: Page) -> None:
+    """Click Run All until cells wait or run: while it still connects, JupyterLab drops the wish."""
     for _ in range(20):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
