@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
@@ -15,3 +17,13 @@ def no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a unit test tried to start QEMU")
 
     monkeypatch.setattr(process, "_start_qemu", refuse)
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """A command that a test calls in this process shows the kit's log; the next test has it back."""
+    kit = logging.getLogger("labkit")
+    handlers, level, propagate = kit.handlers[:], kit.level, kit.propagate
+    yield
+    kit.handlers[:], kit.propagate = handlers, propagate
+    kit.setLevel(level)
