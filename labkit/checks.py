@@ -297,9 +297,8 @@ def compared(probe: Any, other: Any, *, names: tuple[str, str] = ("`probe`", "`c
     `CouldNotRun` for one that did not run to its end; `Unanswered` for `...`.
     """
     for name, capture in zip(names, (probe, other), strict=True):
-        ran(capture, "", code=getattr(capture, "code", 0), name=name)
-        if capture.timed_out or capture.code in _WHY_NOT_RUN:
-            raise _not_run(capture, name)
+        code = getattr(capture, "code", 0)
+        ran(capture, "", code=() if code in _WHY_NOT_RUN else code, name=name)
     tools = [_words_of(capture)[0] for capture in (probe, other)]
     both = " and ".join(names)
     if tools[0] != tools[1]:

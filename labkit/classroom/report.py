@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import stat
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labkit import __version__, files
+from labkit import __version__
 from labkit.classroom import returned
 from labkit.classroom.returned import NotReturned, Returned
 from labkit.errors import UsageError
-from labkit.grading.texts import no_formula, visible
+from labkit.grading import texts
+from labkit.grading.texts import visible
 
 _MAX_FILES = 5000
 COLUMNS = (
@@ -91,12 +91,7 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     Raises UsageError where the file cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, COLUMNS, quoting=csv.QUOTE_ALL)
-            table.writeheader()
-            for row in rows:
-                table.writerow({name: no_formula(row[name]) for name in COLUMNS})
+        texts.write_csv(path, COLUMNS, rows)
     except OSError as problem:
         raise UsageError(
             f"{path} cannot be written: {problem.strerror}", hint="--csv FILE, in a folder of your own"

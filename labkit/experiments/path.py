@@ -139,7 +139,8 @@ def translations(lab: Lab, service: str, *, via: Node) -> list[Row]:
         CommandFailed: the request was not answered, or connection tracking could not be read.
         SwarmError: connection tracking has no such connection, or a node could not be asked.
     """
-    return _translations(lab, service, via)
+    published, _ = _ports(lab, service)
+    return _translations(lab, lab.tasks(service), published, via)
 
 
 @table(*_TRANSLATION, Column("counted", "str", "the rules and objects there whose counters rose"))
@@ -161,7 +162,7 @@ def packet(lab: Lab, service: str, *, via: Node) -> list[Row]:
         return _counters(lab, via, sandbox, tasks, published, target)
 
     before = at_rest(lab, read)
-    rows = _translations(lab, service, via)
+    rows = _translations(lab, tasks, published, via)
     after = at_rest(lab, read)
     rose: dict[str, list[str]] = {}
     for old, new in zip(before, after, strict=True):
@@ -231,12 +232,11 @@ def hops(
     ]
 
 
-def _translations(lab: Lab, service: str, via: Node) -> list[Row]:
+def _translations(lab: Lab, tasks: list[Task], published: int, via: Node) -> list[Row]:
     """Return the rows of `translations`."""
-    published, _ = _ports(lab, service)
     url = f"http://127.0.0.1:{published}/whoami"
     asked = via.run([*curl(url, TIMEOUT_S), "-w", parsers.CURL_FORMAT]).check().table.iloc[0]
-    (task,) = (t for t in lab.tasks(service) if t.container.startswith(asked["container"]))
+    (task,) = (t for t in tasks if t.container.startswith(asked["container"]))
     places = [via.place, via.netns("ingress_sbox"), task.sandbox]
     tracked = lab.run_all([(place, ["conntrack", "-L", "-p", "tcp"]) for place in places])
     ends = ("source", "source_port", "destination", "destination_port")

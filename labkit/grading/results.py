@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import Counter
@@ -11,14 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from labkit import files
 from labkit.errors import UsageError
 from labkit.evidence.files import open_plain
+from labkit.grading import texts
 from labkit.grading.gradebook import Book
 from labkit.grading.inspection import Inspected
 from labkit.grading.marking import Job
 from labkit.grading.submissions import Submission
-from labkit.grading.texts import no_formula, visible
+from labkit.grading.texts import visible
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _COLUMNS = (
@@ -152,27 +151,23 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
     Every field is quoted, and none can begin a formula.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, _COLUMNS, quoting=csv.QUOTE_ALL)
-        table.writeheader()
-        for row in rows:
-            marks = [
-                f"{q['id']} {_points(q['points'])}/{_points(q['max'])}{_tries(q)}"
-                for q in row["questions"]
-            ]
-            findings = [
-                f"{f['question']}: {f['sentence']}" if f["question"] else f["sentence"]
-                for f in row["findings"]
-            ]
-            alike = [f"{a['with']}: {', '.join(a['shared'])}" for a in row["alike"]]
-            texts = {
-                **row,
-                "questions": "; ".join(marks),
-                "findings": "\n".join(findings),
-                "alike": "\n".join(alike),
-            }
-            table.writerow({name: no_formula(texts[name]) for name in _COLUMNS})
+    texts.write_csv(path, _COLUMNS, map(_in_words, rows))
+
+
+def _in_words(row: Mapping[str, Any]) -> dict[str, Any]:
+    marks = [
+        f"{q['id']} {_points(q['points'])}/{_points(q['max'])}{_tries(q)}" for q in row["questions"]
+    ]
+    findings = [
+        f"{f['question']}: {f['sentence']}" if f["question"] else f["sentence"] for f in row["findings"]
+    ]
+    alike = [f"{a['with']}: {', '.join(a['shared'])}" for a in row["alike"]]
+    return {
+        **row,
+        "questions": "; ".join(marks),
+        "findings": "\n".join(findings),
+        "alike": "\n".join(alike),
+    }
 
 
 def _tries(question: Mapping[str, Any]) -> str:

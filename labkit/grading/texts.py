@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from labkit import files
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _LONGEST = 200  # characters of a name in a sentence
 
@@ -33,3 +40,13 @@ def no_formula(value: object) -> object:
         return value
     text = value.encode("utf-8", "replace").decode()
     return "\n".join(f"'{line}" if line.startswith(_FORMULA) else line for line in text.split("\n"))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as a table; every field is quoted, and none can begin a formula. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, columns, quoting=csv.QUOTE_ALL)
+        table.writeheader()
+        for row in rows:
+            table.writerow({name: no_formula(row[name]) for name in columns})
