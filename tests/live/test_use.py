@@ -176,13 +176,19 @@ def test_the_picture_of_the_network_is_whole(lab: swarm.Lab) -> None:
         lab.keep_only()
 
 
-def test_the_way_of_one_request_is_drawn_with_what_counted_it(hello: swarm.Lab) -> None:
-    via = hello.manager
-    way = experiments.packet(hello, "hello-a", via=via)
-    assert list(way["place"])[:2] == [via.name, f"{via.name}/ingress_sbox"]
-    counted = [set(row.split(", ")) for row in way["counted"]]
-    assert counted[0] == {"DNAT", "MASQUERADE"}
-    assert counted[1] == {"MARK", "IPVS", "SNAT"}
-    assert counted[2] == {"REDIRECT", "INPUT"}
-    axes = plots.packet(way, network=experiments.topology(hello))
-    assert "becomes" in axes.get_figure(root=True).alternative_text
+def test_the_way_of_one_request_is_drawn_with_what_counted_it(lab: swarm.Lab) -> None:
+    lab.network("drawn")
+    lab.service("asked", publish="5000:3000", networks="drawn", replicas=2)
+    try:
+        lab.wait_for_answers("asked")
+        via = lab.manager
+        way = experiments.packet(lab, "asked", via=via)
+        assert list(way["place"])[:2] == [via.name, f"{via.name}/ingress_sbox"]
+        counted = [set(row.split(", ")) for row in way["counted"]]
+        assert counted[0] == {"DNAT", "MASQUERADE"}
+        assert counted[1] == {"MARK", "IPVS", "SNAT"}
+        assert counted[2] == {"REDIRECT", "INPUT"}
+        axes = plots.packet(way, network=experiments.topology(lab))
+        assert "becomes" in axes.get_figure(root=True).alternative_text
+    finally:
+        lab.keep_only()
