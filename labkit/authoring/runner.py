@@ -152,23 +152,24 @@ class _Run:
         # Not where Jupyter keeps such files: there, that of a run that was killed stays for good.
         kernel, client = self._kernel_and_client(running.enter_context(scratch()) / "kernel.json")
         began = time.monotonic()
-        try:
-            with _signals_wait():
-                kernel_runs = client.setup_kernel(
-                    cwd=str(self._workdir), env=self._env, cleanup_kc=True
-                )
-                running.enter_context(kernel_runs)
-            self._execute_cells(client)
-        except CellExecutionError:
-            self._stopped_by = self._describe_stop(*self._errors[self._done])
-        except DeadKernelError:
-            self._stopped_by = self._describe_stop("DeadKernelError", "the kernel died")
-        finally:
-            with _signals_wait():
-                if kernel.has_kernel:
-                    self._cpu_seconds = _cpu_seconds(kernel)
-                running.close()
-                nbformat.write(self._notebook, self._path)  # type: ignore[no-untyped-call]
+        with _Signals() as signals:
+            try:
+                with signals.wait():
+                    kernel_runs = client.setup_kernel(
+                        cwd=str(self._workdir), env=self._env, cleanup_kc=True
+                    )
+                    running.enter_context(kernel_runs)
+                self._execute_cells(client)
+            except CellExecutionError:
+                self._stopped_by = self._describe_stop(*self._errors[self._done])
+            except DeadKernelError:
+                self._stopped_by = self._describe_stop("DeadKernelError", "the kernel died")
+            finally:
+                with signals.wait():
+                    if kernel.has_kernel:
+                        self._cpu_seconds = _cpu_seconds(kernel)
+                    running.close()
+                    nbformat.write(self._notebook, self._path)  # type: ignore[no-untyped-call]
         self._seconds = time.monotonic() - began
         _log.info("%s: %d cells in %.1f s", self._lab, self._done, self._seconds)
 
@@ -257,26 +258,54 @@ class _Run:
         return f"cell {self._done + 1} (`{code.strip()}`) ended in {error}: {message}"
 
 
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Let Ctrl-C, a polite kill and a closed terminal take effect only after the block.
+class _Signals:
+    """Ctrl-C, a polite kill and a closed terminal, while a notebook is executed.
 
-    A kernel half started or half stopped has sockets that nothing closes, on which Python then waits
-    for ever when it ends.
+    The first one takes effect at once, but for what is done in `wait`: a kernel half started or half
+    stopped has sockets that nothing closes, on which Python then waits for ever when it ends. Those
+    that follow while the first is obeyed are the same wish, and cut nothing short.
     """
-    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
-        yield
-        return
-    came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, lambda number, _: came.append(number)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self._held = False
+        self._came: list[int] = []
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():  # no signal arrives in another
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                self._before[number] = signal.signal(number, self._arrived)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+
+    @contextmanager
+    def wait(self) -> Iterator[None]:
+        """Let a signal take effect only after the block."""
+        obeyed, self._held = self._held, True
+        try:
+            yield
+        finally:
+            self._held = obeyed
+            if self._came and not obeyed:
+                first, *_ = self._came
+                self._came.clear()
+                self._arrived(first, None)
+
+    def _arrived(self, number: int, frame: Any) -> None:
+        if self._held:
+            self._came.append(number)
+            return
+        self._held = True
+        handler = self._before[number]
+        if callable(handler):
+            handler(number, frame)
+        else:  # the system's own way, which ends the process or does nothing
+            signal.signal(number, handler)
+            signal.raise_signal(number)
+        self._held = False  # whoever was asked goes on
 
 
 def _printed(cell: NotebookNode) -> str:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from labkit import cli, paths
 from labkit import doctor as diagnosis
-from labkit import paths
 from labkit.engines import debian as bootstrap
 from labkit.engines.vm import image as machine
 from tests import BIN
@@ -21,6 +24,18 @@ def labkit(*argv: str, home: Path, **more: str) -> subprocess.CompletedProcess[s
     """Run the command where no lab runs and no Docker engine answers."""
     environment = {**os.environ, "LABKIT_HOME": str(home), "DOCKER_HOST": "tcp://127.0.0.1:9", **more}
     return subprocess.run([BIN, *argv], capture_output=True, text=True, env=environment, check=False)
+
+
+@contextmanager
+def signals_kept() -> Iterator[None]:
+    """Undo what the command does to the signals of its process."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
@@ -71,13 +86,25 @@ def labkit(*argv: str, home: Path, **more: str) -> subprocess.CompletedProcess[s
         (["fly"], 2, "fly"),
     ],
 )
-def test_wrong_input(tmp_path: Path, argv: list[str], code: int, said: str) -> None:
-    done = labkit(*argv, home=tmp_path)
-    assert done.returncode == code
-    assert said in done.stderr
-    assert "Next step: " in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+def test_wrong_input(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    argv: list[str],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
+    monkeypatch.setattr(sys, "argv", ["labkit", *argv])
+    with signals_kept(), pytest.raises(SystemExit) as ended:
+        cli.main()
+    shown = capfd.readouterr()
+    assert ended.value.code == code
+    assert said in shown.err
+    assert "Next step: " in shown.err
+    assert "Traceback" not in shown.err
+    assert shown.out == ""
     assert list(tmp_path.iterdir()) == []
 
 
