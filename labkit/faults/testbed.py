@@ -17,7 +17,7 @@ import ipaddress
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.errors import UsageError
 from labkit.experiments.asking import TASK_PORT
@@ -41,6 +41,7 @@ class Bench:
     asker: Task
     front: Task
     back: Task
+    vip: str  # of front, on bench-plain
     labels: dict[str, dict[str, str]]  # service -> label -> value
 
     @property
@@ -48,9 +49,9 @@ class Bench:
         """The first three nodes of the lab, which the bench is on."""
         return _three_nodes(self.lab)
 
-    def mac(self, network: str = PLAIN) -> str:
+    def mac(self) -> str:
         """Return the MAC address of `back`: libnetwork makes it of 02:42 and the IPv4 address."""
-        packed = ipaddress.IPv4Address(self.back.addresses[network]).packed
+        packed = ipaddress.IPv4Address(self.back.addresses[PLAIN]).packed
         return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + packed)
 
     def label(self, service: str, name: str) -> str:
@@ -99,13 +100,24 @@ def create_missing(lab: Lab, port: int) -> None:
 
 def labels(lab: Lab) -> dict[str, dict[str, str]]:
     """Return the labels of those services of the bench that there are: service -> label -> value."""
-    rows = lab.manager.docker.api.services(filters={"label": LABEL})
-    return {row["Spec"]["Name"]: row["Spec"]["Labels"] for row in rows}
+    return {row["Spec"]["Name"]: row["Spec"]["Labels"] for row in _services(lab)}
+
+
+def _services(lab: Lab) -> list[dict[str, Any]]:
+    return list(lab.manager.docker.api.services(filters={"label": LABEL}))
+
+
+def _virtual_ip(lab: Lab, service: dict[str, Any], network: str) -> str:
+    """Return the virtual IP of a service on a network; empty where it has none there."""
+    ids = [row["Id"] for row in lab.manager.docker.api.networks(names=[network])]
+    given = service.get("Endpoint", {}).get("VirtualIPs") or ()
+    return next((row["Addr"].partition("/")[0] for row in given if row["NetworkID"] in ids), "")
 
 
 def find(lab: Lab) -> Bench:
     """Return the bench as it stands; raises UsageError where it is not there, or not all of it."""
-    found = labels(lab)
+    services = {row["Spec"]["Name"]: row for row in _services(lab)}
+    found = {name: row["Spec"]["Labels"] for name, row in services.items()}
     try:
         with ThreadPoolExecutor(3) as pool:
             asker, front, back = pool.map(lab.task, [f"{name}.1" for name in (ASKER, FRONT, BACK)])
@@ -114,4 +126,5 @@ def find(lab: Lab) -> Bench:
             f"lab {lab.name!r} has no bench for faults, or not all of it: {problem.args[0]}",
             hint="faults.stage(lab) in a notebook; `labkit fault inject` does it by itself",
         ) from problem
-    return Bench(lab, int(found[ASKER][LABEL]), asker, front, back, found)
+    vip = _virtual_ip(lab, services[FRONT], PLAIN)
+    return Bench(lab, int(found[ASKER][LABEL]), asker, front, back, vip, found)
