@@ -239,5 +239,6 @@ FAULTS = (
         steps=_publish_another,
         evidence=_ports_and_curl,
         shows=lambda seen: f'"TargetPort":{TASK_PORT + 1}' in seen[0].text and not seen[1].ok,
+        remade=(DOOR,),  # Swarm starts a task anew whose service publishes another port
     ),
 )
