@@ -155,7 +155,7 @@ FAULTS = (
         steps=_late("--constraint", "node.labels.zone==east"),
         evidence=_late_states,
         shows=_refused("scheduling constraints"),
-        says={"states": "scheduling constraints"},
+        says={"states": r"\(scheduling constraints not satisfied on \d+ nodes?\)"},
     ),
     Fault(
         id="host-port-taken",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from labkit.capture import Capture
 
 # NAME STATE … ago ERROR, of `docker service ps`.
-_STATE = re.compile(r"(\S+) (\w+) .*?ago ?(.*)")
+_STATE = re.compile(r"(\S+) (\w+) .*?ago ?\"?(.*?)\"?")
 # curl's exit codes, as its manual page has them, in a word each.
 _CURL_WORDS = {
     0: "answers",
@@ -90,8 +90,8 @@ def marked(bench: Bench, capture: Capture) -> str:
 def not_running(bench: Bench, capture: Capture) -> str:
     """Read in `docker service ps` which tasks do not run, with their state and Swarm's reason."""
     rows = [_STATE.fullmatch(line) for line in capture.lines]
-    others = [row.groups() for row in rows if row and row[2] != "Running"]
-    told = [f"{name} {state}{reason and f': {reason}'}" for name, state, reason in sorted(others)]
+    others = sorted(row.groups() for row in rows if row and row[2] != "Running")
+    told = [f"{name} {state}{reason and f': {reason}'}" for name, state, reason in others]
     return "; ".join(told) or "all run"
 
 

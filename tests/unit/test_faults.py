@@ -218,7 +218,7 @@ def test_front_and_the_other_services_are_counted_apart() -> None:
 def test_tasks_that_do_not_run_are_told_with_swarms_reason() -> None:
     rows = [
         "front.1 Running 5 minutes ago ",
-        "late.1 Pending 3 seconds ago no suitable node (insufficient resources on 3 nodes)",
+        'late.1 Pending 3 seconds ago "no suitable node (insufficient resources on 3 nodes)"',
         "front.2 New 2 seconds ago ",
     ]
     pending = "late.1 Pending: no suitable node (insufficient resources on 3 nodes)"
