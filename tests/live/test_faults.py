@@ -1,6 +1,7 @@
-"""Every fault: its evidence comes, its checks and no others go red, and healed all are green again.
+"""Faults: the evidence comes, its checks and no others go red, and mended all are as before.
 
-How often each is tried is said by LABKIT_FAULT_ROUNDS; once where it is not set.
+One of each kind is tried. LABKIT_FAULT_ROUNDS asks for every fault, so many times; `make soak` does it
+on every version.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from labkit.faults.health import red_checks, wait_until_green
 from tests import BIN
 from tests.conftest import LAB, Command
 
-ROUNDS = range(int(os.environ.get("LABKIT_FAULT_ROUNDS", "1")))
+ROUNDS = int(os.environ.get("LABKIT_FAULT_ROUNDS", "0"))
+ONE_OF_EACH = [
+    "alias-shared",  # a service too many
+    "dead-backend",  # IPVS
+    "gossip-dropped",  # what all nodes know
+    "names-lost",  # a task's own rules
+    "subnets-overlap",  # a network and a service
+    "unmarked",  # what is not encrypted
+    "unshared-network",  # a label
+    "vxlan-dropped",  # a whole node
+]
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +52,9 @@ def nothing_left(bench: swarm.Lab) -> Iterator[None]:
         faults.heal(bench)
 
 
-@pytest.mark.parametrize("fault", faults.FAULTS.values(), ids=list(faults.FAULTS))
-@pytest.mark.parametrize("trial", ROUNDS)
-def test_fault(bench: swarm.Lab, trial: int, fault: faults.Fault) -> None:
+@pytest.mark.parametrize("name", list(faults.FAULTS) * ROUNDS or ONE_OF_EACH)
+def test_fault(bench: swarm.Lab, name: str) -> None:
+    fault = faults.of(name)
     before = condition.of(bench)
     faults.inject(bench, fault.id)  # ends when this very fault is seen
     found = red_checks(bench)
