@@ -28,6 +28,7 @@ LEVELS = (1, 2, 3)
 """1: the docker CLI shows it; 2: a node, a name or a balancer; 3: the kernel's tables and packets."""
 _PAR = {1: 8, 2: 12, 3: 16}
 _JUDGED_SECONDS = 60.0  # until every check is green, after somebody says that it is mended
+_EMULATED = 2  # times as long, in emulation
 _HINTS = 3
 
 
@@ -198,8 +199,9 @@ def close_incident(incident: Incident) -> Closed:
 
 def _red_after_a_while(lab: Lab) -> dict[str, str]:
     """Give the bench a minute to get green; returns what is red then, by check."""
+    seconds = _JUDGED_SECONDS * (_EMULATED if lab.engine.accel == "tcg" else 1)
     try:
-        wait_until_green(lab, seconds=_JUDGED_SECONDS)
+        wait_until_green(lab, seconds=seconds)
         return {}
     except WaitTimeout:
         return red_checks(lab)
