@@ -256,9 +256,9 @@ def ran(
 
     Of a list of commands each has to. ``tool`` are words of the command in this order, others may stand
     between: `ip neigh` is there in `ip -s neigh show`, and in `sh -c "ip neigh | sort"`. ``place`` and
-    ``code`` are the capture's, or one of several; without a tool or a place any will do. ``shows`` are parts of its output, addresses whole.
-    Raises `CheckFailed` for another command, place, code or output, and for what is no Capture;
-    `CouldNotRun` for a command that did not run to its end; `Unanswered` for `...`.
+    ``code`` are the capture's, or one of several; without a tool or a place any will do. ``shows`` are
+    parts of its output, addresses whole. Raises `CheckFailed`; `CouldNotRun` for a command that did not
+    run to its end; `Unanswered` for `...`.
     """
     _require_answer(capture, name)
     if isinstance(capture, list) and capture:
