@@ -25,8 +25,15 @@ def list_(lab: Lab = "default", as_json: Json = False) -> None:
     told = {"fault": None if now.secret else now.fault, "secret": now.secret} if now else None
     if as_json:
         rows = [
-            {"id": f.id, "title": f.title, "complaint": f.complaint, "level": f.level}
-            for f in faults.FAULTS.values()
+            {
+                "id": fault.id,
+                "level": fault.level,
+                "title": fault.title,
+                "symptom": fault.complaint,
+                "check": fault.red[0],
+                "source": fault.source,
+            }
+            for fault in faults.FAULTS.values()
         ]
         print_json({"faults": rows, "injected": told})
         return
