@@ -14,13 +14,14 @@ looks whether the door answers.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import UsageError
 from labkit.experiments.asking import TASK_PORT
+from labkit.swarm.places import runs, task_of
 
 if TYPE_CHECKING:
     from labkit.swarm import Lab, Node, Task
@@ -117,14 +118,30 @@ def _virtual_ip(lab: Lab, service: dict[str, Any], network: str) -> str:
 def find(lab: Lab) -> Bench:
     """Return the bench as it stands; raises UsageError where it is not there, or not all of it."""
     services = {row["Spec"]["Name"]: row for row in _services(lab)}
-    found = {name: row["Spec"]["Labels"] for name, row in services.items()}
-    try:
-        with ThreadPoolExecutor(3) as pool:
-            asker, front, back = pool.map(lab.task, [f"{name}.1" for name in (ASKER, FRONT, BACK)])
-    except UsageError as problem:
+    tasks = _first_tasks(lab, {row["ID"]: name for name, row in services.items()})
+    missing = [name for name in (ASKER, FRONT, BACK) if name not in tasks]
+    if missing:
         raise UsageError(
-            f"lab {lab.name!r} has no bench for faults, or not all of it: {problem.args[0]}",
+            f"lab {lab.name!r} has no bench for faults, or not all of it: "
+            f"no task runs of {', '.join(missing)}",
             hint="faults.stage(lab) in a notebook; `labkit fault inject` does it by itself",
-        ) from problem
+        )
+    found = {name: row["Spec"]["Labels"] for name, row in services.items()}
     vip = _virtual_ip(lab, services[FRONT], PLAIN)
-    return Bench(lab, int(found[ASKER][LABEL]), asker, front, back, vip, found)
+    three = tasks[ASKER], tasks[FRONT], tasks[BACK]
+    return Bench(lab, int(found[ASKER][LABEL]), *three, vip, found)
+
+
+def _first_tasks(lab: Lab, names: Mapping[str, str]) -> dict[str, Task]:
+    """Return the running task with the number 1 of each service; `names` has the services by id.
+
+    Asked is once for all, and by no threads: a replay answers the same request in its order.
+    """
+    api = lab.manager.docker.api
+    nodes = {row["ID"]: row["Description"]["Hostname"] for row in api.nodes()}
+    found = [
+        task_of(names[row["ServiceID"]], row, lab.node(nodes[row["NodeID"]]))
+        for row in api.tasks(filters={"desired-state": "running"})
+        if row["ServiceID"] in names and runs(row)
+    ]
+    return {task.service: task for task in found if task.slot == 1}
