@@ -254,13 +254,17 @@ def ran(
 ) -> None:
     """Pass when a command that the learner wrote ran the tool, in the place, and showed what it should.
 
-    ``tool`` are words of the command in this order, others may stand between: `ip neigh` is there in
-    `ip -s neigh show`, and in `sh -c "ip neigh | sort"`. ``place`` and ``code`` are the capture's, or
-    one of several; any place will do without one. ``shows`` are parts of its output, addresses whole.
-    Raises `CheckFailed` for another command, place, code or output, and for what is no Capture;
-    `CouldNotRun` for a command that did not run to its end; `Unanswered` for `...`.
+    Of a list of commands each has to. ``tool`` are words of the command in this order, others may stand
+    between: `ip neigh` is there in `ip -s neigh show`, and in `sh -c "ip neigh | sort"`. ``place`` and
+    ``code`` are the capture's, or one of several; without a tool or a place any will do. ``shows`` are
+    parts of its output, addresses whole. Raises `CheckFailed`; `CouldNotRun` for a command that did not
+    run to its end; `Unanswered` for `...`.
     """
     _require_answer(capture, name)
+    if isinstance(capture, list) and capture:
+        for one in capture:
+            ran(one, tool, place=place, shows=shows, code=code, name=name)
+        return
     if not hasattr(capture, "argv") or not hasattr(capture, "stdout"):
         raise CheckFailed(f"{_cap(name)} should be what `.run(…)` returns; found {show(capture)}.")
     shown = f"`{' '.join(_argv(capture))}` in {capture.place}"

@@ -6,14 +6,13 @@ last run of `make matrix` shows on which Docker versions those cells passed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from labkit.authoring import release
+from labkit.authoring import release, seen
 from labkit.authoring.markup import CLAIM_NOTE, claims_of
 from labkit.errors import UsageError
 from labkit.nbgrader_cells import check_of
@@ -68,21 +67,16 @@ def ledger(labs: Path, matrix: Path) -> list[Claim]:
     for path in release.find_labs(labs / "source"):
         for claim, cell in _proofs(release.read_source(path)):
             proofs.setdefault(claim, []).append((path.stem, cell))
-    runs = json.loads(matrix.read_text()) if matrix.exists() else []
+    where = seen.by_claim(matrix)
     found = []
     for row in _rows(labs / "claims.yaml"):
         proved = proofs.get(row["id"], [])
-        seen: dict[str, bool] = {}
-        for run in runs:
-            passed = [c[row["id"]] for lab in run["labs"] if row["id"] in (c := lab.get("claims", {}))]
-            if passed:
-                seen[run["docker"]] = all(passed)
         found.append(
             Claim(
                 **{name: row[name] for name in _FIELDS},
                 lab=proved[0][0] if proved else "",
                 evidence=tuple(cell for _, cell in proved),
-                seen=seen,
+                seen=where.get(row["id"], {}),
             )
         )
     return found

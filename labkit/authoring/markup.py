@@ -25,7 +25,8 @@ which add up to those of the answer.
     1: It says what was changed, and what happened then.
     -->
 
-A Markdown paragraph that states a fact ends with `<!-- claim: ID -->`, which the release has not.
+A Markdown paragraph that states a fact ends with `<!-- claim: ID -->`. The release has there on which
+Docker versions it was seen.
 
 A solution stands between `### BEGIN SOLUTION` and `### END SOLUTION`, once in every answer cell.
 The release has `name = ...` there, for each name that the solution assigns, so that Run All

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labkit import files, nbgrader_cells
-from labkit.authoring import markup
+from labkit.authoring import markup, seen
 from labkit.authoring.markup import MarkupError, Place
 from labkit.authoring.names import names_in
 from labkit.errors import UnknownNameError
@@ -113,7 +113,7 @@ def nbgrader_source(path: Path) -> NotebookNode:
     for cell in notebook.cells:
         cell.metadata.pop("labkit", None)
         if cell.cell_type == "markdown":
-            cell.source = markup.CLAIM_NOTE.sub("", cell.source)
+            cell.source = markup.CLAIM_NOTE.sub(lambda m: seen.mark(m[1].split()), cell.source)
         if not cell.metadata["tags"]:
             del cell.metadata["tags"]
     return notebook

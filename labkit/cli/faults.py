@@ -25,8 +25,15 @@ def list_(lab: Lab = "default", as_json: Json = False) -> None:
     told = {"fault": None if now.secret else now.fault, "secret": now.secret} if now else None
     if as_json:
         rows = [
-            {"id": f.id, "title": f.title, "symptom": f.symptom, "check": f.check}
-            for f in faults.FAULTS.values()
+            {
+                "id": fault.id,
+                "level": fault.level,
+                "title": fault.title,
+                "symptom": fault.complaint,
+                "check": fault.red[0],
+                "source": fault.source,
+            }
+            for fault in faults.FAULTS.values()
         ]
         print_json({"faults": rows, "injected": told})
         return
@@ -71,8 +78,28 @@ def inject(
         seconds = round(time.monotonic() - began, 2)
         print_json({"fault": shown.id if shown else None, "secret": secret, "seconds": seconds})
     else:
-        print(f"injected: {f'{shown.id}. {shown.symptom}' if shown else 'you find out what'}")
+        print(f"injected: {f'{shown.id}. {shown.complaint}' if shown else 'you find out what'}")
         print("what is red: labkit fault check; mend it by hand, or: labkit fault heal")
+
+
+@app.command("play")
+def play(
+    level: Annotated[
+        int, typer.Option(help="1: the docker CLI shows it; 2; 3: kernel and packets.")
+    ] = 1,
+    lab: Lab = "default",
+) -> None:
+    """Be told what a user says of a fault, find it and mend it; exit code 1 where it is not mended."""
+    from labkit import swarm
+    from labkit.cli import incident
+
+    found = swarm.get(lab)
+    try:
+        mended = incident.play(found, level)
+    finally:
+        found.close()
+    if not mended:
+        raise typer.Exit(1)
 
 
 @app.command("check")

@@ -11,12 +11,13 @@ import difflib
 from collections.abc import Iterator
 
 from labkit.errors import UnknownNameError
-from labkit.faults import kernel_tables, packets, services
+from labkit.faults import balancing, deployments, kernel_tables, packets, services
 from labkit.faults.fault import Fault
 from labkit.faults.health import CHECKS
 from labkit.schema import Column, Row, table
 
-FAULTS = {fault.id: fault for fault in (*packets.FAULTS, *kernel_tables.FAULTS, *services.FAULTS)}
+_BY_WHAT_BREAKS = (packets, kernel_tables, balancing, services, deployments)
+FAULTS: dict[str, Fault] = {fault.id: fault for module in _BY_WHAT_BREAKS for fault in module.FAULTS}
 
 
 def of(name: str) -> Fault:

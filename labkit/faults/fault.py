@@ -5,8 +5,9 @@ A step is one command and the command that undoes it; both are known before anyt
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,19 +36,26 @@ class Fault:
     """
 
     id: str
-    title: str  # what is broken
-    symptom: str  # what people notice of it
-    red: tuple[str, ...]  # the checks that it turns red, its own check first
+    level: int  # 1: the docker CLI shows it; 2: a node or a name; 3: the kernel's tables and packets
+    title: str  # what is broken: the true cause
+    complaint: str  # what a user says of it
+    remedy: str  # what mends it, in words; the commands are those that undo the steps
+    source: str  # the public report that it comes from, or the page
+    red: tuple[str, ...]  # the checks that it turns red
     steps: Callable[[Bench], list[Step]]
     evidence: Callable[[Bench], list[Capture]]
     shows: Callable[[list[Capture]], bool]
     settle: Callable[[Lab], None] | None = None  # what is left to do after the undo steps
     either: tuple[str, ...] = ()  # the checks that may turn red or stay green
+    says: Mapping[str, str] = field(default_factory=dict)
+    """What a red check finds, as a regular expression, where others turn the same checks red."""
+    remade: tuple[str, ...] = ()  # services that the remedy makes anew
 
-    @property
-    def check(self) -> str:
-        """The check that is this fault's own: the first of those that it turns red."""
-        return self.red[0]
+    def fits(self, found: Mapping[str, str]) -> bool:
+        """Whether the red checks, with what they found, are those of this fault."""
+        if set(found) - {*self.either} != {*self.red}:
+            return False
+        return all(re.search(pattern, found[check]) for check, pattern in self.says.items())
 
 
 def connected_but_silent(capture: Capture) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from labkit import programs
 from labkit.experiments.asking import TASK_PORT
+from labkit.faults import readings
 from labkit.faults.testbed import (
     ASKER,
     BACK,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     Command = tuple[Place, list[str]]
 
 _TIMEOUT_S = 5.0
-_IDLE_S = 3.0  # as labkit/programs/ask_twice.py has it
+_IDLE_S = 3.0  # as in labkit/programs/ask_twice.py
 _LARGE = 20_000  # bytes: many full packets
 _GREEN_SECONDS = 180.0
 
@@ -52,65 +53,9 @@ class Check:
     found: Callable[[Bench, Capture], str]  # what was answered, or a word for the failure
 
 
-# curl's exit codes, as its manual page has them, in a word each.
-_CURL_WORDS = {
-    0: "answers",
-    6: "name unknown",
-    7: "not connected",
-    28: "time-out",
-    52: "empty reply",
-    56: "cut off",
-}
-
-
-def _answer(url: Callable[[Bench], str]) -> Callable[[Bench, Capture], str]:
-    """Return what reads in a curl's output whether this URL answered, or a word for its failure."""
-
-    def found(bench: Bench, capture: Capture) -> str:
-        codes = dict(line.rsplit(" ", 1) for line in capture.lines)
-        code = int(codes.get(url(bench), capture.code or 1))
-        return _CURL_WORDS.get(code, f"exit code {code}")
-
-    return found
-
-
-def _held(bench: Bench, capture: Capture) -> str:
-    """Read whether the second request on one connection was answered, or the name of its error."""
-    if capture.ok:
-        return capture.text.strip()
-    last_line = (capture.stderr.strip().splitlines() or [f"exit code {capture.code}"])[-1]
-    return last_line.partition(":")[0]
-
-
-def _neighbour(bench: Bench, capture: Capture) -> str:
-    """Read the MAC address of back in `ip neigh`."""
-    rows = capture.check().table
-    found = rows[rows["address"] == bench.back.addresses[PLAIN]]["mac"].dropna()
-    return ", ".join(found) or "no entry"
-
-
-def _tunnel(bench: Bench, capture: Capture) -> str:
-    """Read in `bridge fdb` the node (VTEP) that the MAC address of back is sent to."""
-    rows = capture.check().table
-    found = rows[rows["mac"] == bench.mac()]["vtep"].dropna()
-    return ", ".join(found) or "no entry"
-
-
-def _resolved(bench: Bench, capture: Capture) -> str:
-    """Read the addresses in `dig +short`; its errors begin with a semicolon."""
-    addresses = [line for line in capture.lines if line and not line.startswith(";")]
-    return ", ".join(addresses) or "no address"
-
-
-def _all_run(chosen: Callable[[str], bool]) -> Callable[[Bench, Capture], str]:
-    """Return what reads in `docker service ls` which of the chosen services lack tasks, as 1/2."""
-
-    def found(bench: Bench, capture: Capture) -> str:
-        rows = [line.split()[:2] for line in capture.check().lines]
-        short = [f"{name} {n}" for name, n in rows if chosen(name) and len(set(n.split("/"))) > 1]
-        return ", ".join(short) or "all run"
-
-    return found
+def _always(word: str) -> Callable[[Bench], str]:
+    """Return what gives the same word for every bench."""
+    return lambda bench: word
 
 
 def _to(service: str, network: str = PLAIN, path: str = "/") -> Callable[[Bench], str]:
@@ -133,14 +78,21 @@ def _published(bench: Bench) -> str:
     return f"http://127.0.0.1:{bench.port}/"
 
 
+def _outside(bench: Bench) -> str:
+    return f"http://{bench.nodes[1].address}:{bench.port}/"
+
+
 _FAR, _NEAR, _FAR_SECRET = _to(BACK), _to(FRONT), _to(BACK, SECRET)
 _FAR_LARGE = _to(BACK, path=f"/bytes/{_LARGE}")
+# As many requests as show a backend that answers only some of them.
+_BY_NAME = [_always(f"http://{FRONT}:{TASK_PORT}/bytes/{size}") for size in (1, 2, 3, 4)]
+_TASKS_OF_BACK = f"tasks.{BACK}.{PLAIN}"
 
 
 def _curl(bench: Bench, *urls: Callable[[Bench], str]) -> list[str]:
     """Return one curl for several URLs, since under emulation it is the start of a program that costs.
 
-    It prints one line per URL: the URL and curl's exit code for it.
+    It prints one line per URL: the URL, curl's exit code for it, and the seconds to its connection.
     """
     argv = [
         "curl",
@@ -150,21 +102,33 @@ def _curl(bench: Bench, *urls: Callable[[Bench], str]) -> list[str]:
         "--parallel",
         "--parallel-immediate",
         "--write-out",
-        "%{url} %{exitcode}\\n",
+        "%{url} %{exitcode} %{time_connect}\\n",
     ]
     for url in dict.fromkeys(url(bench) for url in urls):
         argv += ["--output", "/dev/null", url]
     return argv
 
 
+def _how_many_answer(bench: Bench, capture: Capture) -> str:
+    """Read how many of the requests by the name of front were answered."""
+    words = [readings.word_of(url(bench), capture) for url in _BY_NAME]
+    return f"{words.count('answers')} of {len(words)} answer"
+
+
 def _asker(bench: Bench) -> Command:
     """Return the one command of all that asker asks by HTTP."""
-    return bench.asker.place, _curl(bench, _NEAR, _FAR, _FAR_LARGE, _FAR_SECRET, _call)
+    return bench.asker.place, _curl(bench, _NEAR, _FAR, _FAR_LARGE, _FAR_SECRET, *_BY_NAME, _call)
+
+
+def _dig(bench: Bench) -> Command:
+    """Return the one command of all that asker asks the DNS."""
+    options = ["+time=2", "+tries=1", "+nosearch", "+noall", "+answer"]
+    return bench.asker.place, ["dig", *options, FRONT, _TASKS_OF_BACK]
 
 
 def _from_node(at: int) -> Callable[[Bench], Command]:
     """Return what gives the command of a node, from 0, that asks its own published port."""
-    urls = (_published, _probe) if at == 0 else (_published,)
+    urls = (_published, _probe, _outside) if at == 0 else (_published,)
     return lambda bench: (bench.nodes[at].place, _curl(bench, *urls))
 
 
@@ -178,6 +142,13 @@ def _overlay(*argv: str) -> Callable[[Bench], Command]:
     return lambda bench: (bench.nodes[0].overlay(PLAIN), list(argv))
 
 
+def _states(bench: Bench) -> Command:
+    """Return the command that lists the tasks that ought to run, with their states and errors."""
+    argv = ["docker", "service", "ps", "--no-trunc", "--filter", "desired-state=running", "--format"]
+    form = "{{.Name}} {{.CurrentState}} {{.Error}}"
+    return bench.lab.manager.place, [*argv, form, *sorted(bench.labels)]
+
+
 def _services(bench: Bench) -> Command:
     """Return the command that lists the bench's services with their tasks, running/wanted."""
     form = "{{.Name}} {{.Replicas}}"
@@ -185,16 +156,11 @@ def _services(bench: Bench) -> Command:
     return bench.lab.manager.place, argv
 
 
-def _always(word: str) -> Callable[[Bench], str]:
-    """Return what gives the same word for every bench."""
-    return lambda bench: word
-
-
 def _asked(
     name: str, question: str, command: Callable[[Bench], Command], url: Callable[[Bench], str]
 ) -> Check:
     """Return the check that this URL, one of those in a curl, answers."""
-    return Check(name, question, command, _always("answers"), _answer(url))
+    return Check(name, question, command, _always("answers"), readings.answer(url))
 
 
 def _ports() -> list[Check]:
@@ -213,50 +179,88 @@ _CHECKS = (
     Check(
         "far-name",
         "asker asks the DNS for the task of back",
-        lambda bench: (
-            bench.asker.place,
-            ["dig", "+time=2", "+tries=1", "+nosearch", "+short", f"tasks.{BACK}.{PLAIN}"],
-        ),
+        _dig,
         lambda bench: bench.back.addresses[PLAIN],
-        _resolved,
+        readings.resolved(_TASKS_OF_BACK),
+    ),
+    Check(
+        "front-name",
+        "asker asks the DNS for front: its virtual IP, and no other",
+        _dig,
+        lambda bench: bench.vip,
+        readings.resolved(FRONT),
     ),
     Check(
         "neighbours",
         "vxlan0 of bench-plain: the MAC address of back",
         _overlay("ip", "neigh", "show", "dev", "vxlan0"),
         lambda bench: bench.mac(),
-        _neighbour,
+        readings.neighbour,
     ),
     Check(
         "forwarding",
         "vxlan0 of bench-plain: the node where that MAC address is",
         _overlay("bridge", "fdb", "show", "dev", "vxlan0"),
         lambda bench: bench.back.node.address,
-        _tunnel,
+        readings.tunnel,
+    ),
+    Check(
+        "marks",
+        "node1 has a rule that marks packets, for those to be encrypted",
+        lambda bench: (bench.nodes[0].place, ["iptables", "-w", "10", "-t", "mangle", "-S", "OUTPUT"]),
+        _always("a rule"),
+        readings.marked,
+    ),
+    Check(
+        "name",
+        f"asker asks front by its name, {len(_BY_NAME)} times",
+        _asker,
+        _always(f"{len(_BY_NAME)} of {len(_BY_NAME)} answer"),
+        _how_many_answer,
     ),
     Check(
         "idle",
         f"asker asks front by its name, waits {_IDLE_S:g} s, and asks again on the same connection",
         _ask_twice,
         _always("answers"),
-        _held,
+        readings.held,
     ),
-    _asked("call", "asker calls the address that its label says", _asker, _call),
+    Check(
+        "call",
+        "asker calls the address that its label says",
+        _asker,
+        _always("answers"),
+        readings.answer_of_label(_call),
+    ),
     *_ports(),
-    _asked("probe", "the node looks at the door where the door's label says", _from_node(0), _probe),
+    _asked("outside", "node1 asks the published port at the address of node2", _from_node(0), _outside),
+    Check(
+        "probe",
+        "node1 asks the door where the door's label says",
+        _from_node(0),
+        _always("answers"),
+        readings.answer_of_label(_probe),
+    ),
     Check(
         "scale",
         "front has all the tasks that it wants",
         _services,
         _always("all run"),
-        _all_run(lambda name: name == FRONT),
+        readings.all_run(lambda name: name == FRONT),
     ),
     Check(
         "services",
         "each other service has all the tasks that it wants",
         _services,
         _always("all run"),
-        _all_run(lambda name: name != FRONT),
+        readings.all_run(lambda name: name != FRONT),
+    ),
+    Check(
+        "states",
+        "each task that ought to run is Running",
+        _states,
+        _always("all run"),
+        readings.not_running,
     ),
 )
 CHECKS = {check.id: check for check in _CHECKS}
@@ -303,7 +307,14 @@ def examine(lab: Lab, *, look: str = "now", only: Collection[str] = ()) -> Itera
         }
 
 
-def wait_until_green(lab: Lab, *, look: str = "now") -> pd.DataFrame:
+def red_checks(lab: Lab) -> dict[str, str]:
+    """Run the checks once; returns what the red ones found, by check. Raises what `examine` raises."""
+    seen = examine(lab)
+    red = seen[~seen["ok"]]
+    return dict(zip(red["check"], red["found"], strict=True))
+
+
+def wait_until_green(lab: Lab, *, look: str = "now", seconds: float = _GREEN_SECONDS) -> pd.DataFrame:
     """Run the checks, and the red ones again until none is red; returns the table of `examine`.
 
     Raises UsageError where the bench does not stand, WaitTimeout with the checks that stay red.
@@ -324,7 +335,7 @@ def wait_until_green(lab: Lab, *, look: str = "now") -> pd.DataFrame:
     lab.wait_for(
         "every check of the bench to be green",
         all_green,
-        seconds=_GREEN_SECONDS,
+        seconds=seconds,
         hint=f"labkit reset --lab {lab.name} brings the fresh swarm back",
         every_s=0.5,
     )

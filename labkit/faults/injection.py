@@ -10,21 +10,21 @@ import base64
 import json
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from labkit import swarm, variants
 from labkit.errors import UsageError
-from labkit.faults.cases import Case, of_case
+from labkit.faults import condition
 from labkit.faults.catalogue import FAULTS, of
 from labkit.faults.fault import Fault, Step
-from labkit.faults.health import examine, wait_until_green
+from labkit.faults.health import red_checks, wait_until_green
 from labkit.faults.testbed import LABEL, SERVICES, Bench, create_missing, find, labels
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labkit.swarm import Lab
+    from labkit.swarm import Lab, Place
     from labkit.variants import Variant
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ class Injected:
     fault: str
     secret: bool
     undo: list[dict[str, Any]]  # node, netns, argv; the first is to be run first
+    before: list[str] = field(default_factory=list)
+    """The lines of `condition`, before anything was broken."""
 
 
 def stage(lab: Lab, you: Variant | None = None) -> Bench:
@@ -62,7 +64,7 @@ def injected(lab: Lab) -> Injected | None:
     return None
 
 
-def inject(lab: Lab, name: str, *, secret: bool = False) -> Case:
+def inject(lab: Lab, name: str, *, secret: bool = False) -> None:
     """Inject a fault, and wait until its evidence is there and its checks, and no others, are red.
 
     Stages the bench where there is none. The undo is written into the swarm before anything is
@@ -91,25 +93,11 @@ def inject(lab: Lab, name: str, *, secret: bool = False) -> Case:
     except BaseException:
         heal(lab)
         raise
-    return Case.sealing(fault)
 
 
-def inject_any(lab: Lab) -> Case:
+def inject_any(lab: Lab) -> None:
     """Inject one of all faults, by chance and in secret; raises what `inject` raises."""
-    return inject(lab, random.choice(list(FAULTS)), secret=True)
-
-
-def inject_case(lab: Lab, you: Variant, number: int) -> Case:
-    """Inject the learner's own case of this number, from 1, in secret.
-
-    Does nothing where that very case is injected already, so that a cell may run twice. Raises
-    UsageError where there is no case of this number, and what `inject` raises.
-    """
-    fault = of_case(you, number)
-    now = injected(lab)
-    if now and now.secret and now.fault == fault.id:
-        return Case.sealing(fault)
-    return inject(lab, fault.id, secret=True)
+    inject(lab, random.choice(list(FAULTS)), secret=True)
 
 
 def heal(lab: Lab, *, look: str = "healed") -> pd.DataFrame | None:
@@ -125,19 +113,52 @@ def heal(lab: Lab, *, look: str = "healed") -> pd.DataFrame | None:
     if found := labels(lab):
         if set(SERVICES) - set(found):
             create_missing(lab, int(next(iter(found.values()))[LABEL]))
-        if now and (settle := FAULTS[now.fault].settle):
-            settle(lab)
+        if now:
+            settle(lab, now)
         seen = wait_until_green(lab, look=look)
     if now:
-        lab.manager.docker.api.remove_config(_RECORD)
+        forget(lab)
     return seen
+
+
+def forget(lab: Lab) -> None:
+    """Take it that nothing is injected any more; nothing is undone."""
+    lab.manager.docker.api.remove_config(_RECORD)
+
+
+def remedy(lab: Lab) -> list[tuple[Place, list[str]]]:
+    """Return the commands that undo what is injected, in order, each with its place.
+
+    Raises UsageError where nothing is injected.
+    """
+    now = injected(lab)
+    if now is None:
+        raise UsageError("nothing is injected", hint="labkit fault inject --secret")
+    return commands_of(lab, now)
+
+
+def commands_of(lab: Lab, now: Injected) -> list[tuple[Place, list[str]]]:
+    """Return the commands that undo a fault, in order, each with its place."""
+    return [
+        (
+            swarm.Place(lab.node(step["node"]), step.get("place", step["node"]), netns=step["netns"]),
+            step["argv"],
+        )
+        for step in now.undo
+    ]
+
+
+def settle(lab: Lab, now: Injected) -> None:
+    """Do what is left to do after the remedy of a fault, if anything is."""
+    known = FAULTS.get(now.fault)  # another version of the kit may have injected it
+    if known and known.settle:
+        known.settle(lab)
 
 
 def _undo(lab: Lab, now: Injected) -> None:
     """Run the commands that undo a fault; one may fail where a person mended by hand before."""
-    for step in now.undo:
-        place = swarm.Place(lab.node(step["node"]), step["node"], netns=step["netns"])
-        capture = place.run(step["argv"])
+    for place, argv in commands_of(lab, now):
+        capture = place.run(argv)
         if not capture.ok:
             log.debug("undo on %s failed, done by hand? %s", place.label, capture.stderr.strip())
 
@@ -145,11 +166,16 @@ def _undo(lab: Lab, now: Injected) -> None:
 def _remember(lab: Lab, fault: Fault, secret: bool, steps: list[Step]) -> None:
     """Write into the swarm what undoes these steps, the last step first."""
     undo = [
-        {"node": step.place.node.name, "netns": step.place.netns, "argv": step.undo}
+        {
+            "node": step.place.node.name,
+            "place": step.place.label,
+            "netns": step.place.netns,
+            "argv": step.undo,
+        }
         for step in reversed(steps)
         if step.undo
     ]
-    record = Injected(fault.id, secret, undo)
+    record = Injected(fault.id, secret, undo, condition.of(lab))
     lab.manager.docker.api.create_config(_RECORD, json.dumps(vars(record)).encode())
 
 
@@ -161,10 +187,9 @@ def _wait_for_evidence(bench: Bench, fault: Fault, secret: bool) -> None:
         if not fault.shows(seen):
             return False, "not shown" if secret else "\n".join(map(str, seen))
         # Not all follows at once: the evidence may be there before the last check is red.
-        checks = examine(bench.lab)
-        red = set(checks[~checks["ok"]]["check"])
-        state = "not shown" if secret else f"red: {', '.join(sorted(red))}"
-        return red - {*fault.either} == {*fault.red}, state
+        found = red_checks(bench.lab)
+        told = "; ".join(f"{check}: {words}" for check, words in found.items())
+        return fault.fits(found), "not shown" if secret else f"red: {told}"
 
     bench.lab.wait_for(
         "the evidence of a secret fault" if secret else f"the evidence of {fault.id}",

@@ -1,4 +1,4 @@
-"""Faults of services and their networks: what `docker service` and `docker network` can get wrong."""
+"""Faults of what is asked and published: an address, a port, a network that nobody has there."""
 
 from __future__ import annotations
 
@@ -8,59 +8,11 @@ from typing import TYPE_CHECKING
 from labkit.errors import SwarmError
 from labkit.experiments.asking import TASK_PORT, curl
 from labkit.faults.fault import SHORT_S, Fault, Step, connected_but_silent
-from labkit.faults.testbed import ASKER, CALLS, DOOR, FRONT, LABEL, PLAIN, PROBE, Bench
-from labkit.swarm import APP_IMAGE
+from labkit.faults.testbed import ASKER, CALLS, DOOR, FRONT, LABEL, PLAIN, PROBE, SMALL, Bench
 
 if TYPE_CHECKING:
     from labkit.capture import Capture
     from labkit.swarm import Lab
-
-_LATE = "late"  # a service that only a fault makes
-
-
-def _on_manager(bench: Bench, do: list[str], undo: list[str]) -> list[Step]:
-    """Return one step that runs on the manager's node."""
-    return [Step(bench.lab.manager.place, do, undo)]
-
-
-def _scale(bench: Bench) -> list[Step]:
-    """Return the step that asks for a second task of front, which finds no address."""
-    argv = ["docker", "service", "scale", "--detach"]
-    return _on_manager(bench, [*argv, f"{FRONT}=2"], [*argv, f"{FRONT}=1"])
-
-
-def _states(bench: Bench, service: str) -> Capture:
-    """List the tasks of a service with their states, one per line."""
-    argv = ["docker", "service", "ps", "--filter", "desired-state=running", "--format"]
-    return bench.lab.manager.run([*argv, "{{.Name}} {{.CurrentState}}", service])
-
-
-def _create_late(bench: Bench) -> list[Step]:
-    """Return the step that creates `late`: its health check asks for the name of healthy tasks."""
-    argv = ["docker", "service", "create", "--detach", "--no-resolve-image", "--name", _LATE]
-    argv += ["--network", PLAIN, "--constraint", f"node.hostname=={bench.nodes[1].name}"]
-    argv += ["--label", f"{LABEL}={bench.port}", "--stop-grace-period", "1s"]
-    argv += ["--health-cmd", f"curl -fsS -m 2 http://{_LATE}:{TASK_PORT}", "--health-retries", "1000"]
-    argv += ["--health-interval", "5s", "--health-timeout", "10s", APP_IMAGE]
-    return _on_manager(bench, argv, ["docker", "service", "rm", _LATE])
-
-
-def _ask_late(bench: Bench) -> list[Capture]:
-    """List the task's state, resolve the service's name, and ask the app inside its container."""
-    container = f"$(docker ps -q -f label=com.docker.swarm.service.name={_LATE})"
-    inside = f"docker exec {container} curl -sS -m 2 http://127.0.0.1:{TASK_PORT}"
-    return [
-        _states(bench, _LATE),
-        bench.asker.run(["dig", "+time=2", "+tries=1", "+nosearch", "+short", _LATE]),
-        bench.nodes[1].run(["sh", "-c", inside]),
-    ]
-
-
-def _runs_but_starts(seen: list[Capture]) -> bool:
-    """Whether the app answers although the task is still starting and its name unknown."""
-    states, name, inside = seen
-    resolved = [line for line in name.lines if not line.startswith(";")]
-    return "Starting" in states.text and not resolved and inside.text.strip() == "HI"
 
 
 def _change_label(
@@ -72,7 +24,7 @@ def _change_label(
         argv = ["docker", "service", "update", "--detach", "--label-add"]
         wrong, right = url(bench), bench.label(service, label)
         do, undo = ([*argv, f"{label}={value}", service] for value in (wrong, right))
-        return _on_manager(bench, do, undo)
+        return [Step(bench.lab.manager.place, do, undo)]
 
     return steps
 
@@ -170,31 +122,47 @@ def _ingress_and_curl(bench: Bench) -> list[Capture]:
     ]
 
 
+def _call(url: Callable[[Bench], str]) -> Callable[[Bench], list[Step]]:
+    """Return what makes the step by which asker calls another address."""
+    return _change_label(ASKER, CALLS, url)
+
+
+def _call_and_near(bench: Bench) -> list[Capture]:
+    """Show the asker's label, ask there, and ask front at its address on the shared network."""
+    label = _label(bench, ASKER, CALLS)
+    near = f"http://{bench.front.addresses[PLAIN]}:{TASK_PORT}/"
+    return [label, *(bench.asker.run(curl(url, SHORT_S)) for url in (label.text.strip(), near))]
+
+
+def _publish_another(bench: Bench) -> list[Step]:
+    """Return the step that leads the published port to a port at which no app listens."""
+    argv = ["docker", "service", "update", "--detach"]
+
+    def update(old: int, new: int) -> list[str]:
+        port = f"published={bench.port},target={new}"
+        return [*argv, "--publish-rm", f"{old}", "--publish-add", port, DOOR]
+
+    wrong, right = update(TASK_PORT, TASK_PORT + 1), update(TASK_PORT + 1, TASK_PORT)
+    return [Step(bench.lab.manager.place, wrong, right)]
+
+
+def _ports_and_curl(bench: Bench) -> list[Capture]:
+    """Show what door publishes, and ask it on node1."""
+    form = "{{json .Endpoint.Ports}}"
+    return [
+        bench.lab.manager.run(["docker", "service", "inspect", "--format", form, DOOR]),
+        bench.nodes[0].run(curl(f"http://127.0.0.1:{bench.port}", SHORT_S)),
+    ]
+
+
 FAULTS = (
     Fault(
-        id="addresses-used-up",
-        title="front is scaled to two tasks, and bench-small has no address left",
-        symptom="A new task stays New",
-        red=("scale",),
-        steps=_scale,
-        evidence=lambda bench: [_states(bench, FRONT)],
-        shows=lambda seen: any(line.split()[1] == "New" for line in seen[0].lines),
-    ),
-    Fault(
-        id="health-needs-own-name",
-        title="a new service, late, has a health check that asks for the service's own name",
-        symptom="The service never gets ready, though its app answers",
-        red=("services",),
-        steps=_create_late,
-        evidence=_ask_late,
-        shows=_runs_but_starts,
-    ),
-    Fault(
         id="localhost-is-ipv6",
-        title="the door is looked for at ::1",
-        symptom=(
-            "The published port connects and then says nothing at localhost, and answers at 127.0.0.1"
-        ),
+        level=1,
+        title="the door is looked for at ::1, where published ports do not answer",
+        complaint="Our check at localhost connects and then waits for ever. At 127.0.0.1 it answers",
+        remedy=f"Ask 127.0.0.1: the label {PROBE} of door has to say so",
+        source="moby/moby#53091, moby/moby#31818",
         red=("probe",),
         steps=_change_label(DOOR, PROBE, lambda bench: f"http://[::1]:{bench.port}/"),
         evidence=_four_and_six,
@@ -202,25 +170,75 @@ FAULTS = (
     ),
     Fault(
         id="ingress-removed",
+        level=1,
         title="the network ingress and what was published on it are gone",
-        symptom="No node answers at the published port",
-        red=("port-node1", "port-node2", "port-node3", "probe"),
+        complaint="No node answers at the published port any more, and all had been well for months",
+        remedy=(
+            "Make the network ingress again (docker network create --ingress), and then the service "
+            "that was published on it: faults.stage(lab, you) makes what is missing"
+        ),
+        source="docs.docker.com/engine/swarm/networking, customize ingress",
+        red=("port-node1", "port-node2", "port-node3", "outside", "probe", "services"),
         steps=_remove_ingress,
         evidence=_ingress_and_curl,
         shows=lambda seen: "ingress" not in seen[0].lines and seen[1].code == 7,
         settle=_wake,
+        remade=(DOOR,),
     ),
     Fault(
         id="wrong-port",
-        title="asker calls front at the published port",
-        symptom="Within the overlay the connection is refused, though the service is well",
+        level=1,
+        title="asker calls front at the published port, which only nodes have",
+        complaint="Inside the overlay my connection to front is refused, though front is well",
+        remedy=f"Call the port of the container, {TASK_PORT}: the label {CALLS} of asker has to say so",
+        source="docs.docker.com/engine/swarm/ingress",
         red=("call",),
-        steps=_change_label(ASKER, CALLS, lambda bench: f"http://{FRONT}:{bench.port}/"),
+        steps=_call(lambda bench: f"http://{FRONT}:{bench.port}/"),
         evidence=_both_ports,
         shows=lambda seen: (
-            seen[0].text.strip().endswith(f":{seen[1].argv[-1].rpartition(':')[2]}")
+            seen[0].text.strip().endswith(f":{seen[1].argv[-1].rpartition(':')[2].strip('/')}/")
             and seen[1].code == 7
             and seen[2].ok
         ),
+        says={"call": f": {FRONT}:"},
+    ),
+    Fault(
+        id="unshared-network",
+        level=1,
+        title="asker calls front at its address on a network that asker is not on",
+        complaint="Our proxy found an address of front by itself, and gives a 504 for each request",
+        remedy=f"Call an address on the shared network, or the name: the label {CALLS} of asker",
+        source="traefik/traefik#3535, traefik/traefik#1808",
+        red=("call",),
+        steps=_call(lambda bench: f"http://{bench.front.addresses[SMALL]}:{TASK_PORT}/"),
+        evidence=_call_and_near,
+        shows=lambda seen: not seen[1].ok and seen[2].ok,
+        says={"call": r": 10\.250\."},
+    ),
+    Fault(
+        id="no-common-network",
+        level=1,
+        title="asker calls door by its name, and the two share no network",
+        complaint="The service is there, `docker service ls` shows it, but its name does not resolve",
+        remedy=f"Give both a common network, or call the one that is meant: the label {CALLS} of asker",
+        source="docs.docker.com/engine/network/drivers/overlay",
+        red=("call",),
+        steps=_call(lambda bench: f"http://{DOOR}:{TASK_PORT}/"),
+        evidence=_call_and_near,
+        shows=lambda seen: seen[1].code == 6 and seen[2].ok,
+        says={"call": f": {DOOR}:"},
+    ),
+    Fault(
+        id="wrong-target",
+        level=1,
+        title="door publishes its port for a port of the container at which no app listens",
+        complaint="Since the last change every node refuses the connection, and the app is up",
+        remedy=f"Publish the port at which the app listens, {TASK_PORT}: docker service update",
+        source="docs.docker.com/engine/swarm/ingress",
+        red=("port-node1", "port-node2", "port-node3", "outside", "probe"),
+        steps=_publish_another,
+        evidence=_ports_and_curl,
+        shows=lambda seen: f'"TargetPort":{TASK_PORT + 1}' in seen[0].text and not seen[1].ok,
+        remade=(DOOR,),  # Swarm starts a task anew whose service publishes another port
     ),
 )

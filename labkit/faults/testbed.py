@@ -14,13 +14,14 @@ looks whether the door answers.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from labkit.errors import UsageError
 from labkit.experiments.asking import TASK_PORT
+from labkit.swarm.places import runs, task_of
 
 if TYPE_CHECKING:
     from labkit.swarm import Lab, Node, Task
@@ -41,6 +42,7 @@ class Bench:
     asker: Task
     front: Task
     back: Task
+    vip: str  # of front, on bench-plain
     labels: dict[str, dict[str, str]]  # service -> label -> value
 
     @property
@@ -48,9 +50,9 @@ class Bench:
         """The first three nodes of the lab, which the bench is on."""
         return _three_nodes(self.lab)
 
-    def mac(self, network: str = PLAIN) -> str:
+    def mac(self) -> str:
         """Return the MAC address of `back`: libnetwork makes it of 02:42 and the IPv4 address."""
-        packed = ipaddress.IPv4Address(self.back.addresses[network]).packed
+        packed = ipaddress.IPv4Address(self.back.addresses[PLAIN]).packed
         return ":".join(f"{byte:02x}" for byte in b"\x02\x42" + packed)
 
     def label(self, service: str, name: str) -> str:
@@ -99,19 +101,47 @@ def create_missing(lab: Lab, port: int) -> None:
 
 def labels(lab: Lab) -> dict[str, dict[str, str]]:
     """Return the labels of those services of the bench that there are: service -> label -> value."""
-    rows = lab.manager.docker.api.services(filters={"label": LABEL})
-    return {row["Spec"]["Name"]: row["Spec"]["Labels"] for row in rows}
+    return {row["Spec"]["Name"]: row["Spec"]["Labels"] for row in _services(lab)}
+
+
+def _services(lab: Lab) -> list[dict[str, Any]]:
+    return list(lab.manager.docker.api.services(filters={"label": LABEL}))
+
+
+def _virtual_ip(lab: Lab, service: dict[str, Any], network: str) -> str:
+    """Return the virtual IP of a service on a network; empty where it has none there."""
+    ids = [row["Id"] for row in lab.manager.docker.api.networks(names=[network])]
+    given = service.get("Endpoint", {}).get("VirtualIPs") or ()
+    return next((row["Addr"].partition("/")[0] for row in given if row["NetworkID"] in ids), "")
 
 
 def find(lab: Lab) -> Bench:
     """Return the bench as it stands; raises UsageError where it is not there, or not all of it."""
-    found = labels(lab)
-    try:
-        with ThreadPoolExecutor(3) as pool:
-            asker, front, back = pool.map(lab.task, [f"{name}.1" for name in (ASKER, FRONT, BACK)])
-    except UsageError as problem:
+    services = {row["Spec"]["Name"]: row for row in _services(lab)}
+    tasks = _first_tasks(lab, {row["ID"]: name for name, row in services.items()})
+    missing = [name for name in (ASKER, FRONT, BACK) if name not in tasks]
+    if missing:
         raise UsageError(
-            f"lab {lab.name!r} has no bench for faults, or not all of it: {problem.args[0]}",
+            f"lab {lab.name!r} has no bench for faults, or not all of it: "
+            f"no task runs of {', '.join(missing)}",
             hint="faults.stage(lab) in a notebook; `labkit fault inject` does it by itself",
-        ) from problem
-    return Bench(lab, int(found[ASKER][LABEL]), asker, front, back, found)
+        )
+    found = {name: row["Spec"]["Labels"] for name, row in services.items()}
+    vip = _virtual_ip(lab, services[FRONT], PLAIN)
+    three = tasks[ASKER], tasks[FRONT], tasks[BACK]
+    return Bench(lab, int(found[ASKER][LABEL]), *three, vip, found)
+
+
+def _first_tasks(lab: Lab, names: Mapping[str, str]) -> dict[str, Task]:
+    """Return the running task with the number 1 of each service; `names` has the services by id.
+
+    Asked is once for all, and by no threads: a replay answers the same request in its order.
+    """
+    api = lab.manager.docker.api
+    nodes = {row["ID"]: row["Description"]["Hostname"] for row in api.nodes()}
+    found = [
+        task_of(names[row["ServiceID"]], row, lab.node(nodes[row["NodeID"]]))
+        for row in api.tasks(filters={"desired-state": "running"})
+        if row["ServiceID"] in names and runs(row)
+    ]
+    return {task.service: task for task in found if task.slot == 1}

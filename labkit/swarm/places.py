@@ -85,6 +85,7 @@ class Place:
         self, command: str | Sequence[str], *, timeout: float | None = None, ready: str | None = None
     ) -> Running:
         argv = argv_of(command)
+        self.node.asked.append((self.label, argv))
         number, pending = self.node.runner.submit(
             Command(argv, self.label, self.netns, self.pid, timeout, ready, self.container)
         )
@@ -161,6 +162,8 @@ class Node:
     docker_version: str
     link: Link = field(repr=False)
     log: Callable[[], list[str]] = field(repr=False)
+    asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list, repr=False, compare=False)
+    """What this process ran there, in order: the label of the place, and the command."""
 
     @property
     def runner(self) -> CommandRunner:

@@ -21,6 +21,7 @@ TITLES = {
     "engine": "The engine goes away",
     "side": "Side by side",
     "cycles": "Many times",
+    "faults": "Faults, injected and mended",
     "fuzz": "Bad input",
 }
 _BLOCK = re.compile(r"(<!-- soak -->\n).*(<!-- /soak -->)", re.DOTALL)

@@ -227,6 +227,11 @@ def test_a_command_of_the_learners_own() -> None:
     assert outcome(checks.ran, typed("ip", "neigh", code=127), **right) == "CouldNotRun"
     for codes in (28, [7, 28]):
         checks.ran(typed("curl", "x", code=28), "curl", place=["hello.1", "node1"], code=codes)
+    both = [typed("ip", "neigh"), typed("ip", "addr")]
+    checks.ran(both, "")
+    assert outcome(checks.ran, both, "ip neigh") == "CheckFailed"
+    assert outcome(checks.ran, [], "") == "CheckFailed"
+    assert outcome(checks.ran, [...], "") == "Unanswered"
 
 
 def test_table() -> None:

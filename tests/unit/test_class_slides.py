@@ -62,7 +62,7 @@ def test_every_round_is_there_in_order(lab: tuple[NotebookNode, str]) -> None:
     page = Page(text)
     source = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
     headings = [h.replace("`", "") for h in re.findall(r"^## +(.+)$", source, re.MULTILINE)]
-    wanted = [h for h in headings if re.match(r"Round|Break it|Case|A trap|Your own", h)]
+    wanted = [h for h in headings if re.match(r"Round|Break it|Incident|A trap|Your own", h)]
     told = list(dict.fromkeys(s["heading"] for s in page.slides[1:]))
     assert told == [*wanted, "On your own"]
     for heading in wanted:

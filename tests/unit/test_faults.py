@@ -1,8 +1,11 @@
-"""Faults can be told apart, and a learner's cases follow from the learner alone."""
+"""Faults can be told apart, and a learner's incidents follow from the learner alone."""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
+import itertools
+import re
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -12,17 +15,30 @@ import pytest
 from labkit import faults, variants
 from labkit.capture import Capture
 from labkit.errors import UnknownNameError, UsageError
-from labkit.faults import injection
+from labkit.faults import condition, injection
 from labkit.faults.fault import Step
 from labkit.faults.testbed import Bench
 from labkit.schema import schema_of
 
 
-def test_each_fault_has_a_check_and_a_pattern_of_its_own() -> None:
+def may_be_red(fault: faults.Fault) -> set[frozenset[str]]:
+    """All sets of checks that a fault may turn red."""
+    sizes = range(len(fault.either) + 1)
+    some = itertools.chain.from_iterable(itertools.combinations(fault.either, size) for size in sizes)
+    return {frozenset({*fault.red, *more}) for more in some}
+
+
+def test_no_two_faults_have_one_signature() -> None:
     every = list(faults.FAULTS.values())
-    assert len(every) >= 12
-    assert len({fault.check for fault in every}) == len(every)
-    assert len({frozenset(fault.red) for fault in every}) == len(every)
+    assert len(every) >= 24
+    for one, other in itertools.combinations(every, 2):
+        if may_be_red(one) & may_be_red(other):  # then what the checks found tells them apart
+            both = one.says.keys() & other.says.keys()
+            assert any(one.says[check] != other.says[check] for check in both), (one.id, other.id)
+
+
+def test_the_table_of_signatures_is_that_of_the_faults() -> None:
+    every = list(faults.FAULTS.values())
     assert {check for fault in every for check in (*fault.red, *fault.either)} <= set(faults.CHECKS)
     table = faults.signatures()
     assert table["red"].sum() == sum(len(fault.red) for fault in every)
@@ -34,14 +50,38 @@ def test_each_fault_has_a_check_and_a_pattern_of_its_own() -> None:
     }
 
 
-def test_cases_are_faults_and_differ_between_learners() -> None:
-    learners = [variants.of(f"learner-{n}") for n in range(40)]
-    for number, choices in enumerate(faults.CASES, 1):
-        given = [faults.of_case(you, number).id for you in learners]
-        assert set(given) == set(choices)
-        assert given == [faults.of_case(you, number).id for you in learners]
-    with pytest.raises(UsageError, match="cases 1 to 3"):
-        faults.of_case(learners[0], 4)
+def test_a_fault_is_known_by_its_red_checks_and_what_they_found() -> None:
+    port, unshared = faults.of("wrong-port"), faults.of("unshared-network")
+    assert port.fits({"call": "not connected: front:6000"})
+    assert not unshared.fits({"call": "not connected: front:6000"})
+    assert unshared.fits({"call": "time-out: 10.250.0.5:3000"})
+    assert not port.fits({})
+    assert not port.fits({"call": "not connected: front:6000", "near": "time-out"})
+    dead = faults.of("dead-backend")
+    assert dead.fits({"name": "2 of 4 answer"})
+    assert dead.fits({"name": "2 of 4 answer", "idle": "time-out"})
+
+
+def test_each_fault_says_what_people_need_of_it() -> None:
+    for fault in faults.FAULTS.values():
+        assert fault.level in faults.LEVELS
+        assert len(fault.complaint) > 30
+        assert not fault.complaint.endswith((".", "!"))
+        assert re.search(r"#\d+|docs\.docker\.com", fault.source), fault.id
+        assert len(fault.remedy) > 20
+        # A complaint is a user's: it names nothing that only the cause has.
+        assert fault.id not in fault.complaint
+
+
+def test_incidents_follow_from_the_learner_and_cover_every_fault() -> None:
+    learners = [variants.of(f"learner-{n}") for n in range(400)]
+    given = {level: [faults.of_learner(you, level) for you in learners] for level in faults.LEVELS}
+    assert {fault.id for found in given.values() for fault in found} == set(faults.FAULTS)
+    for level, found in given.items():
+        assert {fault.level for fault in found} == {level}
+        assert [faults.of_learner(you, level) for you in learners[:9]] == found[:9]
+    with pytest.raises(UsageError, match="levels 1 to 3"):
+        faults.of_learner(learners[0], 4)
 
 
 def test_an_unknown_fault_is_refused_with_the_nearest_ids() -> None:
@@ -50,12 +90,36 @@ def test_an_unknown_fault_is_refused_with_the_nearest_ids() -> None:
     assert "vxlan-dropped" in caught.value.hint
 
 
-def test_a_case_does_not_say_what_it_is() -> None:
-    for name, fault in faults.FAULTS.items():
-        case = faults.Case.sealing(fault)
-        assert name not in repr(case)
-        assert case.is_called(f" {name} ")
-        assert not case.is_called("something-else")
+def closed(**fields: Any) -> faults.Closed:
+    """Return the end of an incident of level 1."""
+    ended: dict[str, Any] = {"mended": True, "red": {}, "changes": [], "looks": 5, "hints": 0}
+    return faults.Closed(level=1, **ended | fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "stars", "said"),
+    [
+        ({}, 3, "★★★"),
+        ({"looks": 30}, 2, "★★☆"),
+        ({"hints": 1}, 2, "★★☆"),
+        ({"changes": ["gone: task back.1: 0123"], "looks": 30}, 1, "gone: task back.1"),
+        ({"mended": False, "red": {"far": "time-out"}}, 0, "The incident goes on"),
+        ({"mended": False}, 0, "the kit has undone it"),
+    ],
+)
+def test_the_stars_of_an_incident(fields: dict[str, Any], stars: int, said: str) -> None:
+    assert closed(**fields).stars == stars
+    assert said in str(closed(**fields))
+
+
+def test_what_was_changed_besides_is_told_but_not_what_the_remedy_makes_anew() -> None:
+    before = ["service door: as 1", "task door.1: aa", "task back.1: bb", "node1: nat -A X"]
+    after = ["service door: as 2", "task door.1: cc", "task back.1: dd", "node1: nat -A X"]
+    assert condition.changes(before, before) == []
+    assert condition.changes(before, after, remade=("door",)) == [
+        "gone: task back.1: bb",
+        "new: task back.1: dd",
+    ]
 
 
 # --- what the checks of the bench read -----------------------------------------------------------
@@ -71,14 +135,19 @@ def bench() -> Bench:
         for n, name in enumerate(("asker", "front", "back"), 2)
     }
     lab: Any = SimpleNamespace(name="default")
-    return Bench(lab, port=6000, labels={}, **tasks)
+    return Bench(lab, port=6000, vip="10.0.9.9", labels={}, **tasks)
 
 
 def found(check: str, stdout: str, **fields: Any) -> str:
     """Return what a check reads in the output of its command."""
     argv = {"neighbours": "ip neigh", "forwarding": "bridge fdb show dev vxlan0"}
-    capture = Capture(
-        argv=tuple(argv.get(check, "curl").split()),
+    return faults.CHECKS[check].found(bench(), capture_of(argv.get(check, "curl"), stdout, **fields))
+
+
+def capture_of(command: str, stdout: str, **fields: Any) -> Capture:
+    """Return what a command on node1 printed."""
+    return Capture(
+        argv=tuple(command.split()),
         place="node1",
         node="node1",
         stdout=stdout,
@@ -87,14 +156,32 @@ def found(check: str, stdout: str, **fields: Any) -> str:
         docker="26.1.5",
         **{"code": 0, "stderr": ""} | fields,
     )
-    return faults.CHECKS[check].found(bench(), capture)
 
 
 @pytest.mark.parametrize(
     ("code", "word"), [(0, "answers"), (7, "not connected"), (28, "time-out"), (35, "exit code 35")]
 )
 def test_a_curl_for_many_urls_is_read_by_the_url(code: int, word: str) -> None:
-    assert found("near", f"http://10.0.9.3:3000/ {code}\nhttp://10.0.9.4:3000/ 0\n", code=code) == word
+    lines = f"http://10.0.9.3:3000/ {code} 0.000000\nhttp://10.0.9.4:3000/ 0 0.001000\n"
+    assert found("near", lines, code=code) == word
+
+
+def test_a_connection_without_an_answer_is_another_word() -> None:
+    assert found("near", "http://10.0.9.3:3000/ 28 0.002000\n", code=28) == "connected, silent"
+
+
+def test_the_url_of_a_label_is_told_where_it_is_not_answered() -> None:
+    url, stands = "http://door:3000/", bench()
+    asked = dataclasses.replace(stands, labels={"asker": {"labkit.calls": url}})
+    read = faults.CHECKS["call"].found
+    assert read(asked, capture_of("curl", f"{url} 0 0.1\n")) == "answers"
+    assert read(asked, capture_of("curl", f"{url} 6 0.0\n", code=6)) == "name unknown: door:3000"
+
+
+def test_requests_by_name_are_counted() -> None:
+    lines = [f"http://front:3000/bytes/{n} {0 if n % 2 else 28} 0.1" for n in (1, 2, 3, 4)]
+    assert found("name", "\n".join(lines), code=28) == "2 of 4 answer"
+    assert found("name", "", code=6) == "0 of 4 answer"
 
 
 def test_a_curl_that_printed_nothing_counts_by_its_own_exit_code() -> None:
@@ -112,7 +199,9 @@ def test_the_mac_address_is_the_one_that_libnetwork_makes() -> None:
 
 
 def test_names_and_idle_connections_are_read_without_their_noise() -> None:
-    assert found("far-name", "10.0.9.4\n") == "10.0.9.4"
+    answers = "tasks.back.bench-plain. 600 IN A 10.0.9.4\nfront. 600 IN A 10.0.9.9\n"
+    assert found("far-name", answers) == "10.0.9.4"
+    assert found("front-name", answers + "front. 600 IN A 10.0.9.2\n") == "10.0.9.2, 10.0.9.9"
     assert found("far-name", ";; communications error: timed out\n") == "no address"
     assert found("idle", "answers\n") == "answers"
     reset = "Traceback …\nConnectionResetError: [Errno 104] Connection reset by peer\n"
@@ -123,7 +212,18 @@ def test_front_and_the_other_services_are_counted_apart() -> None:
     rows = "asker 1/1\nfront 1/2\nback 1/1\ndoor 0/1\n"
     assert found("scale", rows) == "front 1/2"
     assert found("services", rows) == "door 0/1"
-    assert found("services", "asker 1/1\nfront 1/2\n") == "all run"
+    assert found("services", "asker 1/1\nfront 1/2\nback 1/1\n") == "door missing"
+
+
+def test_tasks_that_do_not_run_are_told_with_swarms_reason() -> None:
+    rows = [
+        "front.1 Running 5 minutes ago ",
+        'late.1 Pending 3 seconds ago "no suitable node (insufficient resources on 3 nodes)"',
+        "front.2 New 2 seconds ago ",
+    ]
+    pending = "late.1 Pending: no suitable node (insufficient resources on 3 nodes)"
+    assert found("states", "\n".join(rows)) == f"front.2 New; {pending}"
+    assert found("states", rows[0]) == "all run"
 
 
 # --- what the swarm remembers --------------------------------------------------------------------
@@ -143,25 +243,25 @@ class Configs:
         self.rows[name] = base64.b64encode(data).decode()
 
 
-def test_the_undo_is_kept_in_the_swarm_last_step_first() -> None:
+def test_the_undo_is_kept_in_the_swarm_last_step_first(monkeypatch: pytest.MonkeyPatch) -> None:
     api = Configs()
     lab: Any = SimpleNamespace(manager=SimpleNamespace(docker=SimpleNamespace(api=api)))
-    place: Any = SimpleNamespace(node=SimpleNamespace(name="node3"), netns=None)
+    monkeypatch.setattr(condition, "of", lambda _: ["node1: nat -A X"])
+    place: Any = SimpleNamespace(node=SimpleNamespace(name="node3"), label="node3", netns=None)
     steps = [Step(place, ["a"], ["undo", "a"]), Step(place, ["b"]), Step(place, ["c"], ["undo", "c"])]
     assert faults.injected(lab) is None
     injection._remember(lab, faults.of("esp-dropped"), True, steps)
     api.rows["labkit-fault-of-somebody"] = ""
     now = faults.injected(lab)
     assert now is not None
-    assert (now.fault, now.secret) == ("esp-dropped", True)
+    assert (now.fault, now.secret, now.before) == ("esp-dropped", True, ["node1: nat -A X"])
     assert now.undo == [
-        {"node": "node3", "netns": None, "argv": ["undo", "c"]},
-        {"node": "node3", "netns": None, "argv": ["undo", "a"]},
+        {"node": "node3", "place": "node3", "netns": None, "argv": ["undo", "c"]},
+        {"node": "node3", "place": "node3", "netns": None, "argv": ["undo", "a"]},
     ]
 
 
 def test_every_table_declares_its_columns() -> None:
-    for table in (faults.examine, faults.signatures, faults.suspects):
+    for table in (faults.examine, faults.signatures):
         assert all(column.meaning for column in schema_of(table).columns)
-    assert list(faults.suspects(1).columns) == ["fault", "title", "symptom"]
     assert faults.signatures().dtypes[["red", "either"]].tolist() == ["boolean", "boolean"]

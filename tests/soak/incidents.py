@@ -1,0 +1,52 @@
+"""Every fault on every Docker version, in rounds: known by its signature, mended by its remedy."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+
+from labkit import faults
+from labkit.engines import versions
+from tests.soak.home import Home
+from tests.soak.results import Part
+
+LAB = "soak-faults"
+
+
+def run(home: Home, rounds: int, seed: int, more: bool) -> None:
+    """Inject, look at and mend each fault, once in each round and on each version; none twice."""
+    every = list(itertools.product(range(rounds), versions.releases(), faults.FAULTS))
+    part = Part("faults", len(every), seed, more)
+    here = ""
+    for _, docker, fault in every[part.count :]:
+        began = time.monotonic()
+        problem = "" if docker == here else _up(home, docker)
+        here = docker
+        problem = problem or _inject_and_mend(home, fault)
+        if problem:
+            here = ""  # the next one gets a fresh swarm
+        seconds = round(time.monotonic() - began, 1)
+        part.tried(f"{fault}, Docker {docker}", problem, seconds=seconds)
+    if problem := home.take_all_down():
+        part.tried("what is left", problem)
+
+
+def _up(home: Home, docker: str) -> str:
+    home.run("down", "--lab", LAB)
+    up = home.run("up", "--engine", "vm", "--lab", LAB, "--docker", docker)
+    return up.err[-400:] if up.code else ""
+
+
+def _inject_and_mend(home: Home, fault: str) -> str:
+    """Break and mend one thing; returns what was not as it should be."""
+    injected = home.run("fault", "inject", fault, "--lab", LAB)
+    if injected.code:
+        return f"inject: {injected.err.strip()[-400:]}"
+    asked = home.run("fault", "check", "--lab", LAB, "--json")
+    found = {row["check"]: row["found"] for row in json.loads(asked.out) if not row["ok"]}
+    fitting = [name for name, other in faults.FAULTS.items() if other.fits(found)]
+    healed = home.run("fault", "heal", "--lab", LAB)
+    if healed.code:
+        return f"heal: {healed.err.strip()[-400:]}"
+    return "" if fitting == [fault] else f"fits {fitting or 'none'}: {found}"
