@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from labkit.experiments.asking import curl, ping
@@ -10,28 +11,25 @@ from labkit.faults.testbed import FRONT, PLAIN, Bench
 
 if TYPE_CHECKING:
     from labkit.capture import Capture
-    from labkit.swarm import Place
 
 
-def _flush_nat(bench: Bench) -> list[Step]:
-    """Return the step that empties node2's nat table."""
-    return _flush(bench.nodes[1].place)
+def _empty_the_door(bench: Bench) -> list[Step]:
+    """Return steps that remove node2's rules for published ports; their undo adds them in order."""
+    place, argv = bench.nodes[1].place, ["iptables", "-w", "10", "-t", "nat"]
+    rules = [shlex.split(rule)[1:] for rule in _door(bench).check().lines if rule.startswith("-A")]
+    # The undo runs from the last step to the first.
+    return [Step(place, [*argv, "-D", *rule], [*argv, "-A", *rule]) for rule in reversed(rules)]
 
 
-def _flush(place: Place) -> list[Step]:
-    """Return the step that empties the nat table of a place; its undo holds the table as it is now."""
-    saved = place.run(["iptables-save", "-t", "nat"]).check().text
-    undo = ["sh", "-c", 'printf %s "$1" | iptables-restore', "sh", saved]
-    return [Step(place, ["iptables", "-w", "10", "-t", "nat", "-F"], undo)]
+def _door(bench: Bench) -> Capture:
+    """List node2's rules for published ports."""
+    return bench.nodes[1].run(["iptables", "-w", "10", "-t", "nat", "-S", "DOCKER-INGRESS"])
 
 
-def _nat_and_curl(bench: Bench) -> list[Capture]:
-    """List node2's nat rules, and ask the published port there, with the time to connect."""
-    node = bench.nodes[1]
-    return [
-        node.run(["iptables", "-w", "10", "-t", "nat", "-S"]),
-        node.run([*curl(f"http://127.0.0.1:{bench.port}", SHORT_S), "-w", "%{time_connect}"]),
-    ]
+def _door_and_curl(bench: Bench) -> list[Capture]:
+    """List node2's rules for published ports, and ask one there, with the time to connect."""
+    asking = [*curl(f"http://127.0.0.1:{bench.port}", SHORT_S), "-w", "%{time_connect}"]
+    return [_door(bench), bench.nodes[1].run(asking)]
 
 
 def _point_elsewhere(bench: Bench) -> list[Step]:
@@ -80,8 +78,14 @@ def _neighbours_and_ping(bench: Bench) -> list[Capture]:
 
 
 def _names_lost(bench: Bench) -> list[Step]:
-    """Return the step that empties the nat table of asker, which leads to the DNS of Docker."""
-    return _flush(bench.asker.sandbox)
+    """Return the step that empties the nat table of asker, which leads to the DNS of Docker.
+
+    Its undo holds the table as it is now.
+    """
+    place = bench.asker.sandbox
+    saved = place.run(["iptables-save", "-t", "nat"]).check().text
+    undo = ["sh", "-c", 'printf %s "$1" | iptables-restore', "sh", saved]
+    return [Step(place, ["iptables", "-w", "10", "-t", "nat", "-F"], undo)]
 
 
 def _nat_and_dig(bench: Bench) -> list[Capture]:
@@ -96,13 +100,13 @@ FAULTS = (
     Fault(
         id="nat-flushed",
         level=2,
-        title="the nat table of node2 is empty",
+        title="the chain DOCKER-INGRESS in the nat table of node2 is empty",
         complaint="node2 takes my connection and then never says a word. The other nodes answer",
-        remedy="Put the rules of the table nat back; dockerd writes them anew when it is restarted",
+        remedy="Put the rules back in that chain, as the other nodes have them and in their order",
         source="moby/moby#34939, moby/moby PR #50443",
         red=("port-node2", "outside"),
-        steps=_flush_nat,
-        evidence=_nat_and_curl,
+        steps=_empty_the_door,
+        evidence=_door_and_curl,
         shows=lambda seen: "--dport" not in seen[0].text and connected_but_silent(seen[1]),
         says={"port-node2": "connected, silent"},
     ),
