@@ -136,7 +136,10 @@ def asked(lab: Lab) -> int:
 def of_learner(you: Variant, level: int) -> Fault:
     """Return the fault that is the learner's incident of a level; raises UsageError for no level."""
     if level not in LEVELS:
-        raise UsageError(f"there are the levels 1 to {LEVELS[-1]}, and {level!r} was asked for")
+        raise UsageError(
+            f"there are the levels 1 to {LEVELS[-1]}, and {level!r} was asked for",
+            hint="faults.report_incident(lab, you, 1)",
+        )
     choices = [fault for fault in FAULTS.values() if fault.level == level]
     digest = hashlib.sha256(f"labkit incident {level} of {you.learner}".encode()).digest()
     return choices[int.from_bytes(digest[:4]) % len(choices)]
