@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from labkit.experiments.asking import TASK_PORT
 from labkit.faults.fault import Fault, Step
-from labkit.faults.testbed import FRONT, LABEL, PLAIN, Bench
+from labkit.faults.testbed import FRONT, LABEL, PLAIN, Bench, listing
 from labkit.swarm import APP_IMAGE
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ def _scale(bench: Bench) -> list[Step]:
     return _on_manager(bench, [*argv, f"{FRONT}=2"], [*argv, f"{FRONT}=1"])
 
 
-def _states(bench: Bench, service: str) -> Capture:
-    """List the tasks of a service with their states, one per line."""
-    argv = ["docker", "service", "ps", "--filter", "desired-state=running", "--format"]
-    return bench.lab.manager.run([*argv, "{{.Name}} {{.CurrentState}}", service])
+def _states_of(service: str) -> Callable[[Bench], list[Capture]]:
+    """Return what lists the tasks of a service with their states and Swarm's reasons."""
+    return lambda bench: [bench.lab.manager.run(listing(service))]
 
 
 def _late(*options: str, network: str = PLAIN) -> Callable[[Bench], list[Step]]:
@@ -67,12 +66,6 @@ def _overlap(bench: Bench) -> list[Step]:
     return [Step(manager.place, argv, ["sh", "-c", gone]), *_late(network=_TWICE)(bench)]
 
 
-def _late_states(bench: Bench) -> list[Capture]:
-    """List the tasks of `late` with their states and Swarm's reasons."""
-    argv = ["docker", "service", "ps", "--no-trunc", "--filter", "desired-state=running", "--format"]
-    return [bench.lab.manager.run([*argv, "{{.Name}} {{.CurrentState}} {{.Error}}", _LATE])]
-
-
 def _names_of_front(bench: Bench) -> list[Capture]:
     """Ask the DNS for front, and show the aliases of `late`."""
     form = "{{json .Spec.TaskTemplate.Networks}}"
@@ -87,7 +80,7 @@ def _ask_late(bench: Bench) -> list[Capture]:
     container = f"$(docker ps -q -f label=com.docker.swarm.service.name={_LATE})"
     inside = f"docker exec {container} curl -sS -m 2 http://127.0.0.1:{TASK_PORT}"
     return [
-        _states(bench, _LATE),
+        *_states_of(_LATE)(bench),
         bench.asker.run(["dig", "+time=2", "+tries=1", "+nosearch", "+short", _LATE]),
         bench.nodes[1].run(["sh", "-c", inside]),
     ]
@@ -115,7 +108,7 @@ FAULTS = (
         source="moby/moby#37338, moby/moby#37073",
         red=("scale", "states"),
         steps=_scale,
-        evidence=lambda bench: [_states(bench, FRONT)],
+        evidence=_states_of(FRONT),
         shows=lambda seen: any(line.split()[1] == "New" for line in seen[0].lines),
     ),
     Fault(
@@ -153,7 +146,7 @@ FAULTS = (
         source="docs.docker.com/engine/swarm/services, placement constraints",
         red=("services", "states"),
         steps=_late("--constraint", "node.labels.zone==east"),
-        evidence=_late_states,
+        evidence=_states_of(_LATE),
         shows=_refused("scheduling constraints"),
         says={"states": r"\(scheduling constraints not satisfied on \d+ nodes?\)"},
     ),
@@ -166,7 +159,7 @@ FAULTS = (
         source="docs.docker.com/engine/swarm/services, publish in host mode",
         red=("services", "states"),
         steps=_late("--replicas=2", f"--publish=mode=host,published=8080,target={TASK_PORT}"),
-        evidence=_late_states,
+        evidence=_states_of(_LATE),
         shows=_refused("host-mode port"),
         says={"states": "host-mode port"},
     ),
@@ -179,7 +172,7 @@ FAULTS = (
         source="docs.docker.com/engine/swarm/services, reserve memory or CPUs",
         red=("services", "states"),
         steps=_late("--reserve-memory=512g"),
-        evidence=_late_states,
+        evidence=_states_of(_LATE),
         shows=_refused("insufficient resources"),
         says={"states": "insufficient resources"},
     ),
@@ -192,7 +185,7 @@ FAULTS = (
         source="moby/moby#33626, moby/moby#24220",
         red=("services", "states"),
         steps=_overlap,
-        evidence=_late_states,
+        evidence=_states_of(_LATE),
         shows=lambda seen: any(line.split()[1] == "New" for line in seen[0].lines),
         says={"states": "late.1 New"},
     ),

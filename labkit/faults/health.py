@@ -25,6 +25,7 @@ from labkit.faults.testbed import (
     SECRET,
     Bench,
     find,
+    listing,
 )
 from labkit.schema import Column, Row, table
 
@@ -144,9 +145,7 @@ def _overlay(*argv: str) -> Callable[[Bench], Command]:
 
 def _states(bench: Bench) -> Command:
     """Return the command that lists the tasks that ought to run, with their states and errors."""
-    argv = ["docker", "service", "ps", "--no-trunc", "--filter", "desired-state=running", "--format"]
-    form = "{{.Name}} {{.CurrentState}} {{.Error}}"
-    return bench.lab.manager.place, [*argv, form, *sorted(bench.labels)]
+    return bench.lab.manager.place, listing(*sorted(bench.labels))
 
 
 def _services(bench: Bench) -> Command:

@@ -1,4 +1,4 @@
-"""Faults in the tables and devices of one node: nat, the FDB and neighbours of VXLAN, bridges."""
+"""Faults in the tables of one node: nat, the FDB and neighbours of VXLAN."""
 
 from __future__ import annotations
 

@@ -64,11 +64,15 @@ def _no_mac_though_ready(seen: list[Capture]) -> bool:
 
 
 def _ping_both_networks(bench: Bench) -> list[Capture]:
-    """Ping back over the plain and the encrypted network, then list node1's IPsec states."""
-    asked = [
+    """Ping back over the plain and the encrypted network."""
+    return [
         bench.asker.run(ping(bench.back.addresses[network], SHORT_S)) for network in (PLAIN, SECRET)
     ]
-    return [*asked, bench.nodes[0].run(["ip", "xfrm", "state"])]
+
+
+def _ping_both_and_states(bench: Bench) -> list[Capture]:
+    """Ping back over both networks, then list node1's IPsec states."""
+    return [*_ping_both_networks(bench), bench.nodes[0].run(["ip", "xfrm", "state"])]
 
 
 def _ping_small_and_large(bench: Bench) -> list[Capture]:
@@ -83,14 +87,13 @@ def _firewall_of_a_task(bench: Bench) -> list[Step]:
 
 
 def _ask_front(bench: Bench) -> list[Capture]:
-    """Ask front from asker, and inside front itself by its own address."""
-    url = f"http://{bench.front.addresses[PLAIN]}:{TASK_PORT}/"
-    rules = bench.front.sandbox.run(["iptables", "-w", "10", "-S", "INPUT"])
-    return [bench.asker.run(ping(bench.front.addresses[PLAIN], SHORT_S)), rules, _curl(bench, url)]
-
-
-def _curl(bench: Bench, url: str) -> Capture:
-    return bench.asker.run(curl(url, SHORT_S))
+    """Ping front from asker, list the rules in front's namespace, and ask front for an answer."""
+    address = bench.front.addresses[PLAIN]
+    return [
+        bench.asker.run(ping(address, SHORT_S)),
+        bench.front.sandbox.run(["iptables", "-w", "10", "-S", "INPUT"]),
+        bench.asker.run(curl(f"http://{address}:{TASK_PORT}/", SHORT_S)),
+    ]
 
 
 def _firewall_of_a_node(bench: Bench) -> list[Step]:
@@ -119,7 +122,7 @@ def _unmark(bench: Bench) -> list[Step]:
 def _ping_both_and_marks(bench: Bench) -> list[Capture]:
     """Ping back over both networks, then list the rules of node1 that mark."""
     marks = bench.nodes[0].run(["iptables", "-w", "10", "-t", "mangle", "-S", "OUTPUT"])
-    return [*_ping_both_networks(bench)[:2], marks]
+    return [*_ping_both_networks(bench), marks]
 
 
 FAULTS = (
@@ -161,7 +164,7 @@ FAULTS = (
         source="docker/docs#8640, moby/moby#27425",
         red=("far-encrypted",),
         steps=lambda bench: _drop(bench.nodes[2].place, "INPUT -p esp"),
-        evidence=_ping_both_networks,
+        evidence=_ping_both_and_states,
         shows=lambda seen: seen[0].ok and not seen[1].ok and "spi" in seen[2].text,
     ),
     Fault(

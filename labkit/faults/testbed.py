@@ -99,6 +99,12 @@ def create_missing(lab: Lab, port: int) -> None:
             one.result()
 
 
+def listing(*services: str) -> list[str]:
+    """Return the command that lists the tasks that ought to run, as NAME STATE … ago ERROR."""
+    argv = ["docker", "service", "ps", "--no-trunc", "--filter", "desired-state=running", "--format"]
+    return [*argv, "{{.Name}} {{.CurrentState}} {{.Error}}", *services]
+
+
 def labels(lab: Lab) -> dict[str, dict[str, str]]:
     """Return the labels of those services of the bench that there are: service -> label -> value."""
     return {row["Spec"]["Name"]: row["Spec"]["Labels"] for row in _services(lab)}

@@ -1,8 +1,8 @@
 """Labs, with their solutions, on the live swarm: each check passes, and the evidence replays.
 
-All of them take more than half an hour in emulation, so this is one; lab 03 runs live from the wheel (
-tests/dist). Each lab is replayed in tests/grading, where a request that was never recorded fails, and
-`make matrix` runs every one live, on three versions of Docker.
+All of them take more than half an hour in emulation, so this is one; lab 03 runs live from the wheel,
+in tests/dist. Each lab is replayed in tests/grading, where a request that was never recorded fails,
+and `make matrix` runs every one live, on three versions of Docker.
 """
 
 from __future__ import annotations
