@@ -12,24 +12,18 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from labkit import __version__, engines
-from labkit.cli import checkpoints, classroom, faults, lab, labs, marking, swarms
+from labkit import __version__
+from labkit.cli.commands import Commands
 from labkit.errors import LabkitError, redact
 
 app = typer.Typer(
+    cls=Commands,
     help="Hands-on labs on container networking, on a real Docker Swarm on this machine.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for commands in (lab, swarms, labs, marking):
-    app.add_typer(commands.app)
-app.add_typer(checkpoints.app, name="checkpoint")
-app.add_typer(faults.app, name="fault")
-app.add_typer(classroom.app, name="class")
-for name, where in engines.COMMANDS.items():
-    app.add_typer(engines.load(where), name=name)
 
 
 def _show_version(asked: bool) -> None:
@@ -87,6 +81,9 @@ def main() -> NoReturn:
         # typer's own errors, of wrong use, have a message made for people.
         if not hasattr(problem, "format_message"):
             raise
+        if type(problem).__name__ == "NoArgsIsHelpError":
+            print(problem.format_message(), file=sys.stderr)
+            sys.exit(2)
         _fail(f"{problem.format_message()}\nNext step: labkit --help", 2)
     sys.exit(code or 0)
 

@@ -28,8 +28,10 @@ ENGINES = {
 `auto` tries them in this order, and takes the last where none can be used.
 """
 
-COMMANDS = {"vm": "labkit.engines.vm.commands:app"}
-"""Name -> the commands of an engine's own, `labkit NAME …`, where it has any."""
+COMMANDS = {
+    "vm": ("labkit.engines.vm.commands:app", "The embedded machine: build it, hand it on, look at it.")
+}
+"""Name -> the commands of an engine's own, `labkit NAME …`, and what `labkit --help` says of them."""
 
 DEFAULT_DOCKER = "26.1"
 """The Docker version of the nodes where none is named: Debian stable's."""

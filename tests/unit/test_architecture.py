@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from labkit import engines
+from labkit.cli import commands
 
 ROOT = Path(__file__).resolve().parents[2]
 KIT = ROOT / "labkit"
@@ -187,10 +189,29 @@ def test_the_lock_pins_every_dependency_with_hashes() -> None:
 
 def test_the_command_starts_without_loading_what_it_may_not_need() -> None:
     heavy = ["pandas", "matplotlib", "docker", "nbconvert", "nbclient", "jupytext", "cryptography"]
-    heavy += ["labkit.engines.base", "logging", "yaml", "asyncio"]
+    heavy += [
+        "labkit.engines.base",
+        "logging",
+        "yaml",
+        "asyncio",
+        "labkit.cli.swarms",
+        "labkit.cli.labs",
+    ]
     code = f"import sys, labkit.cli; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_list_of_commands_is_the_one_of_their_modules() -> None:
+    written = {(entry.module, "" if entry.group else name) for name, entry in commands.COMMANDS.items()}
+    found = set()
+    for module in {entry.module for entry in commands.COMMANDS.values()}:
+        app = importlib.import_module(f"labkit.cli.{module}").app
+        for command in app.registered_commands:
+            name = command.name or command.callback.__name__.rstrip("_")
+            found.add((module, "" if (module, "") in written else name))
+    assert found == written
+    assert all(len(entry.line) < 64 for entry in commands.COMMANDS.values())
 
 
 def test_readme_names_only_commands_that_exist() -> None:
