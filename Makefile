@@ -23,7 +23,7 @@ lab: setup ## stand the swarm up and open JupyterLab on your copies of the labs,
 run: setup ## execute every lab headless; report/index.html shows what was seen
 	$(LABKIT) run --report report
 
-unit: .venv/.done ## pass the tests that need neither a swarm nor a browser, in under a minute
+unit: .venv/.done ## pass the tests that need no swarm, browser or kernel, in under a minute
 	$(BIN)/pytest -n auto tests/unit
 
 test: setup ## lint and pass every test, on a real swarm

@@ -60,4 +60,4 @@ def test_forty_names_leave_the_axes_their_room(name: str) -> None:
     axes = getattr(plots, name)(df)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*collapsed.*")
-        axes.figure.canvas.draw()
+        axes.figure.get_layout_engine().execute(axes.figure)

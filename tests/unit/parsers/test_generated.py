@@ -25,7 +25,7 @@ def outputs(name: str) -> st.SearchStrategy[str]:
 
 @pytest.mark.parametrize("name", PARSERS)
 @settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,  # `check` has a limit of its own, in the processor's time
     derandomize=True,
     database=None,
