@@ -45,7 +45,7 @@ def main() -> None:
         elif part == "faults":
             incidents.run(home, asked.fault_rounds, asked.seed, asked.more)
         else:
-            fuzz.run(asked.outputs, asked.seed)
+            fuzz.run(asked.outputs, asked.seed, asked.more)
         results.write_page()
 
 

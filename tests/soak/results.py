@@ -49,11 +49,15 @@ class Part:
     @property
     def count(self) -> int:
         """How many tries there were."""
-        return self._before + len(self.rows)
+        return self._before + sum(row["times"] for row in self.rows)
 
-    def tried(self, what: str, problem: str, **more: Any) -> None:
-        """Note one try; `problem` says what was wrong, "" where the promise held."""
-        self.rows.append({"what": what, "problem": problem, **more})
+    def kinds(self) -> dict[str, dict[str, Any]]:
+        """Return what was tried by kind: how often, how often it survived, and its figures."""
+        return _by_kind(self.rows, self._by)
+
+    def tried(self, what: str, problem: str, *, times: int = 1, **more: Any) -> None:
+        """Note one try, or several at once; `problem` says what was wrong, "" where all held."""
+        self.rows.append({"what": what, "problem": problem, "times": times, **more})
         print(f"{self.name} {self.count}/{self.asked}: {what} {more}: {problem or 'held'}", flush=True)
         self.keep()
 
@@ -70,7 +74,7 @@ class Part:
             "survived": self.count - len(lost),
             "lost": lost,
             "minutes": round(self._minutes + (time.time() - self.began) / 60, 1),
-            "by": _by_kind(self.rows, self._by),
+            "by": self.kinds(),
         }
         files.write_json(FILE, known)
 
@@ -82,8 +86,8 @@ def _by_kind(
     kinds = {what: dict(kind) for what, kind in earlier.items()}
     for row in rows:
         kind = kinds.setdefault(row["what"], {"tried": 0, "survived": 0})
-        kind["tried"] += 1
-        kind["survived"] += not row["problem"]
+        kind["tried"] += row["times"]
+        kind["survived"] += row["times"] - bool(row["problem"])
         kind.update(row.get("figures", {}))
     return kinds
 
