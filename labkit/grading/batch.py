@@ -13,10 +13,9 @@ from __future__ import annotations
 import logging
 import multiprocessing.connection
 import os
-import tempfile
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -118,11 +117,11 @@ def grade(
     if looks.public_key is not None:
         signing.public_key(looks.public_key)
     course = (course or course_of(directory, out)).resolve()
-    with tempfile.TemporaryDirectory(prefix="labkit-class-") as unpacked:
+    with files.scratch() as unpacked:
         if directory.is_file():
-            for note in archive.unpack(directory, Path(unpacked)):
+            for note in archive.unpack(directory, unpacked):
                 progress.say(note)
-            directory = Path(unpacked)
+            directory = unpacked
         paths_of_labs = {path.stem: path for path in sources}
         found, notes = submissions.find(directory, paths_of_labs, [course], looks.roster)
         for note in notes:
@@ -298,8 +297,9 @@ class _Workers:
         by_memory = int(available // (limits.memory + _WORKER_OVERHEAD))
         self._most = max(1, min(os.cpu_count() or 1, by_memory))
         self._running: dict[ForkServerProcess, tuple[Job, float]] = {}
-        self._scratch = tempfile.TemporaryDirectory(prefix="labkit-")
-        Path(self._scratch.name).chmod(0o711)  # where root grades, a sandbox passes through as nobody
+        self._left = ExitStack()
+        self._scratch = self._left.enter_context(files.scratch())
+        self._scratch.chmod(0o711)  # where root grades, a sandbox passes through as nobody
 
     @property
     def busy(self) -> bool:
@@ -316,7 +316,7 @@ class _Workers:
         _log.info("marking %s", job.submission.path)
         job.record.unlink(missing_ok=True)
         process = self._context.Process(
-            target=marking.mark, args=(job, self._scratch.name), daemon=True
+            target=marking.mark, args=(job, str(self._scratch)), daemon=True
         )
         process.start()
         deadline = time.monotonic() + job.limits.notebook_seconds + _OVERTIME_S
@@ -343,4 +343,4 @@ class _Workers:
         for process in self._running:
             process.kill()
             process.join()
-        self._scratch.cleanup()
+        self._left.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,18 @@ def _variable(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+@contextlib.contextmanager
+def _temporary_files() -> Iterator[None]:
+    """Have the temporary files of a library lie where they are found if this process is killed."""
+    before = tempfile.tempdir
+    with files.scratch() as folder:
+        tempfile.tempdir = str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
 def _without_secrets(url: str, reason: str) -> tuple[str, str]:
     """Return a database's address and the reason of an error, both without what the URL keeps secret.
 
@@ -90,7 +103,7 @@ class Book:
         # nbgrader calls its own helper `alembic` by name, and the environment may not be activated.
         path = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{Path(sys.executable).parent}"
         try:
-            with _variable("PATH", path):
+            with _variable("PATH", path), _temporary_files():
                 self._book = Gradebook(self._url)
         except (SQLAlchemyError, ImportError, ValueError) as problem:
             name, reason = _without_secrets(self._url, str(problem).partition("\n")[0])

@@ -24,7 +24,6 @@ import signal
 import site
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from traitlets import Unicode
 
 from labkit import paths
+from labkit.files import scratch
 from labkit.grading import seccomp
 from labkit.grading.monitor import HOME, Limits, Monitor
 from labkit.grading.seccomp import SandboxError
@@ -239,7 +239,8 @@ class _Command:
     ) -> None:
         system_calls = seccomp.program()
         self.fds: list[int] = []
-        self._stage = tempfile.mkdtemp(prefix="labkit-") if os.geteuid() == 0 else ""
+        self._left = contextlib.ExitStack()
+        self._stage = str(self._left.enter_context(scratch())) if os.geteuid() == 0 else ""
         self._staged: list[str] = []
         temporary = limits.folder // 8  # of what it may write, what may lie in /tmp
         empty: list[Path] = []
@@ -278,8 +279,7 @@ class _Command:
         """Close and remove what it was made of, when the sandbox is gone."""
         for fd in self.fds:
             os.close(fd)
-        if self._stage:
-            os.rmdir(self._stage)  # what is mounted there exists in the sandbox alone
+        self._left.close()  # what is mounted there exists in the sandbox alone
 
     def _open(self, content: bytes) -> str:
         """Return the number of an open file with a content, which bubblewrap reads and closes."""

@@ -145,7 +145,7 @@ class Home:
         with contextlib.suppress(FileNotFoundError):
             said += [f"labs/{path.name}" for path in self.labs.iterdir()]
         said += [str(path.relative_to(self.directory)) for path in self._half_written()]
-        said += [f"tmp/{path.name}" for path in self.tmp.glob("labkit-*")]
+        said += [f"tmp/{path.name}" for path in self.tmp.iterdir() if path.name != "jupyter"]
         said += [str(path.relative_to(self.directory)) for path in self.tmp.glob("jupyter/*.json")]
         mounts = Path("/proc/self/mounts").read_text().splitlines()
         said += [line.split()[1] for line in mounts if f"{self.directory}/" in line.split()[1]]
