@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from labkit.progress import Bars
 from tests import BIN
 
 LAB = "live-tests"
-_WITH_SWARM = ("live", "dist")  # folders
+_WITH_SWARM = ("tests/live/", "tests/dist/test_no_apt.py")
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -25,18 +24,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.parent.name == "live":
             item.add_marker(pytest.mark.live)
     if "PYTEST_XDIST_WORKER" in os.environ:  # what takes longest begins first
-        items.sort(key=lambda item: item.path.parent.name not in _WITH_SWARM)
+        items.sort(key=lambda item: not item.nodeid.startswith(_WITH_SWARM))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Of processes that share the tests by files, let one take all that need a swarm: it has one."""
+    """Of processes that share the tests by files, let one take all that share the swarm."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            return "swarm" if Path(file).parent.name in _WITH_SWARM else file
+            return "swarm" if nodeid.startswith(_WITH_SWARM) else nodeid.partition("::")[0]
 
     return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
 

@@ -48,7 +48,8 @@ def _round(outputs: int, seed: int) -> tuple[dict[str, Any], str]:
     )
     lines = done.stdout.splitlines()
     found = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else {}
-    return (
-        found,
-        "" if done.returncode == 0 else f"it ended with {done.returncode}: {done.stderr[-400:]}",
-    )
+    if done.returncode == 0:
+        return found, ""
+    failures = found.get("failures", [])
+    said = [f"{row['parser']}: {row['problem']}: {row['text'][:200]}" for row in failures]
+    return found, "; ".join(said) or f"it ended with {done.returncode}: {done.stderr[-400:]}"
