@@ -56,7 +56,10 @@ class ParseError(LabkitError):
 
 def shown(text: str) -> str:
     """Return text as a message shows it: in quotes, and not longer than a person would read."""
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+    part = text[:_SHOWN]
+    while len(repr(part)) > 2 * _SHOWN:  # a character that cannot be printed takes up to ten
+        part = part[: len(part) // 2]
+    return repr(part if part == text else f"{part}…")
 
 
 def columns(parser: Callable[..., pd.DataFrame]) -> dict[str, str]:

@@ -216,3 +216,10 @@ def test_a_long_line_is_refused_in_linear_time(name: str) -> None:
     for part in ("x", "x ", "1 ", "1", ":", "1:", "a.", "From ", '"', "\\", "inet scope "):
         line = "1 " + part * (5_000 // len(part))
         assert is_linear(read, (line, line * 4)), part
+
+
+@pytest.mark.parametrize("character", ["\U000e0001", "\0", "x"])
+def test_a_message_shows_as_much_of_a_line_as_a_person_would_read(character: str) -> None:
+    problem = ParseError(1, character * 5_000, "a route")
+    assert len(problem.args[0]) < 450
+    assert "…" in problem.args[0]
