@@ -164,7 +164,9 @@ def exec(
     node: Annotated[str, typer.Argument(help="A node, as labkit status names it.")],
     command: Annotated[list[str], typer.Argument(metavar="-- CMD…", help="What to run.")],
     lab: Lab = "default",
-    task: Annotated[str | None, typer.Option(help="In this task, SERVICE.N.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="In this task, SERVICE.N; SERVICE.NODE if global.")
+    ] = None,
     netns: Annotated[str | None, typer.Option(help="In this network namespace.")] = None,
     interactive: Annotated[
         bool, typer.Option("-i", "--interactive", help="Pass on what is typed; a pipe always is.")

@@ -99,6 +99,25 @@ def address_of(task: Task, network: str) -> str:
     return task.addresses[network]
 
 
+def tasks_by_container(lab: Lab) -> dict[str, str]:
+    """Return the names of the running tasks by the first twelve characters of the container's id."""
+    api = lab.manager.docker.api
+    services = {row["ID"]: row["Spec"]["Name"] for row in api.services()}
+    rows = [
+        row
+        for row in api.tasks(filters={"desired-state": "running"})
+        if row["Status"]["State"] == "running"
+    ]
+    # Of a global service each node has one task, which no slot tells from the others.
+    each = any("Slot" not in row for row in rows)
+    nodes = {row["ID"]: row["Description"]["Hostname"] for row in api.nodes()} if each else {}
+    return {
+        container[:12]: f"{services[row['ServiceID']]}.{row.get('Slot') or nodes[row['NodeID']]}"
+        for row in rows
+        if (container := (row["Status"].get("ContainerStatus") or {}).get("ContainerID", ""))
+    }
+
+
 def curl(url: str, timeout_s: float) -> list[str]:
     """Return the argv of a curl that gives up after `timeout_s` seconds.
 

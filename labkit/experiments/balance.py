@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from labkit import parsers, programs
-from labkit.experiments.asking import PROBE, TASK_PORT, TIMEOUT_S, address_of, curl, place_of
+from labkit.experiments.asking import (
+    PROBE,
+    TASK_PORT,
+    TIMEOUT_S,
+    address_of,
+    curl,
+    place_of,
+    tasks_by_container,
+)
 from labkit.experiments.names import owners
 from labkit.schema import Column, table
 
@@ -61,7 +69,7 @@ def spread(
         (way, _ask_again(place_of(source), url, requests, keep_alive, timeout_s), curl(url, timeout_s))
         for way, (source, url) in ways.items()
     ]
-    tasks = _tasks(lab)
+    tasks = tasks_by_container(lab)
     rows: list[Row] = []
     for way, capture, argv in asked:
         transfers = capture.table.to_dict("records")
@@ -101,18 +109,6 @@ def _ask_again(place: Place, url: str, requests: int, keep_alive: bool, timeout_
         # curl also keeps the address that it found for a name; the minus sign makes it forget that.
         command += ["-H", "Connection: close", "--resolve", f"-{host.hostname}:{host.port or 80}"]
     return place.run([*command, *[url] * requests])
-
-
-def _tasks(lab: Lab) -> dict[str, str]:
-    """Return running tasks as SERVICE.SLOT, by the first twelve characters of the container's id."""
-    api = lab.manager.docker.api
-    services = {row["ID"]: row["Spec"]["Name"] for row in api.services()}
-    names = {}
-    for row in api.tasks(filters={"desired-state": "running"}):
-        container = (row["Status"].get("ContainerStatus") or {}).get("ContainerID", "")
-        if container and row["Status"]["State"] == "running":
-            names[container[:12]] = f"{services[row['ServiceID']]}.{row.get('Slot', 0)}"
-    return names
 
 
 @table(
@@ -171,7 +167,7 @@ def scaling(
         WaitTimeout: the new tasks did not get ready.
         SwarmError: a node could not be asked.
     """
-    before = _tasks(lab)
+    before = tasks_by_container(lab)
     place = place_of(source)
     askers = {"new connections": "close", "one connection": "keep"}
     with contextlib.ExitStack() as stack:
@@ -188,7 +184,7 @@ def scaling(
         _wait_for_new(lab, source.node.load_balancer(network), network, service, before)
         ready_at = place.run(["true"]).check().started.timestamp()
         lab.pause(watch_s)
-    tasks = before | _tasks(lab)
+    tasks = before | tasks_by_container(lab)
     old = sum(task.rpartition(".")[0] == service for task in before.values())
     rows: list[Row] = []
     for asker, asking in running.items():

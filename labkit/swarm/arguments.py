@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from labkit.capture import argv_of, words
@@ -47,6 +48,11 @@ def count_of(parameter: str, value: object) -> int:
     return number
 
 
+def is_global(options: Sequence[str]) -> bool:
+    """Whether the options of `docker service create` ask for one task on each node."""
+    return "--mode=global" in options or ("--mode", "global") in pairwise(options)
+
+
 def create_service(
     name: object,
     *,
@@ -62,12 +68,14 @@ def create_service(
     Raises UsageError for an argument that is not what its parameter takes, which it names.
     """
     argv = ["docker", "service", "create", "--name", name_of("service", name)]
-    argv += ["--replicas", str(count_of("replicas", replicas))]
+    further = words("options", options)
+    count = str(count_of("replicas", replicas))
+    argv += [] if is_global(further) else ["--replicas", count]
     for port in words("publish", publish, form=_PORT_FORM):
         argv += ["--publish", port]
     for network in words("networks", networks):
         argv += ["--network", network]
-    argv += words("options", options)
+    argv += further
     if not isinstance(image, str) or not image or image.startswith("-"):
         raise UsageError(f"image is {image!r}; it takes the name of an image", hint="image='node-test'")
     if isinstance(command, str) and command.strip():

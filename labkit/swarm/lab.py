@@ -90,7 +90,7 @@ class Lab:
         return self.nodes[name]
 
     def tasks(self, service: str) -> list[Task]:
-        """List the running tasks of a service, by slot; raises UnknownNameError."""
+        """List the running tasks of a service, by slot or node; raises UnknownNameError."""
         self._service(service)
         return self._running(service)
 
@@ -106,12 +106,15 @@ class Lab:
         names = {row["ID"]: row["Description"]["Hostname"] for row in api.nodes()}
         rows = api.tasks(filters={"service": service, "desired-state": "running"})
         found = [task_of(service, row, self.nodes[names[row["NodeID"]]]) for row in rows if runs(row)]
-        return sorted(found, key=lambda task: task.slot)
+        return sorted(found, key=lambda task: (task.slot, task.node.name))
 
     def task(self, name: str) -> Task:
-        """Return a task by its name SERVICE.SLOT; raises UnknownNameError."""
+        """Return a task by its name SERVICE.SLOT, of a global service SERVICE.NODE.
+
+        Raises UsageError, UnknownNameError.
+        """
         service, _, slot = name.rpartition(".")
-        if not service or not slot.isdigit():
+        if not service or not (slot.isdigit() or slot in self.nodes):
             raise UsageError(f"a task is named SERVICE.N, as in hello-a.1; found {name!r}")
         tasks = self.tasks(service)
         for task in tasks:
@@ -171,7 +174,8 @@ class Lab:
         Where a parameter takes words, it takes one string of them too. Without `wait` the tasks start
         meanwhile, side by side with those of the next service. A service that was made by the same
         command line is kept, so that a cell may run twice; one of the same name that was made otherwise
-        is replaced.
+        is replaced. With `--mode global` among the options there is a task on each node that may have
+        one, whatever `replicas` is.
 
         Raises UsageError for an argument that cannot be, before anything is made; CommandFailed where
         docker refuses; SwarmError where a task cannot start; WaitTimeout.
@@ -197,7 +201,9 @@ class Lab:
             # Every node has the image, and asking a registry would only end in its time-out.
             label = ["--label", f"{_MADE_BY}={made_by}", "--detach", "--no-resolve-image"]
             capture = self.manager.run([*argv, *label, *rest]).check()
-        if wait:
+        if wait and arguments.is_global(argv):
+            self._wait_for_one_each(name)
+        elif wait:
             self.wait_for_tasks(name, replicas)
         return capture
 
@@ -251,6 +257,22 @@ class Lab:
 
         self.wait_for(f"{wanted} running tasks of {service}", look, hint=self._ps(service))
         return tasks
+
+    def _wait_for_one_each(self, service: str) -> None:
+        """Wait until each node that may have a task of a global service has one that runs."""
+        api = self.manager.docker.api
+
+        def look() -> tuple[bool, str]:
+            [row] = [
+                row
+                for row in api.services(filters={"name": service}, status=True)
+                if row["Spec"]["Name"] == service
+            ]
+            self._refuse(service, api.tasks(filters={"service": service}))
+            running, wanted = (row["ServiceStatus"][f"{kind}Tasks"] for kind in ("Running", "Desired"))
+            return 0 < wanted == running, f"{running} of {wanted} run"
+
+        self.wait_for(f"the tasks of {service}, one on each node", look, hint=self._ps(service))
 
     def _refuse(self, service: str, rows: Iterable[dict[str, Any]]) -> None:
         if reason := obstacles.obstacle(rows):

@@ -308,7 +308,7 @@ def task_of(service: str, row: Mapping[str, Any], node: Node) -> Task:
         there = _addresses_there(node, container["ContainerID"], "IPAddress")
         addresses = {name: there.get(name, given) for name, given in addresses.items()}
     return Task(
-        name=f"{service}.{slot}",
+        name=f"{service}.{slot or node.name}",  # of a global service each node has one
         service=service,
         slot=slot,
         node=node,

@@ -73,6 +73,22 @@ def test_a_network_of_somebody_else_is_taken_or_refused(lab: swarm.Lab) -> None:
         lab.manager.run("docker network rm theirs").check()
 
 
+def test_a_global_service_has_a_task_on_each_node(lab: swarm.Lab, labkit: Command) -> None:
+    options = "--mode global --stop-grace-period 1s"
+    lab.service("each", publish="mode=host,published=5050,target=3000", options=options)
+    try:
+        tasks = lab.tasks("each")
+        assert [task.name for task in tasks] == [f"each.{node}" for node in lab.nodes]
+        asked = labkit("exec", "--lab", LAB, "node2", "--task", "each.node2", "--", "hostname")
+        assert asked.stdout.strip() == lab.task("each.node2").container[:12]
+        lab.wait_for_port(5050)
+        ways = {node: (lab.manager.place, f"http://{node}:5050/whoami") for node in lab.nodes}
+        answered = experiments.spread(lab, ways, requests=1)
+        assert list(answered["task"]) == [task.name for task in tasks]
+    finally:
+        lab.remove_service("each")
+
+
 def test_a_name_that_is_a_type_of_records_is_asked_as_a_name(lab: swarm.Lab) -> None:
     (task,) = lab.tasks("a")  # an earlier test has replaced the first one
     table = experiments.lookups(lab, task, "a")

@@ -45,6 +45,12 @@ def test_words_are_a_list_or_one_line(given: dict[str, Any], argv: list[str]) ->
     assert made(**given) == argv
 
 
+@pytest.mark.parametrize("options", ["--mode global", ["--mode=global"]])
+def test_a_global_service_has_no_number_of_replicas(options: object) -> None:
+    argv, _ = arguments.create_service("a", **{**PLAIN, "options": options})
+    assert "--replicas" not in argv
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
