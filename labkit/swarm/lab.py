@@ -10,7 +10,7 @@ from typing import Any
 from labkit.capture import Capture, words
 from labkit.engines.base import Connection
 from labkit.errors import NotInEvidence, SwarmError, UnknownNameError, UsageError
-from labkit.swarm import arguments, membership, obstacles
+from labkit.swarm import answers, arguments, membership, obstacles
 from labkit.swarm.places import Node, Place, Running, Task, end, runs, task_of
 from labkit.swarm.waiting import wait_for
 from labkit.transport.base import DaemonError
@@ -263,11 +263,8 @@ class Lab:
         api = self.manager.docker.api
 
         def look() -> tuple[bool, str]:
-            [row] = [
-                row
-                for row in api.services(filters={"name": service}, status=True)
-                if row["Spec"]["Name"] == service
-            ]
+            rows = api.services(filters={"name": service}, status=True)
+            row = next(row for row in rows if row["Spec"]["Name"] == service)
             self._refuse(service, api.tasks(filters={"service": service}))
             running, wanted = (row["ServiceStatus"][f"{kind}Tasks"] for kind in ("Running", "Desired"))
             return 0 < wanted == running, f"{running} of {wanted} run"
@@ -333,8 +330,7 @@ class Lab:
     def wait_for_answers(self, service: str, *, port: int = 3000) -> list[Task]:
         """Wait until every task of a service can be asked at every address it has; returns the tasks.
 
-        A task runs before its app listens and before the other nodes have heard of its addresses. Asked
-        is from the namespaces that balance the load, so that the tasks' own caches stay untouched.
+        A task runs before its app listens and before the other nodes have heard of its addresses.
 
         Raises UnknownNameError, UsageError where the service is to have no task, SwarmError where a
         task cannot start, WaitTimeout.
@@ -347,26 +343,8 @@ class Lab:
             tasks[:] = self._running(service)
             if not tasks:
                 self._why_none(row)
-            asked: dict[tuple[str, str], list[str]] = {}
-            for task in tasks:
-                for network, address in task.addresses.items():
-                    theirs = dict.fromkeys(t.node.name for t in tasks)
-                    for node in self.nodes if network == task.ingress else theirs:
-                        asked.setdefault((node, network), []).append(address)
-            # One curl asks many: under emulation its start costs more than the asking.
-            curl = ["curl", "-sS", "--fail-early", "-m", "5"]
-            commands: list[tuple[Place, list[str]]] = []
-            for (node, network), told in asked.items():
-                try:
-                    balancer = self.nodes[node].load_balancer(network)
-                except UnknownNameError:
-                    if any(task.node.name == node for task in tasks):
-                        raise
-                    continue  # a routing mesh made anew comes to a node with the first task there
-                commands.append((balancer, [*curl, *(f"http://{a}:{port}" for a in told)]))
-            alone = [task.sandbox for task in tasks if not task.addresses]
-            commands += [(place, [*curl, f"http://127.0.0.1:{port}"]) for place in alone]
-            silent = [f"{c.place}: {c.stderr.strip()}" for c in self.run_all(commands) if not c.ok]
+            asked = self.run_all(answers.questions(self.nodes, tasks, port))
+            silent = [f"{c.place}: {c.stderr.strip()}" for c in asked if not c.ok]
             return bool(tasks) and not silent, "; ".join(silent) or "no task runs"
 
         self.wait_for(

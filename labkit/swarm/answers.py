@@ -1,0 +1,37 @@
+"""What is asked to learn whether the tasks of a service answer, and from where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from labkit.errors import UnknownNameError
+from labkit.swarm.places import Node, Place, Task
+
+
+def questions(
+    nodes: Mapping[str, Node], tasks: Sequence[Task], port: int
+) -> list[tuple[Place, list[str]]]:
+    """Return commands that ask each task at each address it has; they end well where all answer.
+
+    Asked is from the namespaces that balance the load, so that the tasks' own caches stay untouched; a
+    task without an address asks itself. Raises UnknownNameError where a node with a task lacks one.
+    """
+    asked: dict[tuple[str, str], list[str]] = {}
+    for task in tasks:
+        for network, address in task.addresses.items():
+            theirs = dict.fromkeys(t.node.name for t in tasks)
+            for node in nodes if network == task.ingress else theirs:
+                asked.setdefault((node, network), []).append(address)
+    # One curl asks many: under emulation its start costs more than the asking.
+    curl = ["curl", "-sS", "--fail-early", "-m", "5"]
+    commands: list[tuple[Place, list[str]]] = []
+    for (node, network), addresses in asked.items():
+        try:
+            balancer = nodes[node].load_balancer(network)
+        except UnknownNameError:
+            if any(task.node.name == node for task in tasks):
+                raise
+            continue  # a routing mesh made anew comes to a node with the first task there
+        commands.append((balancer, [*curl, *(f"http://{address}:{port}" for address in addresses)]))
+    alone = [task.sandbox for task in tasks if not task.addresses]
+    return commands + [(place, [*curl, f"http://127.0.0.1:{port}"]) for place in alone]
