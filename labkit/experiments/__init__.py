@@ -23,6 +23,7 @@ from labkit.experiments.ingress import (
 from labkit.experiments.names import lookups, owners
 from labkit.experiments.neighbours import frames, link_of, neighbour_tables, reach_by_entry, resolve
 from labkit.experiments.path import balancers, clients, hops, packet, translations
+from labkit.experiments.publishing import published
 from labkit.experiments.summary import ablation, stations, technique_counters, techniques
 from labkit.experiments.swarms import (
     leave_and_rejoin,
@@ -64,6 +65,7 @@ __all__ = [
     "packet",
     "plumbing",
     "ports",
+    "published",
     "reach",
     "reach_by_entry",
     "resolve",

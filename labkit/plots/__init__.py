@@ -11,7 +11,7 @@ from __future__ import annotations
 from labkit.plots.balance import callers, idle_connections, scaling, spread
 from labkit.plots.canvas import projector
 from labkit.plots.faults import examine, signatures
-from labkit.plots.ingress import drops, plumbing, ports, reach
+from labkit.plots.ingress import drops, plumbing, ports, published, reach
 from labkit.plots.names import lookups, names
 from labkit.plots.neighbours import frames, neighbour_tables, reach_by_entry
 from labkit.plots.path import hops, translations
@@ -41,6 +41,7 @@ __all__ = [
     "plumbing",
     "ports",
     "projector",
+    "published",
     "reach",
     "reach_by_entry",
     "scaling",

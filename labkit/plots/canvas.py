@@ -267,6 +267,20 @@ def matrix(
     axes.set_xticks([left + 0.5 for left in lefts], heads)
 
 
+def over_columns(axes: Axes, ticks: Sequence[float], text: str) -> None:
+    """Write what some columns of a sheet have in common above their heads."""
+    axes.annotate(
+        text,
+        (float(sum(ticks)) / len(ticks), 0),
+        xytext=(0, 24),
+        textcoords="offset points",
+        ha="center",
+        fontsize=MIDDLE,
+        fontweight="bold",
+        annotation_clip=False,
+    )
+
+
 def _draw_outcome(axes: Axes, x: float, y: float, probes: pd.DataFrame, between: str) -> None:
     """Draw the cell of some probes, with the mark, what is between, and the word."""
     word, good = _outcome(probes)

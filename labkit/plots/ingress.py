@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from labkit.plots.canvas import (
     BLUE,
     GREEN,
-    MIDDLE,
     ORANGE,
     PURPLE,
     VERMILLION,
     draws,
     matrix,
     new_axes,
+    over_columns,
     whole_numbers,
 )
 
@@ -39,20 +39,11 @@ def reach(df: pd.DataFrame, *, title: str = "Who reaches whom") -> Axes:
     gaps = [len(targets) * number - 1 for number in range(1, len(groups))]
     axes = new_axes(1.5 + 0.5 * df["place"].nunique(), title, pad=58)
     matrix(df, axes, row="place", columns=["group_rank", "target"], heads=heads, gap_after=gaps)
-    ticks = axes.get_xticks()
+    ticks = list(axes.get_xticks())
     for number, (network, protocol) in enumerate(groups):
         mine = ticks[number * len(targets) : (number + 1) * len(targets)]
         tool = "ping" if protocol == "ICMP" else "curl"
-        axes.annotate(
-            f"{network}\n{tool} ({protocol})",
-            (float(sum(mine)) / len(mine), 0),
-            xytext=(0, 24),
-            textcoords="offset points",
-            ha="center",
-            fontsize=MIDDLE,
-            fontweight="bold",
-            annotation_clip=False,
-        )
+        over_columns(axes, mine, f"{network}\n{tool} ({protocol})")
     return axes
 
 
@@ -62,6 +53,26 @@ def ports(df: pd.DataFrame, *, title: str = "Which port answers after which step
     heads = [f"port {port}" for port in dict.fromkeys(df["port"])]
     axes = new_axes(1.2 + 0.5 * df["step"].nunique(), title)
     matrix(df, axes, row="step", columns=["port"], heads=heads)
+    return axes
+
+
+@draws("experiments.published")
+def published(df: pd.DataFrame, *, title: str = "Who gets in where") -> Axes:
+    """Draw `experiments.published`: one column per way and node asked, one row per step.
+
+    Of a single step there is a row for each node that asks.
+    """
+    ways = dict(zip(df["way"], df["port"], strict=True))
+    entries = list(dict.fromkeys(df["entry"]))
+    row = "step" if len(set(df["step"])) > 1 else "node"
+    heads = [f"at {entry}" for _ in ways for entry in entries]
+    axes = new_axes(1.5 + 0.5 * df[row].nunique(), title, pad=44)
+    gaps = [len(entries) * number - 1 for number in range(1, len(ways))]
+    matrix(df, axes, row=row, columns=["way", "entry"], heads=heads, gap_after=gaps)
+    ticks = list(axes.get_xticks())
+    for number, (way, port) in enumerate(ways.items()):
+        mine = ticks[number * len(entries) : (number + 1) * len(entries)]
+        over_columns(axes, mine, f"{way}, port {port}")
     return axes
 
 

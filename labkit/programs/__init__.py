@@ -14,6 +14,8 @@ recording made before. `tests/unit/test_programs.py` compares the texts with tho
                        (`experiments.idle_connections`)
     ask_twice          the same for the service `front` of the faults' testbed, with its figures in the
                        text: prints `answers`, or ends with `closed` (the health check `idle`)
+    proxy              URL: passes each request that comes to port 3000 on to URL's server, with the
+                       client's address in X-Forwarded-For (lab 12)
     attached           SOCKET terminal|pipes CMD…: runs a command for who connects, with its input
                        and output (`labkit exec`); in no recording
 
