@@ -14,13 +14,14 @@ NAMES = sorted(path.stem for path in Path(programs.__file__).parent.glob("[!_]*.
 
 
 def recorded_programs() -> set[str]:
-    """The texts that the labs' recordings have sent to `python3 -c`: those of more than one line."""
+    """The texts of more than one line that the labs' recordings have sent to `python3 -c`."""
     texts = set()
     for path in (paths.REPOSITORY / "labs" / "evidence").glob("*.gz"):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             for line in lines:
-                argv = json.loads(line).get("argv") or [""]
-                if argv[0] == "python3" and "-c" in argv:
+                argv = json.loads(line).get("argv") or []
+                # Run in a place, or as the command of a service.
+                if "python3" in argv and "-c" in argv:
                     texts.add(argv[argv.index("-c") + 1])
     return {text for text in texts if "\n" in text}
 
