@@ -108,6 +108,7 @@ def test_nothing_of_the_kit_listens_beyond_loopback_on_this_machine() -> None:
     # On the nodes, in their tasks, and in the embedded machine behind QEMU's forwards.
     assert everywhere == {
         "labkit/swarm/membership.py",
+        "labkit/programs/proxy.py",
         "compose/app/server.py",
         "compose/machine/relay.py",
     }
