@@ -6,6 +6,7 @@ So `labkit --help` loads none of them, and a command only what it needs itself.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
@@ -28,29 +29,34 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "lab": Entry("lab", "Copy the labs, stand a swarm up, open JupyterLab."),
-    "up": Entry("swarms", "Stand up a swarm that answers."),
-    "status": Entry("swarms", "Look at a lab: its nodes and their state."),
-    "reset": Entry("swarms", "Return a lab to the swarm that it began as."),
-    "down": Entry("swarms", "Take a lab down and leave nothing of it."),
-    "exec": Entry("swarms", "Run a command on a node, in a task or a namespace."),
-    "env": Entry("swarms", "Print what points the ordinary docker at a lab."),
-    "doctor": Entry("swarms", "Tell what this machine can run, why, and the remedies."),
-    "run": Entry("labs", "Execute the labs with their solutions on the swarm."),
-    "hint": Entry("labs", "Show the hints of a question."),
-    "answers": Entry("labs", "Print an instructor's key of a lab for one learner."),
-    "bench": Entry("labs", "Measure what people wait for."),
-    "claims": Entry("labs", "Show what the labs state, who says so, where it was seen."),
-    "release": Entry("labs", "Build the learners' notebooks from the sources."),
-    "grade": Entry("marking", "Mark submissions, each on its own evidence."),
-    "sign": Entry("marking", "Sign evidence that was handed in, on the lab's host."),
-    "signing-key": Entry("marking", "Make a pair of keys to sign evidence with."),
-    "feedback": Entry("marking", "Write each learner's pages: answers and marks."),
-    "checkpoint": Entry("checkpoints", "Keep a lab as it is, and come back to it.", group=True),
-    "fault": Entry("faults", "Break one thing on purpose, find it, mend it.", group=True),
-    "class": Entry("classroom", "Before a class: check machines, make slides.", group=True),
+    "lab": Entry("labkit.cli.lab", "Copy the labs, stand a swarm up, open JupyterLab."),
+    "up": Entry("labkit.cli.swarms", "Stand up a swarm that answers."),
+    "status": Entry("labkit.cli.swarms", "Look at a lab: its nodes and their state."),
+    "reset": Entry("labkit.cli.swarms", "Return a lab to the swarm that it began as."),
+    "down": Entry("labkit.cli.swarms", "Take a lab down and leave nothing of it."),
+    "exec": Entry("labkit.cli.swarms", "Run a command on a node, in a task or a namespace."),
+    "env": Entry("labkit.cli.swarms", "Print what points the ordinary docker at a lab."),
+    "doctor": Entry("labkit.cli.swarms", "Tell what this machine can run, why, and the remedies."),
+    "run": Entry("labkit.cli.labs", "Execute the labs with their solutions on the swarm."),
+    "hint": Entry("labkit.cli.labs", "Show the hints of a question."),
+    "answers": Entry("labkit.cli.labs", "Print an instructor's key of a lab for one learner."),
+    "bench": Entry("labkit.cli.labs", "Measure what people wait for."),
+    "claims": Entry("labkit.cli.labs", "Show what the labs state, who says so, where it was seen."),
+    "release": Entry("labkit.cli.labs", "Build the learners' notebooks from the sources."),
+    "grade": Entry("labkit.cli.marking", "Mark submissions, each on its own evidence."),
+    "sign": Entry("labkit.cli.marking", "Sign evidence that was handed in, on the lab's host."),
+    "signing-key": Entry("labkit.cli.marking", "Make a pair of keys to sign evidence with."),
+    "feedback": Entry("labkit.cli.marking", "Write each learner's pages: answers and marks."),
+    "checkpoint": Entry(
+        "labkit.cli.checkpoints", "Keep a lab as it is, and come back to it.", group=True
+    ),
+    "fault": Entry("labkit.cli.faults", "Break one thing on purpose, find it, mend it.", group=True),
+    "class": Entry("labkit.cli.classroom", "Before a class: check machines, make slides.", group=True),
 }
-"""Name -> a command of this package, in the order of `labkit --help`; an engine's own come after."""
+"""Name -> a command of this package."""
+
+_ALL = COMMANDS | {name: Entry(*entry, group=True) for name, entry in engines.COMMANDS.items()}
+"""These and the engines' own, in the order of `labkit --help`."""
 
 
 class _Loaded(Mapping[str, "Command"]):
@@ -65,22 +71,17 @@ class _Loaded(Mapping[str, "Command"]):
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter((*COMMANDS, *engines.COMMANDS))
+        return iter(_ALL)
 
     def __len__(self) -> int:
-        return len(COMMANDS) + len(engines.COMMANDS)
+        return len(_ALL)
 
 
 def _load(name: str) -> Command:
     """Return a command; raises KeyError where there is none of that name."""
+    entry = _ALL[name]
     holder = typer.Typer(rich_markup_mode=None)
-    if name in engines.COMMANDS:
-        where, _ = engines.COMMANDS[name]
-        holder.add_typer(engines.load(where), name=name)
-    else:
-        entry = COMMANDS[name]
-        app = engines.load(f"labkit.cli.{entry.module}:app")
-        holder.add_typer(app, name=name if entry.group else None)
+    holder.add_typer(import_module(entry.module).app, name=name if entry.group else None)
     return typer.main.get_group(holder).commands[name]
 
 
@@ -96,7 +97,5 @@ class Commands(TyperGroup):
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
         """Write a line for each command, and load none."""
-        lines = {name: entry.line for name, entry in COMMANDS.items()}
-        lines |= {name: line for name, (_, line) in engines.COMMANDS.items()}
         with formatter.section("Commands"):
-            formatter.write_dl([*lines.items()])
+            formatter.write_dl([(name, entry.line) for name, entry in _ALL.items()])

@@ -29,9 +29,9 @@ ENGINES = {
 """
 
 COMMANDS = {
-    "vm": ("labkit.engines.vm.commands:app", "The embedded machine: build it, hand it on, look at it.")
+    "vm": ("labkit.engines.vm.commands", "The embedded machine: build it, hand it on, look at it.")
 }
-"""Name -> the commands of an engine's own, `labkit NAME …`, and what `labkit --help` says of them."""
+"""Name -> the module of an engine's own commands, `labkit NAME …`, and what `labkit --help` says."""
 
 DEFAULT_DOCKER = "26.1"
 """The Docker version of the nodes where none is named: Debian stable's."""
@@ -40,7 +40,7 @@ OTHER_ENGINE = "use the embedded machine: labkit up --engine vm"
 """The next step for who has a daemon that a swarm's nodes cannot run on."""
 
 
-def load(where: str) -> Any:
+def _load(where: str) -> Any:
     """Return what a name `MODULE:NAME` stands for; `pkgutil`, which can do it too, slows `--help`."""
     module, _, name = where.partition(":")
     return getattr(import_module(module), name)
@@ -48,7 +48,7 @@ def load(where: str) -> Any:
 
 @cache
 def _engine(where: str) -> Engine:
-    engine: Engine = load(where)()
+    engine: Engine = _load(where)()
     return engine
 
 

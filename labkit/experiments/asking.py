@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TASK_PORT = 3000  # where the app listens in its container
 TIMEOUT_S = 5.0  # much longer than an answer takes, also under emulation
-SIDE_BY_SIDE = 6  # probes at a time: with more, an emulated node answers too late
+_SIDE_BY_SIDE = 6  # probes at a time: with more, an emulated node answers too late
 
 # The columns of a probe; `checks.reached` and `checks.not_reached` judge it by them.
 PROBE = (
@@ -116,6 +116,16 @@ def tasks_by_container(lab: Lab) -> dict[str, str]:
         for row in rows
         if (container := (row["Status"].get("ContainerStatus") or {}).get("ContainerID", ""))
     }
+
+
+def run_in_batches(
+    lab: Lab, commands: Sequence[tuple[Place, list[str]]], *, timeout: float = 60.0
+) -> list[Capture]:
+    """Run probes, several side by side; the captures come in the order given."""
+    done: list[Capture] = []
+    for begin in range(0, len(commands), _SIDE_BY_SIDE):
+        done += lab.run_all(commands[begin : begin + _SIDE_BY_SIDE], timeout=timeout)
+    return done
 
 
 def curl(url: str, timeout_s: float) -> list[str]:

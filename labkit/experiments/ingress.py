@@ -11,7 +11,6 @@ from labkit.capture import words
 from labkit.experiments.asking import (
     FAMILY,
     PROBE,
-    SIDE_BY_SIDE,
     TASK_PORT,
     TIMEOUT_S,
     address_of,
@@ -21,6 +20,7 @@ from labkit.experiments.asking import (
     place_of,
     places_of,
     probe,
+    run_in_batches,
     tasks_of,
 )
 from labkit.schema import Column, table
@@ -28,7 +28,6 @@ from labkit.schema import Column, table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from labkit.capture import Capture
     from labkit.schema import Row
     from labkit.swarm import Lab, Place, Task
 
@@ -103,13 +102,10 @@ def reach(
         commands.append((place, ping(address, timeout_s)))
         asked.append(fixed | {"protocol": "TCP", "port": port})
         commands.append((place, curl(f"http://{address}:{port}", timeout_s)))
-    done: dict[int, Capture] = {}
     # The slow ones, which time out, go together.
     order = sorted(range(len(commands)), key=lambda at: (asked[at]["trial"], asked[at]["protocol"]))
-    for begin in range(0, len(order), SIDE_BY_SIDE):
-        batch = order[begin : begin + SIDE_BY_SIDE]
-        answers = lab.run_all([commands[at] for at in batch], timeout=60.0 + timeout_s)
-        done.update(zip(batch, answers, strict=True))
+    answers = run_in_batches(lab, [commands[at] for at in order], timeout=60.0 + timeout_s)
+    done = dict(zip(order, answers, strict=True))
     return [row | probe(done[at]) for at, row in enumerate(asked)]
 
 

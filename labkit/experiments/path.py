@@ -10,12 +10,12 @@ from labkit import parsers
 from labkit.errors import SwarmError, UsageError
 from labkit.experiments.asking import (
     PROBE,
-    SIDE_BY_SIDE,
     TIMEOUT_S,
     address_of,
     at_rest,
     curl,
     probe,
+    run_in_batches,
 )
 from labkit.experiments.neighbours import link_of
 from labkit.schema import Column, table
@@ -96,18 +96,16 @@ def clients(lab: Lab, service: str) -> list[Row]:
     """
     published, _ = _ports(lab, service)
     pairs = list(product(lab.nodes.values(), repeat=2))
+    asking = []
+    for asker, asked in pairs:
+        address = "127.0.0.1" if asker is asked else asked.address
+        asking.append((asker.place, curl(f"http://{address}:{published}/whoami", TIMEOUT_S)))
     rows: list[Row] = []
-    for begin in range(0, len(pairs), SIDE_BY_SIDE):
-        batch = pairs[begin : begin + SIDE_BY_SIDE]
-        asking = []
-        for asker, asked in batch:
-            address = "127.0.0.1" if asker is asked else asked.address
-            asking.append((asker.place, curl(f"http://{address}:{published}/whoami", TIMEOUT_S)))
-        for (asker, asked), capture in zip(batch, lab.run_all(asking), strict=True):
-            answer = capture.table.iloc[0]
-            row = {"node": asker.name, "place": asker.place.label, "asked": asked.name}
-            row |= probe(capture)
-            rows.append(row | {key: answer[key] for key in ("container", "server_node", "client")})
+    for (asker, asked), capture in zip(pairs, run_in_batches(lab, asking), strict=True):
+        answer = capture.table.iloc[0]
+        row = {"node": asker.name, "place": asker.place.label, "asked": asked.name}
+        row |= probe(capture)
+        rows.append(row | {key: answer[key] for key in ("container", "server_node", "client")})
     return rows
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from labkit.experiments.asking import (
     PROBE,
-    SIDE_BY_SIDE,
     TIMEOUT_S,
     curl,
     probe,
+    run_in_batches,
     tasks_by_container,
 )
 from labkit.parsers.whoami import read_answer
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     Column("way", "str", "the way's name"),
     Column("protocol", "str", "TCP"),
     Column("port", "int", "the published port"),
-    Column("trial", "int", "from 1"),
     *PROBE,
     Column("task", "str", "who answered; absent: nobody"),
     Column("server_node", "str", "the node of that task; absent: nobody answered"),
@@ -43,7 +42,6 @@ def published(
     ways: Mapping[str, int],
     *,
     step: str,
-    trials: int = 1,
     timeout_s: float = TIMEOUT_S,
 ) -> list[Row]:
     """Ask each node's address for each published port of the app, from each node: one row per probe.
@@ -57,14 +55,12 @@ def published(
     asked: list[Row] = []
     commands: list[tuple[Place, list[str]]] = []
     # The entry changes slowest, so that those which time out go together.
-    for way, entry, trial, node in product(ways, nodes, range(1, trials + 1), nodes):
+    for way, entry, node in product(ways, nodes, nodes):
         fixed: Row = {"step": step, "node": node.name, "place": node.place.label, "entry": entry.name}
-        asked.append(fixed | {"way": way, "protocol": "TCP", "port": ways[way], "trial": trial})
+        asked.append(fixed | {"way": way, "protocol": "TCP", "port": ways[way]})
         url = f"http://{entry.address}:{ways[way]}/whoami"
         commands.append((node.place, curl(url, timeout_s)))
-    done: list[Capture] = []
-    for begin in range(0, len(commands), SIDE_BY_SIDE):
-        done += lab.run_all(commands[begin : begin + SIDE_BY_SIDE], timeout=60.0 + timeout_s)
+    done = run_in_batches(lab, commands, timeout=60.0 + timeout_s)
     tasks = tasks_by_container(lab)
     return [
         row | probe(capture) | _who(capture, tasks) for row, capture in zip(asked, done, strict=True)

@@ -267,18 +267,22 @@ def matrix(
     axes.set_xticks([left + 0.5 for left in lefts], heads)
 
 
-def over_columns(axes: Axes, ticks: Sequence[float], text: str) -> None:
-    """Write what some columns of a sheet have in common above their heads."""
-    axes.annotate(
-        text,
-        (float(sum(ticks)) / len(ticks), 0),
-        xytext=(0, 24),
-        textcoords="offset points",
-        ha="center",
-        fontsize=MIDDLE,
-        fontweight="bold",
-        annotation_clip=False,
-    )
+def over_columns(axes: Axes, texts: Sequence[str]) -> None:
+    """Write what groups of a sheet's columns have in common above their heads; all are as wide."""
+    ticks = axes.get_xticks()
+    width = len(ticks) // len(texts)
+    for number, text in enumerate(texts):
+        mine = ticks[number * width : (number + 1) * width]
+        axes.annotate(
+            text,
+            (float(sum(mine)) / len(mine), 0),
+            xytext=(0, 24),
+            textcoords="offset points",
+            ha="center",
+            fontsize=MIDDLE,
+            fontweight="bold",
+            annotation_clip=False,
+        )
 
 
 def _draw_outcome(axes: Axes, x: float, y: float, probes: pd.DataFrame, between: str) -> None:

@@ -39,11 +39,8 @@ def reach(df: pd.DataFrame, *, title: str = "Who reaches whom") -> Axes:
     gaps = [len(targets) * number - 1 for number in range(1, len(groups))]
     axes = new_axes(1.5 + 0.5 * df["place"].nunique(), title, pad=58)
     matrix(df, axes, row="place", columns=["group_rank", "target"], heads=heads, gap_after=gaps)
-    ticks = list(axes.get_xticks())
-    for number, (network, protocol) in enumerate(groups):
-        mine = ticks[number * len(targets) : (number + 1) * len(targets)]
-        tool = "ping" if protocol == "ICMP" else "curl"
-        over_columns(axes, mine, f"{network}\n{tool} ({protocol})")
+    tools = {"ICMP": "ping", "TCP": "curl"}
+    over_columns(axes, [f"{network}\n{tools[protocol]} ({protocol})" for network, protocol in groups])
     return axes
 
 
@@ -69,10 +66,7 @@ def published(df: pd.DataFrame, *, title: str = "Who gets in where") -> Axes:
     axes = new_axes(1.5 + 0.5 * df[row].nunique(), title, pad=44)
     gaps = [len(entries) * number - 1 for number in range(1, len(ways))]
     matrix(df, axes, row=row, columns=["way", "entry"], heads=heads, gap_after=gaps)
-    ticks = list(axes.get_xticks())
-    for number, (way, port) in enumerate(ways.items()):
-        mine = ticks[number * len(entries) : (number + 1) * len(entries)]
-        over_columns(axes, mine, f"{way}, port {port}")
+    over_columns(axes, [f"{way}, port {port}" for way, port in ways.items()])
     return axes
 
 

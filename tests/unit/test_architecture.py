@@ -206,7 +206,7 @@ def test_the_list_of_commands_is_the_one_of_their_modules() -> None:
     written = {(entry.module, "" if entry.group else name) for name, entry in commands.COMMANDS.items()}
     found = set()
     for module in {entry.module for entry in commands.COMMANDS.values()}:
-        app = importlib.import_module(f"labkit.cli.{module}").app
+        app = importlib.import_module(module).app
         for command in app.registered_commands:
             name = command.name or command.callback.__name__.rstrip("_")
             found.add((module, "" if (module, "") in written else name))
