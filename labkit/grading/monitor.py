@@ -51,7 +51,6 @@ class Limits:
 class Usage(NamedTuple):
     """What a sandbox uses at one moment."""
 
-    processes: int
     memory: int
     """Bytes of its processes and of their page tables, of what it wrote, and of what may wait in its
     sockets."""
@@ -120,18 +119,25 @@ class Monitor(threading.Thread):
     def _check_limits(self) -> None:
         """Kill a sandbox that takes too much; raises OSError where it is gone."""
         limits, why = self._limits, ""
+        # Counted before anything is read of each: a fork bomb whose processes leave their session gets
+        # nearly all of the processor where Linux shares that by session, and the grader next to none.
+        if len(_processes(self._pid)) > limits.processes:
+            self._end_for(f"more than {limits.processes} processes")
+            return
         used = usage(self._pid)
         self.cpu_seconds = max(self.cpu_seconds, used.cpu_seconds)
-        if used.processes > limits.processes:
-            why = f"more than {limits.processes} processes"
-        elif used.memory > limits.memory and self._takes_too_much():
+        if used.memory > limits.memory and self._takes_too_much():
             why = f"more than {limits.memory / 2**30:g} GiB of memory"
         elif used.files > limits.files:
             why = f"more than {limits.files} files"
         if why:
-            _log.info("killing sandbox %s: it took %s", self._pid, why)
-            self.killed_because = self.killed_because or why
-            self._kill()
+            self._end_for(why)
+
+    def _end_for(self, why: str) -> None:
+        """Kill the sandbox for what it took too much of."""
+        _log.info("killing sandbox %s: it took %s", self._pid, why)
+        self.killed_because = self.killed_because or why
+        self._kill()
 
     def _takes_too_much(self) -> bool:
         """Whether it is too much memory even where pages that several processes map count once.
@@ -162,7 +168,7 @@ def usage(pid: int, *, exact: bool = False) -> Usage:
     what its folders hold and what waits in sockets; the system-call filter leaves no other kind but
     pipes, which Linux bounds for each user.
     """
-    count, memory, cpu_seconds = 0, 0, 0.0
+    memory, cpu_seconds = 0, 0.0
     for process in _processes(pid):
         with contextlib.suppress(OSError):  # one that has ended
             sizes = _kilobytes(process / "status")
@@ -173,11 +179,10 @@ def usage(pid: int, *, exact: bool = False) -> Usage:
             memory += 1024 * sum(sizes.get(name, 0) for name in counted)
             fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
             cpu_seconds += sum(map(int, fields[11:15])) / _TICKS  # utime, stime, and its children's
-            count += 1
     folders = [os.statvfs(f"/proc/{pid}/root{folder}") for folder in (HOME, "/tmp")]
     memory += sum(one.f_frsize * (one.f_blocks - one.f_bfree) for one in folders)
     files = sum(one.f_files - one.f_ffree for one in folders)
-    return Usage(count, memory + _in_sockets(pid), cpu_seconds, files)
+    return Usage(memory + _in_sockets(pid), cpu_seconds, files)
 
 
 def _in_sockets(pid: int) -> int:
