@@ -20,6 +20,7 @@ from labkit.experiments.ingress import (
     reach,
     rule_counters,
 )
+from labkit.experiments.membership import members
 from labkit.experiments.names import lookups, owners
 from labkit.experiments.neighbours import frames, link_of, neighbour_tables, reach_by_entry, resolve
 from labkit.experiments.path import balancers, clients, hops, packet, translations
@@ -54,6 +55,7 @@ __all__ = [
     "leave_and_rejoin",
     "link_of",
     "lookups",
+    "members",
     "moments",
     "namespace_views",
     "namespaces",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SOURCES = ["node", "task", "container", "DNS", "IPVS", "request", "kept"]
 
 _ENDED = {"complete", "shutdown", "failed", "rejected", "remove", "orphaned"}
+_AT_REST = ("completed", "rollback_completed")  # states of an update that changes nothing more
 _SIGNALS = {"9": "SIGKILL", "15": "SIGTERM"}
 # Column of `moments` -> source and word of an event, which of several counts, what the column means.
 _MOMENTS = {
@@ -162,7 +163,7 @@ def _wait_for_rest(lab: Lab, service: str, before: dict[str, tuple[str, str]]) -
                 moving.append(f"slot {row.get('Slot')} is {state}, wanted {wanted}")
         now = {row["ID"]: (row["Status"]["State"], row["DesiredState"]) for row in rows}
         seen = "; ".join(moving) or ("nothing has changed" if now == before else f"update {update}")
-        return now != before and not moving and update == "completed", seen
+        return now != before and not moving and update in _AT_REST, seen
 
     lab.wait_for(f"the tasks of {service} to come to rest", look, seconds=240)
 

@@ -12,6 +12,7 @@ from labkit.plots.balance import callers, idle_connections, scaling, spread
 from labkit.plots.canvas import projector
 from labkit.plots.faults import examine, signatures
 from labkit.plots.ingress import drops, plumbing, ports, published, reach
+from labkit.plots.membership import members
 from labkit.plots.names import lookups, names
 from labkit.plots.neighbours import frames, neighbour_tables, reach_by_entry
 from labkit.plots.path import hops, translations
@@ -32,6 +33,7 @@ __all__ = [
     "idle_connections",
     "leave_and_rejoin",
     "lookups",
+    "members",
     "names",
     "namespace_views",
     "namespaces",

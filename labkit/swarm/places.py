@@ -189,6 +189,13 @@ class Node:
         """Run a command on the node."""
         return self.place.run(command, timeout=timeout)
 
+    def write(self, path: str, text: str) -> Capture:
+        """Write a text to a file on the node, over what is there.
+
+        Raises CommandFailed where it cannot be written, NodeUnreachable.
+        """
+        return self.run(["sh", "-c", 'printf %s "$1" > "$2"', "sh", text, path]).check()
+
     def netns(self, name: str) -> Place:
         """Return a network namespace under /run/docker/netns, by name or by its beginning.
 
