@@ -10,6 +10,7 @@ does not count, here as in grading.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import sys
@@ -76,11 +77,30 @@ class _OutcomeLog:
     def __init__(self, shell: Any) -> None:
         self.outcomes: dict[str, Outcome] = {}
         shell.events.register("post_run_cell", self._on_end)
+        shell.set_custom_exc((NameError,), _show_name_error)
 
     def _on_end(self, result: Any) -> None:
         text = str(result.info.raw_cell or "").strip()
         error = result.error_before_exec or result.error_in_exec
         self.outcomes[text] = Outcome.PASS if error is None else of_error(type(error).__name__)
+
+
+def _show_name_error(
+    shell: Any, kind: type, error: NameError, trace: Any, tb_offset: int | None = None
+) -> None:
+    """Tell a learner whose check lacks a name what to run; other cells get IPython's traceback."""
+    check = None
+    with contextlib.suppress(UsageError):
+        check = question_of(cells.now().text.strip())
+    if check and error.name:
+        shown = [
+            f"NameError: {error}",
+            f"The check reads {error.name}, and no cell that gives it a value has run in this kernel.",
+            "Next step: run the cells above, from the first one without a number (Shift-Enter)",
+        ]
+    else:
+        shown = shell.InteractiveTB.structured_traceback(kind, error, trace, tb_offset=tb_offset)
+    shell._showtraceback(kind, error, shown)  # who takes an error over has to show it, too
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from IPython.testing.globalipapp import get_ipython
 
 from labkit import nbgrader_cells, outcomes
 from labkit.errors import CheckFailed, CouldNotRun, Unanswered, UsageError
+from labkit.evidence import cells
 from tests.grading import course
 
 
@@ -22,6 +23,7 @@ def shell() -> Iterator[InteractiveShell]:
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
     outcomes.listen.cache_clear()
+    cells._watch.cache_clear()
     outcomes.listen()  # as the import of labkit.checks does, once in a process
     yield shell
     outcomes.listen.cache_clear()
@@ -68,6 +70,25 @@ def test_a_check_whose_text_was_changed_is_not_that_check(
     shell.run_cell('"""The largest of your numbers."""\nprint("fine")')
     assert outcomes.score(notebook).loc["largest", "outcome"] == "not run"
     assert outcomes.score(notebook).loc["all", "points"] == 0
+
+
+def test_a_check_of_a_cell_that_never_ran_says_what_to_run(
+    shell: InteractiveShell,
+    notebook: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cells, "notebook", lambda: notebook)
+    shell.run_cell("from labkit import checks")
+    check = next(q for q in outcomes.questions(notebook) if q.id == "largest")
+    done = shell.run_cell(check.text, store_history=True)
+    assert isinstance(done.error_in_exec, NameError)
+    said = capsys.readouterr().out
+    assert "The check reads largest, and no cell that gives it a value has run" in said
+    assert "Traceback" not in said
+    # Another cell's mistake is shown as ever.
+    shell.run_cell("largestt + 1", store_history=True)
+    assert "Traceback" in capsys.readouterr().out
 
 
 def test_the_lab_is_found_by_its_checks(shell: InteractiveShell, notebook: Path) -> None:
