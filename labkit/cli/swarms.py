@@ -73,7 +73,7 @@ def up(
 def _show_result(result: UpResult, as_json: bool) -> None:
     seconds, restored = result.seconds, result.restored
     times = {"seconds": round(seconds, 2), "api_seconds": round(result.api_seconds, 2)}
-    status = {**result.lab.status(), **times, "restored": restored}
+    status = {**result.status, **times, "restored": restored}
     result.lab.close()
     if as_json:
         print_json(status)

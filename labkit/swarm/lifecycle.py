@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labkit import engines, paths, topology
 from labkit.engines import DEFAULT_DOCKER, locks, versions
@@ -114,12 +114,14 @@ def find_or_up(
 
 
 class UpResult(NamedTuple):
-    """A swarm that answers: its lab, how long it took, whether it was restored."""
+    """A swarm that answers: its lab, how long it took, whether it was restored, and its status."""
 
     lab: Lab
     seconds: float
     api_seconds: float  # until the daemon's API answered
     restored: bool
+    status: dict[str, Any]
+    """Asked before another command could take the lab down: who made it can tell so in any case."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,7 @@ def _made(
         seconds=time.monotonic() - began,
         api_seconds=acquired.answered - began,
         restored=acquired.restored,
+        status=acquired.swarm.status(),
     )
 
 

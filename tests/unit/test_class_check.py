@@ -84,7 +84,7 @@ class Machine:
         self.done.append(f"up {engine}")
         self.left.append(lab)
         self.fails()
-        return UpResult(self.swarm.lab, 12.5, 1.0, self.restored.pop(0))
+        return UpResult(self.swarm.lab, 12.5, 1.0, self.restored.pop(0), {})
 
     def down(self, lab: str) -> bool:
         self.done.append("down")

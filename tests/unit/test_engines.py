@@ -188,6 +188,25 @@ def test_of_many_who_want_a_lab_one_makes_it(fake: FakeEngine, monkeypatch: pyte
     assert [list(lab.nodes) for lab in found] == [["node1", "node2"]] * 4
 
 
+def test_who_made_a_lab_tells_so_though_another_takes_it_down(
+    fake: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        removed = []
+
+        def rows(lab: swarm.Lab) -> list[dict[str, str]]:
+            removed.append(pool.submit(swarm.down, "third"))
+            time.sleep(0.2)  # time enough for the other one, if it did not have to wait
+            assert engines.labs() == ["third"]
+            return [{"name": "node1", "state": "ready"}]
+
+        monkeypatch.setattr(membership, "node_rows", rows)
+        made = up()
+        assert [down.result() for down in removed] == [True]
+    assert made.status["nodes"] == [{"name": "node1", "state": "ready"}]
+    assert engines.labs() == []
+
+
 def test_what_a_killed_up_has_left_is_removed_by_the_next(fake: FakeEngine, tmp_path: Path) -> None:
     fake.running["third"] = SwarmSpec.of("26.1", 2, 1)  # half made
     (tmp_path / "labs").mkdir()
