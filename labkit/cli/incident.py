@@ -43,12 +43,7 @@ def play(lab: Lab, level: int) -> bool:
     from labkit import faults
     from labkit.progress import Bars
 
-    if level not in faults.LEVELS:
-        raise UsageError(
-            f"there are the levels 1 to 3, and {level} was asked for",
-            hint="labkit fault play --level 1",
-        )
-    fault = random.choice([fault for fault in faults.FAULTS.values() if fault.level == level])
+    fault = random.choice(faults.of_level(level))
     with Bars().stage("something breaks"):
         incident = faults.open_incident(lab, fault)
     print(_INTRODUCTION.format(port=faults.find(lab).port, commands=HELP))

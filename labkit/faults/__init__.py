@@ -24,6 +24,7 @@ from labkit.faults.incidents import (
     Incident,
     close_incident,
     of_learner,
+    of_level,
     open_incident,
     report_incident,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "injected",
     "of",
     "of_learner",
+    "of_level",
     "open_incident",
     "remedy",
     "report_incident",

@@ -133,14 +133,19 @@ def asked(lab: Lab) -> int:
     return sum(len(node.asked) for node in lab.nodes.values())
 
 
-def of_learner(you: Variant, level: int) -> Fault:
-    """Return the fault that is the learner's incident of a level; raises UsageError for no level."""
+def of_level(level: int) -> list[Fault]:
+    """Return the faults of a level; raises UsageError where there is no such level."""
     if level not in LEVELS:
         raise UsageError(
             f"there are the levels 1 to {LEVELS[-1]}, and {level!r} was asked for",
-            hint="faults.report_incident(lab, you, 1)",
+            hint="ask for level 1, the easiest",
         )
-    choices = [fault for fault in FAULTS.values() if fault.level == level]
+    return [fault for fault in FAULTS.values() if fault.level == level]
+
+
+def of_learner(you: Variant, level: int) -> Fault:
+    """Return the fault that is the learner's incident of a level; raises UsageError for no level."""
+    choices = of_level(level)
     digest = hashlib.sha256(f"labkit incident {level} of {you.learner}".encode()).digest()
     return choices[int.from_bytes(digest[:4]) % len(choices)]
 
