@@ -31,7 +31,7 @@ def members(lab: Lab, network: str) -> list[Row]:
     A node that has nobody on the network has nothing to tell, and gives no row.
 
     Raises:
-        SwarmError: a node could not be asked, or what it said is not what the command says.
+        SwarmError: a node could not be asked.
     """
     nodes = list(lab.nodes.values())
     hosts = {node.address: node.name for node in nodes}

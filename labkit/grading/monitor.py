@@ -121,10 +121,11 @@ class Monitor(threading.Thread):
         limits, why = self._limits, ""
         # Counted before anything is read of each: a fork bomb whose processes leave their session gets
         # nearly all of the processor where Linux shares that by session, and the grader next to none.
-        if len(_processes(self._pid)) > limits.processes:
+        processes = _processes(self._pid)
+        if len(processes) > limits.processes:
             self._end_for(f"more than {limits.processes} processes")
             return
-        used = usage(self._pid)
+        used = usage(self._pid, processes)
         self.cpu_seconds = max(self.cpu_seconds, used.cpu_seconds)
         if used.memory > limits.memory and self._takes_too_much():
             why = f"more than {limits.memory / 2**30:g} GiB of memory"
@@ -144,7 +145,8 @@ class Monitor(threading.Thread):
 
         Looked at twice: while processes end, what they shared is counted with those that remain.
         """
-        return all(usage(self._pid, exact=True).memory > self._limits.memory for _ in range(2))
+        looks = (usage(self._pid, _processes(self._pid), exact=True) for _ in range(2))
+        return all(look.memory > self._limits.memory for look in looks)
 
     def _read_reports(self) -> None:
         """Note what the witness reports; it may be the learner's code that writes there."""
@@ -160,8 +162,10 @@ class Monitor(threading.Thread):
                     self.attempts.append(sentence[:300])
 
 
-def usage(pid: int, *, exact: bool = False) -> Usage:
+def usage(pid: int, processes: list[Path], *, exact: bool = False) -> Usage:
     """Return what a sandbox uses, by its first process's number; raises OSError where it is gone.
+
+    ``processes`` are the directories in /proc of the others.
 
     Memory that several processes map is counted for each of them; ``exact`` counts it once, for which
     Linux walks through all of it: some milliseconds for each 100 MiB. Memory that no process maps is
@@ -169,7 +173,7 @@ def usage(pid: int, *, exact: bool = False) -> Usage:
     pipes, which Linux bounds for each user.
     """
     memory, cpu_seconds = 0, 0.0
-    for process in _processes(pid):
+    for process in processes:
         with contextlib.suppress(OSError):  # one that has ended
             sizes = _kilobytes(process / "status")
             counted = ["VmRSS", "VmSwap", "VmPTE"]
