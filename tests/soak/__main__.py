@@ -27,7 +27,7 @@ def main() -> None:
     )
     parser.add_argument("--ups", type=int, default=100, help="how often a lab goes up and down")
     parser.add_argument("--resets", type=int, default=300, help="how often a lab is reset")
-    parser.add_argument("--fault-rounds", type=int, default=10, help="how often each fault is injected")
+    parser.add_argument("--fault-rounds", type=int, default=10, help="rounds of the faults")
     parser.add_argument("--outputs", type=int, default=200_000, help="outputs for each parser")
     asked = parser.parse_args()
     home = Home(asked.home)
