@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +21,25 @@ HIDDEN = {"apt-get", "apt", "dpkg", "sudo", "mmdebstrap", "bwrap", "newuidmap", 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`make dist` names the directory of what it has built."""
-    parser.addoption("--distributions", type=Path, help="the distributions to test; else they are built now")
+    parser.addoption(
+        "--distributions", type=Path, help="the distributions to test; else they are built now"
+    )
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return a directory that the first of pytest's processes has filled, for all of them."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # a worker's own directory is in that of the run
+    root, made = base / name, base / f"{name}.made"
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            shutil.rmtree(root, ignore_errors=True)  # of one that failed
+            root.mkdir()
+            make(root)
+            made.touch()
+    return root
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +47,12 @@ def distributions(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     """A directory with the source distribution and the wheel that was built from it."""
     if built := request.config.getoption("--distributions"):
         return ROOT / built
-    out = tmp_path_factory.mktemp("dist")
-    argv = [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT]
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-    return out
+
+    def build(out: Path) -> None:
+        argv = [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT]
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+
+    return made_once(tmp_path_factory, "dist", build)
 
 
 @pytest.fixture(scope="session")
@@ -77,17 +100,18 @@ def _environment_of_a_stranger() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the wheel and all that it asks for, in the versions of the lock."""
-    # Not mktemp's directory itself: only its owner may enter that, and grading runs as another user.
-    root = tmp_path_factory.mktemp("installed") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", root], check=True)
-    lock = (ROOT / "requirements.lock").read_text()
-    pinned = re.findall(r"^([\w.-]+==[^\\]+)", lock, re.MULTILINE)
-    constraints = root / "constraints.txt"
-    constraints.write_text("\n".join(pinned))
-    pip = [root / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
-    argv = [*pip, "--constraint", constraints, wheel]
-    subprocess.run(argv, check=True, cwd=root, env=_environment_of_a_stranger())
-    return root
+
+    def install(root: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", root], check=True)
+        lock = (ROOT / "requirements.lock").read_text()
+        pinned = re.findall(r"^([\w.-]+==[^\\]+)", lock, re.MULTILINE)
+        constraints = root / "constraints.txt"
+        constraints.write_text("\n".join(pinned))
+        pip = [root / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
+        argv = [*pip, "--constraint", constraints, wheel]
+        subprocess.run(argv, check=True, cwd=root, env=_environment_of_a_stranger())
+
+    return made_once(tmp_path_factory, "installed", install)
 
 
 @pytest.fixture
