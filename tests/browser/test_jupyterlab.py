@@ -16,7 +16,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from labkit import paths
@@ -30,45 +30,64 @@ FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "-
 FLAGS += ["--disable-component-update", "--no-first-run", "--disable-gpu"]
 
 
-@pytest.fixture
-def jupyter(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """`labkit lab` on recorded answers: JupyterLab's URL with the token, and the learner's folder."""
-    folder = tmp_path / "labs"
+    base = tmp_path_factory.mktemp("jupyter")
+    folder = base / "labs"
     env = {
         **os.environ,
         # What is open in the browser is remembered there, not with the user's own pages.
-        "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(base / "workspaces"),
         "LABKIT_REPLAY": str(paths.EVIDENCE),
     }
     argv = [BIN, "lab", folder, "--no-browser"]
-    with serving(argv, log=tmp_path / "jupyter.log", env=env, cwd=tmp_path) as url:
+    with serving(argv, log=base / "jupyter.log", env=env, cwd=base) as url:
         yield url, folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser without a window."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser, jupyter: tuple[str, Path]) -> Iterator[Page]:
+    """A page that remembers nothing of the one before it; the kernels it started end with it."""
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    yield page
+    server, _, token = jupyter[0].partition("/lab?")
+    for session in page.request.get(f"{server}/api/sessions?{token}").json():
+        page.request.delete(f"{server}/api/sessions/{session['id']}?{token}")
+    page.close()
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_run_all_of_an_untouched_lab_comes_to_its_end(
-    name: str, jupyter: tuple[str, Path], tmp_path: Path
+    name: str, page: Page, jupyter: tuple[str, Path], tmp_path: Path
 ) -> None:
     url, folder = jupyter
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        page = browser.new_page(viewport={"width": 1300, "height": 1000})
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(url.replace("/lab?", f"/lab/tree/{name}?"), timeout=120_000)
-        page.get_by_role("tab", name=name).wait_for(timeout=120_000)
-        page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
-        wait_for_kernel(page, url)
-        run_all(page)
-        notebook = folder / name
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            page.wait_for_timeout(1000)
-            page.keyboard.press("Control+s")
-            if finished(notebook):
-                break
-        page.screenshot(path=tmp_path / "page.png")
-        browser.close()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    # A workspace of its own, so that JupyterLab does not open the lab before it as well.
+    own_page = f"/lab/workspaces/{Path(name).stem}/tree/{name}?"
+    page.goto(url.replace("/lab?", own_page), timeout=120_000)
+    page.get_by_role("tab", name=name).wait_for(timeout=120_000)
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
+    wait_for_kernel(page, url)
+    run_all(page)
+    notebook = folder / name
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        page.wait_for_timeout(1000)
+        page.keyboard.press("Control+s")
+        if finished(notebook):
+            break
+    page.screenshot(path=tmp_path / "page.png")
     assert finished(notebook)
     # The page calls nobody but its own server, and does not send that one for news of JupyterLab.
     own = url.partition("/lab?")[0]

@@ -57,7 +57,14 @@ def test_fault(bench: swarm.Lab, name: str) -> None:
     fault = faults.of(name)
     before = condition.of(bench)
     faults.inject(bench, fault.id)  # ends when this very fault is seen
-    found = red_checks(bench)
+    found: dict[str, str] = {}
+
+    def looks_like_it() -> tuple[bool, str]:  # one look on a busy machine can miss a check's time
+        found.clear()
+        found.update(red_checks(bench))
+        return fault.fits(found), f"red: {found}"
+
+    bench.wait_for(f"the checks of {fault.id}", looks_like_it, seconds=60)
     assert [other.id for other in faults.FAULTS.values() if other.fits(found)] == [fault.id]
     faults.heal(bench)  # by its remedy; ends when every check is green
     assert not fault.shows(fault.evidence(faults.find(bench)))

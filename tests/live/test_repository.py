@@ -65,7 +65,8 @@ def package(pool: Path, name: str, version: str, content: Mapping[str, str]) -> 
         "Maintainer: nobody <nobody@labkit.invalid>\nDescription: made in a test of labkit\n"
     )
     deb = pool / f"{name}_{version}_all.deb"
-    argv = ["dpkg-deb", "--root-owner-group", "--build", tree, deb]
+    # Uncompressed, so that a text changed for another of its length leaves the size as it was.
+    argv = ["dpkg-deb", "-Znone", "--root-owner-group", "--build", tree, deb]
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
     return deb
 
