@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from labkit.errors import UnknownNameError
+from labkit.errors import UnknownNameError, UsageError
 from labkit.swarm.places import Node, Place, Task
+
+
+def wanted(row: Mapping[str, Any]) -> int:
+    """Return how many tasks of a service have to run before it is asked, from what the API lists of it.
+
+    Of a global service it is one: the list does not say how many nodes may have a task. Raises
+    UsageError where the service is to have none.
+    """
+    replicas = int(row["Spec"].get("Mode", {}).get("Replicated", {}).get("Replicas", 1))
+    if not replicas:
+        name = row["Spec"]["Name"]
+        raise UsageError(
+            f"{name} is to have no task (replicas 0), so none will answer",
+            hint=f"docker service scale {name}=1",
+        )
+    return replicas
 
 
 def questions(

@@ -73,6 +73,16 @@ def test_no_answers_are_waited_for_where_no_task_is_wanted() -> None:
         toy.lab.wait_for_answers("a")
 
 
+def test_a_service_is_not_asked_before_it_has_all_its_tasks() -> None:
+    toy = Toy()
+    toy.lab.service("a", replicas=2)
+    toy.services["a"]["Spec"]["Mode"] = {"Replicated": {"Replicas": 2}}
+    both = toy.tasks("a")
+    looks = iter([both[:1], both[:1]])
+    toy.tasks = lambda name: next(looks, both)  # type: ignore[method-assign]
+    assert [task.slot for task in toy.lab.wait_for_answers("a")] == [1, 2]
+
+
 def test_a_manager_that_is_too_busy_is_asked_again() -> None:
     toy = Toy()
     answer, busy = toy.nodes["node1"].api, iter([1, 1])
