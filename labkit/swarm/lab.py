@@ -346,7 +346,7 @@ class Lab:
                 return False, f"{len(tasks)} of {wanted} tasks run"
             try:
                 asked = self.run_all(answers.questions(self.nodes, tasks, port))
-            except NotInEvidence:  # a recording in which some tasks were enough; it tells how it went on
+            except NotInEvidence:  # a recording where fewer tasks were enough; it tells how it went on
                 return True, ""
             silent = [f"{c.place}: {c.stderr.strip()}" for c in asked if not c.ok]
             return not silent, "; ".join(silent)
