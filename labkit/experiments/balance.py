@@ -1,4 +1,4 @@
-"""Who gets which request, whom the server sees, and what becomes of a kept connection (lab 07)."""
+"""Who gets which request, whom the server sees, and what becomes of a kept connection (labs 07, 14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots of who gets which request, and of kept connections (lab 07)."""
+"""Plots of who gets which request, and of kept connections (labs 07 and 14)."""
 
 from __future__ import annotations
 

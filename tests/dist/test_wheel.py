@@ -56,7 +56,7 @@ def test_labs_are_copied_opened_for_this_machine_only_and_kept(
     found = re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', page, re.DOTALL)
     assert found
     assert ANNOUNCEMENTS in json.loads(found[1])["disabledExtensions"]
-    assert "copied into mine: 00_read_this_first.ipynb to 13_deploy_a_stack.ipynb" in log.read_text()
+    assert "copied into mine: 00_read_this_first.ipynb to 14_keep_a_connection.ipynb" in log.read_text()
 
     work = installed.cwd / "mine" / f"{LAB}.ipynb"
     work.write_text(work.read_text() + "\n")

@@ -1,4 +1,4 @@
-"""Lab 07's tables, as far as they are made without a swarm."""
+"""The tables of labs 07 and 14, as far as they are made without a swarm."""
 
 from __future__ import annotations
 
