@@ -80,21 +80,20 @@ def test_run_all_of_an_untouched_lab_comes_to_its_end(
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
     wait_for_kernel(page, url)
     run_all(page)
-    notebook = folder / name
+    cells: list[nbformat.NotebookNode] = []
     deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
+    while not cells and time.monotonic() < deadline:
         page.wait_for_timeout(1000)
         page.keyboard.press("Control+s")
-        if finished(notebook):
-            break
+        cells = cells_that_ran(folder / name)
     page.screenshot(path=tmp_path / "page.png")
-    assert finished(notebook)
+    assert cells
     # The page calls nobody but its own server, and does not send that one for news of JupyterLab.
     own = url.partition("/lab?")[0]
     assert any(address.startswith(own) for address in asked)
     assert not [address for address in asked if not address.startswith((own, "data:", "blob:"))]
     assert not [address for address in asked if "announcements" in address]
-    for cell in nbformat.read(notebook, as_version=4).cells:
+    for cell in cells:
         errors = [o for o in cell.get("outputs", []) if o.output_type == "error"]
         # Nobody has answered yet, and the checks say so; nothing else may fail.
         assert not errors or "raises-exception" in cell.metadata.get("tags", []), errors
@@ -130,11 +129,11 @@ def run_all(page: Page) -> None:
     raise AssertionError("no cell ran after twenty clicks on Run All")
 
 
-def finished(path: Path) -> bool:
-    """Whether every code cell that has something to run was run."""
+def cells_that_ran(path: Path) -> list[nbformat.NotebookNode]:
+    """Return the cells of a notebook once every one with something to run was run; none before."""
     try:
-        notebook = nbformat.read(path, as_version=4)
+        cells: list[nbformat.NotebookNode] = nbformat.read(path, as_version=4).cells
     except nbformat.reader.NotJSONError:
-        return False  # JupyterLab is just writing it
-    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    return all(cell.execution_count for cell in code)
+        return []  # JupyterLab is just writing it
+    code = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+    return cells if all(cell.execution_count for cell in code) else []
