@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import subprocess
 import sys
 import tarfile
 from collections import defaultdict
-from datetime import datetime
 from pathlib import Path
 
 from labkit import paths
 from labkit.authoring import release
+from labkit.evidence import reader
 from labkit.evidence.cells import source_of
 
 BEFORE = "af6d1c4"  # the last one before the labs were given to those who act
@@ -40,17 +39,15 @@ SHOWN_S = 8.0
 Waits = dict[str, float]  # by the name of the cell's text
 
 
-def waits(packed: bytes) -> Waits:
+def waits(evidence: reader.Evidence) -> Waits:
     """Return the seconds that each cell of a recording waited."""
     runs: dict[tuple[int, str], tuple[float, float]] = {}
-    for line in gzip.decompress(packed).splitlines():
-        row = json.loads(line)
-        if not row.get("run"):
+    for line in evidence.lines:
+        if not line.row["run"]:
             continue
-        began = datetime.fromisoformat(row["started"]).timestamp()
-        ended = began + float(row["seconds"] or 0)
-        first, last = runs.get((row["run"], row["source"]), (began, ended))
-        runs[row["run"], row["source"]] = min(first, began), max(last, ended)
+        cell = line.row["run"], line.row["source"]
+        first, last = runs.get(cell, (line.started, line.ended))
+        runs[cell] = min(first, line.started), max(last, line.ended)
     cells: Waits = defaultdict(float)
     for (_, source), (first, last) in runs.items():
         cells[source] += last - first
@@ -66,7 +63,8 @@ def recordings(revision: str) -> dict[str, Waits]:
         for member in tar:
             if content := tar.extractfile(member):
                 name = member.name.rpartition("/")[2].partition(".")[0]
-                found[name] = waits(content.read())
+                evidence = reader.parse(Path(member.name), gzip.decompress(content.read()))
+                found[name] = waits(evidence)
     return found
 
 
