@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 from labkit.capture import argv_of, words
 from labkit.errors import UsageError
@@ -81,19 +80,6 @@ def create_service(
     if isinstance(command, str) and command.strip():
         return argv, [image, *argv_of(command)]
     return argv, [image, *words("command", command)]
-
-
-def network_refused(row: Mapping[str, Any], wanted: str) -> UsageError:
-    """Return the error for a network that somebody else made, and that is not as it is wanted."""
-    configs = (row["IPAM"] or {}).get("Config") or ()
-    subnets = ", ".join(config["Subnet"] for config in configs if config.get("Subnet")) or "none"
-    mesh = ", for the routing mesh" if row.get("Ingress") else ""
-    name, driver = row["Name"], row["Driver"]
-    return UsageError(
-        f"there is a network {name!r} already that labkit did not make: driver {driver}, subnet "
-        f"{subnets}{mesh}; wanted was `{wanted}`",
-        hint=f"take another name, or remove it first: docker network rm {name}",
-    )
 
 
 def update_words(options: Sequence[object]) -> list[str]:

@@ -7,16 +7,16 @@ from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
 
-from labkit.capture import Capture, words
+from labkit.capture import Capture
 from labkit.engines.base import Connection
 from labkit.errors import NotInEvidence, SwarmError, UnknownNameError, UsageError
-from labkit.swarm import answers, arguments, membership, obstacles
+from labkit.swarm import answers, arguments, membership, networks, obstacles
+from labkit.swarm.networks import MADE_BY
 from labkit.swarm.places import Node, Place, Running, Task, end, runs, task_of
 from labkit.swarm.waiting import wait_for
 from labkit.transport.base import DaemonError
 
 APP_IMAGE = "node-test"  # compose/node/entrypoint puts it on every node
-_MADE_BY = "labkit.made-by"  # the label that holds the command line of a service or network
 
 
 @dataclass(frozen=True)
@@ -125,37 +125,12 @@ class Lab:
     def network(self, name: str, *, options: str | Sequence[str] = ()) -> Capture:
         """Create an overlay network with the docker CLI on the manager.
 
-        One that was made by the same command line is kept; one of the same name that a lab made
-        otherwise is replaced, and the services on it are removed. An overlay that somebody else made is
-        taken where no options are asked for. Raises UsageError where it is not, CommandFailed.
+        One that was made by the same command line is kept. One of the same name that a lab made
+        otherwise is replaced, and the services on it are removed; one that a lab made on the same
+        subnet is removed too. An overlay that somebody else made is taken where no options are asked
+        for. Raises UsageError where it is not, or has the subnet; CommandFailed.
         """
-        arguments.name_of("network", name)
-        argv = ["docker", "network", "create", "--driver", "overlay", *words("options", options)]
-        made_by = " ".join([*argv, name])
-        found = self.manager.docker.api.networks(names=[name])
-        row = next((r for r in found if r["Name"] == name), None)
-        labels = (row and row["Labels"]) or {}
-        foreign = row and _MADE_BY not in labels
-        if row and foreign and (options or row["Driver"] != "overlay" or row.get("Ingress")):
-            raise arguments.network_refused(row, made_by)
-        if foreign or labels.get(_MADE_BY) == made_by:
-            return self.manager.run(["docker", "network", "ls", "--filter", f"name=^{name}$"])
-        if row:
-            self._remove_network(row["Id"], name)
-        return self.manager.run([*argv, "--label", f"{_MADE_BY}={made_by}", name]).check()
-
-    def _remove_network(self, identity: str, name: str) -> None:
-        for service in self.manager.docker.api.services():
-            attached = service["Spec"]["TaskTemplate"].get("Networks") or ()
-            if identity in {network["Target"] for network in attached}:
-                self.remove_service(service["Spec"]["Name"])
-
-        def look() -> tuple[bool, str]:
-            # The last task's address is given back a moment after its container is gone.
-            removed = self.manager.run(["docker", "network", "rm", name])
-            return removed.ok, removed.stderr.strip()
-
-        self.wait_for(f"the network {name} to be removed", look, seconds=60)
+        return networks.create(self, name, options)
 
     def service(
         self,
@@ -192,14 +167,14 @@ class Lab:
         made_by = " ".join([*argv, *rest])
         found = self.manager.docker.api.services(filters={"name": name})
         row = next((r for r in found if r["Spec"]["Name"] == name), None)
-        if row and (row["Spec"].get("Labels") or {}).get(_MADE_BY) != made_by:
+        if row and (row["Spec"].get("Labels") or {}).get(MADE_BY) != made_by:
             self.remove_service(name)
             row = None
         if row:
             capture = self.manager.run(["docker", "service", "ps", name])
         else:
             # Every node has the image, and asking a registry would only end in its time-out.
-            label = ["--label", f"{_MADE_BY}={made_by}", "--detach", "--no-resolve-image"]
+            label = ["--label", f"{MADE_BY}={made_by}", "--detach", "--no-resolve-image"]
             capture = self.manager.run([*argv, *label, *rest]).check()
         if wait and arguments.is_global(argv):
             self._wait_for_one_each(name)

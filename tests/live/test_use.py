@@ -73,6 +73,27 @@ def test_a_network_of_somebody_else_is_taken_or_refused(lab: swarm.Lab) -> None:
         lab.manager.run("docker network rm theirs").check()
 
 
+def test_a_subnet_that_an_earlier_lab_left_taken_is_free_again(lab: swarm.Lab) -> None:
+    lab.network("left", options="--subnet 10.77.0.0/24")
+    lab.service("on-left", networks="left", options="--stop-grace-period 1s")
+    lab.network("next", options=["--subnet=10.77.0.128/25"])
+    try:
+        names = {row["Name"] for row in lab.manager.docker.api.networks(filters={"driver": "overlay"})}
+        assert "next" in names
+        assert "left" not in names
+        lab.service("on-next", networks="next", options="--stop-grace-period 1s")  # tasks that start
+        lab.remove_service("on-next")
+    finally:
+        lab.manager.run("docker network rm next").check()
+    theirs = "docker network create --driver overlay --subnet 10.77.0.0/24 theirs"
+    lab.manager.run(theirs).check()
+    try:
+        with pytest.raises(UsageError, match=r"'theirs' already .* subnet 10\.77\.0\.0/24"):
+            lab.network("next", options="--subnet 10.77.0.0/16")
+    finally:
+        lab.manager.run("docker network rm theirs").check()
+
+
 def test_a_global_service_has_a_task_on_each_node(lab: swarm.Lab, labkit: Command) -> None:
     options = "--mode global --stop-grace-period 1s"
     lab.service("each", publish="mode=host,published=5050,target=3000", options=options)
