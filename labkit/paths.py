@@ -29,6 +29,7 @@ EVIDENCE = LABS / "evidence"  # a recording of each lab
 MATRIX = REPOSITORY / "tests" / "matrix.json"  # which checks passed on which Docker version
 PLAIN_UP = REPOSITORY / "bench" / "plain_up.sh"  # what the benchmark compares `labkit up` with
 JUPYTER_CONFIG = PACKAGE / "jupyter"  # settings of the JupyterLab that `labkit lab` opens
+LEARNER_CONFIG = JUPYTER_CONFIG / "learner"  # and those for everybody who is not an instructor
 
 
 def results() -> Path:

@@ -1,13 +1,28 @@
-"""Starts a command that becomes JupyterLab, and finds the address that it prints."""
+"""Starts a command that becomes JupyterLab, finds the address that it prints, and works there."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+# Chromium's own calls home must not leave this machine; root has no browser sandbox.
+FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+FLAGS += ["--disable-component-update", "--no-first-run", "--disable-gpu"]
+
+# What a terminal's canvas says of a machine without a graphics card, and a busy machine of the page.
+_NOISE = re.compile(r"GL Driver Message|task queue exceeded")
+# What Jupyter's server says of its own making, whoever starts it.
+_SAID = re.compile(r"websocket_ping_timeout|is not trusted|Nudge: attempt")
 
 
 @contextmanager
@@ -32,3 +47,78 @@ def serving(
     finally:
         process.terminate()
         process.wait(30)
+
+
+class Heard:
+    """What a page asked for, and what its browser complained of."""
+
+    def __init__(self, page: Page) -> None:
+        self.asked: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+
+    def _console(self, message: Any) -> None:
+        if message.type in ("error", "warning") and not _NOISE.search(message.text):
+            self.complaints.append(message.text)
+
+    def strangers(self, url: str) -> list[str]:
+        """Return the addresses outside of the page's own server that were asked for."""
+        own = url.partition("/lab?")[0]
+        return [one for one in self.asked if not one.startswith((own, "data:", "blob:"))]
+
+
+def complaints(log: Path) -> list[str]:
+    """Return what a server's log says of errors and warnings."""
+    lines = log.read_text().splitlines()
+    found = [line for line in lines if re.match(r"\[[WEC] |Traceback|\w+Error", line)]
+    return [line for line in found if not _SAID.search(line) and not line.endswith("ServerApp] ")]
+
+
+def faults_for_everybody(page: Page, *parts: str) -> list[str]:
+    """Return what axe finds in parts of a page: rule, why, and the element."""
+    found = Axe().run(page, context={"include": [[part] for part in parts]})
+    return [
+        f"{rule['impact']}: {rule['help']}: {node['html'][:200]}"
+        for rule in found.response["violations"]
+        for node in rule["nodes"]
+    ]
+
+
+def choose_theme(page: Page, url: str, theme: str) -> None:
+    """Have JupyterLab use a theme from the next time that the page is loaded."""
+    server, _, token = url.partition("/lab?")
+    path = f"{server}/lab/api/settings/@jupyterlab/apputils-extension:themes?{token}"
+    raw = f'{{"theme": "{theme}"}}'
+    assert page.request.put(path, data={"raw": raw}).ok
+
+
+def wait_for_kernel(page: Page, url: str) -> None:
+    """Wait until the notebook's kernel has answered: before, Run All has JupyterLab ask which one.
+
+    A question that it asks at its start is answered meanwhile.
+    """
+    which = page.locator(".jp-Dialog", has_text="Kernel").locator(".jp-mod-accept")
+    page.add_locator_handler(which, which.click, no_wait_after=True)
+    server, _, token = url.partition("/lab?")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        sessions = page.request.get(f"{server}/api/sessions?{token}").json()
+        if [s for s in sessions if s["kernel"] and s["kernel"]["execution_state"] == "idle"]:
+            page.get_by_text(re.compile(r"Python 3 .*\| Idle")).wait_for(timeout=120_000)
+            return
+        page.wait_for_timeout(500)
+    raise AssertionError("the notebook has no kernel that answers")
+
+
+def run_all(page: Page) -> None:
+    """Click Run All until cells wait or run: while it still connects, JupyterLab drops the wish."""
+    for _ in range(20):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
+        taken = page.locator(".jp-InputPrompt", has_text=re.compile(r"\[(\*|\d+)\]"))
+        with contextlib.suppress(PlaywrightTimeout):
+            taken.first.wait_for(timeout=8_000)
+            return
+    raise AssertionError("no cell ran after twenty clicks on Run All")

@@ -29,6 +29,9 @@ def lab(
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the address; open no browser.")
     ] = False,
+    instructor: Annotated[
+        bool, typer.Option("--instructor", help="With nbgrader's tools for who makes assignments.")
+    ] = False,
     docker: Docker = DEFAULT_DOCKER,
     engine: EngineKind = "auto",
     lab: Lab = "default",
@@ -41,7 +44,7 @@ def lab(
         _say(f"no swarm is started: the answers are the recorded ones in {replay} (LABKIT_REPLAY)")
     else:
         _stand_up(lab, docker, engine, directory)
-    _open_jupyterlab(directory, lab, no_browser=no_browser)
+    _open_jupyterlab(directory, lab, no_browser=no_browser, instructor=instructor)
 
 
 def _say(text: str) -> None:
@@ -92,29 +95,40 @@ def _stand_up(lab: str, docker: str, engine: str, directory: Path) -> None:
     running.close()
 
 
-def _open_jupyterlab(directory: Path, lab: str, *, no_browser: bool) -> NoReturn:
+def _open_jupyterlab(directory: Path, lab: str, *, no_browser: bool, instructor: bool) -> NoReturn:
     """Become JupyterLab on a directory, for this machine only and with a token (Jupyter's default)."""
-    from labkit import paths
+    from labkit import page
 
     argv = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1"]
     argv.append(f"--ServerApp.root_dir={directory.resolve()}")
+    argv.append(f"--LabApp.extra_labextensions_path={page.LABEXTENSIONS}")
+    argv.append("--LabApp.extension_manager=readonly")  # the other one asks a registry
     if no_browser:
         argv.append("--no-browser")
     if os.geteuid() == 0:
         argv.append("--allow-root")
     sys.stderr.flush()
-    os.execve(sys.executable, argv, {**os.environ, **_environment(lab, paths.JUPYTER_CONFIG)})
+    os.execve(sys.executable, argv, {**os.environ, **_environment(lab, instructor=instructor)})
 
 
-def _environment(lab: str, config: Path) -> dict[str, str]:
-    """Return what JupyterLab and its kernels get beside the current environment.
+def _environment(lab: str, *, instructor: bool) -> dict[str, str]:
+    """Return what JupyterLab, its terminals and kernels get beside the current environment.
 
-    The kit's settings go before the user's: JupyterLab asks nobody for news or newer versions. The
-    current directory of a kernel is the notebook's, so LABKIT_REPLAY has to be absolute.
+    The kit's settings go before the user's: JupyterLab asks nobody for news or newer versions, and has
+    nothing of nbgrader's for a learner. What is typed as `labkit` is this one. The current directory of
+    a kernel is the notebook's, so LABKIT_REPLAY has to be absolute.
     """
+    from labkit import paths
+
     own = {"LABKIT_LAB": lab}
-    users = os.environ.get("JUPYTER_CONFIG_PATH")
-    own["JUPYTER_CONFIG_PATH"] = os.pathsep.join([str(config), *([users] if users else [])])
+    kits = [paths.JUPYTER_CONFIG] if instructor else [paths.LEARNER_CONFIG, paths.JUPYTER_CONFIG]
+    own["JUPYTER_CONFIG_PATH"] = _before(os.environ.get("JUPYTER_CONFIG_PATH"), *map(str, kits))
+    own["PATH"] = _before(os.environ.get("PATH"), str(Path(sys.executable).parent))
     if replay := os.environ.get("LABKIT_REPLAY"):
         own["LABKIT_REPLAY"] = str(Path(replay).resolve())
     return own
+
+
+def _before(users: str | None, *own: str) -> str:
+    """Return a list of directories as the environment has it, the kit's own before the user's."""
+    return os.pathsep.join([*own, *([users] if users else [])])

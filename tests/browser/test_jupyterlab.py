@@ -6,64 +6,18 @@ tests/live, and this is about the page.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
-from playwright.sync_api import TimeoutError as PlaywrightTimeout
+from playwright.sync_api import Page
 
 from labkit import paths
 from labkit.authoring import release
-from tests import BIN
-from tests.jupyter import serving
+from tests.jupyter import run_all, wait_for_kernel
 
 NOTEBOOKS = [f"{p.stem}.ipynb" for p in release.find_labs(paths.SOURCES)]
-# Chromium's own calls home must not leave this machine; root has no browser sandbox.
-FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-sync"]
-FLAGS += ["--disable-component-update", "--no-first-run", "--disable-gpu"]
-
-
-@pytest.fixture(scope="module")
-def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """`labkit lab` on recorded answers: JupyterLab's URL with the token, and the learner's folder."""
-    base = tmp_path_factory.mktemp("jupyter")
-    folder = base / "labs"
-    env = {
-        **os.environ,
-        # What is open in the browser is remembered there, not with the user's own pages.
-        "JUPYTERLAB_WORKSPACES_DIR": str(base / "workspaces"),
-        "LABKIT_REPLAY": str(paths.EVIDENCE),
-    }
-    argv = [BIN, "lab", folder, "--no-browser"]
-    with serving(argv, log=base / "jupyter.log", env=env, cwd=base) as url:
-        yield url, folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A real browser without a window."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser: Browser, jupyter: tuple[str, Path]) -> Iterator[Page]:
-    """A page that remembers nothing of the one before it; the kernels it started end with it."""
-    page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    yield page
-    server, _, token = jupyter[0].partition("/lab?")
-    for session in page.request.get(f"{server}/api/sessions?{token}").json():
-        page.request.delete(f"{server}/api/sessions/{session['id']}?{token}")
-    page.close()
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -97,36 +51,6 @@ def test_run_all_of_an_untouched_lab_comes_to_its_end(
         errors = [o for o in cell.get("outputs", []) if o.output_type == "error"]
         # Nobody has answered yet, and the checks say so; nothing else may fail.
         assert not errors or "raises-exception" in cell.metadata.get("tags", []), errors
-
-
-def wait_for_kernel(page: Page, url: str) -> None:
-    """Wait until the notebook's kernel has answered: before, Run All has JupyterLab ask which one.
-
-    A question that it asks at its start is answered meanwhile.
-    """
-    which = page.locator(".jp-Dialog .jp-mod-accept")
-    page.add_locator_handler(which, which.click, no_wait_after=True)
-    server, _, token = url.partition("/lab?")
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        sessions = page.request.get(f"{server}/api/sessions?{token}").json()
-        if [s for s in sessions if s["kernel"] and s["kernel"]["execution_state"] == "idle"]:
-            page.get_by_text(re.compile(r"Python 3 .*\| Idle")).wait_for(timeout=120_000)
-            return
-        page.wait_for_timeout(500)
-    raise AssertionError("the notebook has no kernel that answers")
-
-
-def run_all(page: Page) -> None:
-    """Click Run All until cells wait or run: while it still connects, JupyterLab drops the wish."""
-    for _ in range(20):
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
-        taken = page.locator(".jp-InputPrompt", has_text=re.compile(r"\[(\*|\d+)\]"))
-        with contextlib.suppress(PlaywrightTimeout):
-            taken.first.wait_for(timeout=8_000)
-            return
-    raise AssertionError("no cell ran after twenty clicks on Run All")
 
 
 def cells_that_ran(path: Path) -> list[nbformat.NotebookNode]:

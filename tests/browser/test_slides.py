@@ -13,7 +13,7 @@ from playwright.sync_api import Page, sync_playwright
 from labkit import paths
 from labkit.authoring import release
 from tests import decks
-from tests.browser.test_jupyterlab import FLAGS
+from tests.jupyter import FLAGS
 
 LABS = release.find_labs(paths.SOURCES)
 # How far the slide's text goes beyond its box, in pixels, and the smallest of its letters.

@@ -53,9 +53,18 @@ def test_labs_are_copied_opened_for_this_machine_only_and_kept(
             page = answer.read().decode()
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(re.sub(r"/lab\?.*", "/api/contents", url))
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(re.sub(r"/lab\?.*", "/labkit/swarm", url))
+        with urllib.request.urlopen(re.sub(r"/lab\?", "/labkit/labs?", url)) as answer:
+            assert len(json.load(answer)) == 15
+        for part in ("container", "extension"):
+            script = re.sub(r"/lab\?.*", f"/lab/extensions/labkit/static/{part}.js", url)
+            assert urllib.request.urlopen(script).status == 200
     found = re.search(r'id="jupyter-config-data"[^>]*>(.*?)</script>', page, re.DOTALL)
     assert found
-    assert ANNOUNCEMENTS in json.loads(found[1])["disabledExtensions"]
+    settings = json.loads(found[1])
+    assert {ANNOUNCEMENTS, "@jupyter/nbgrader"} <= set(settings["disabledExtensions"])
+    assert "labkit" in [extension["name"] for extension in settings["federated_extensions"]]
     assert "copied into mine: 00_read_this_first.ipynb to 14_keep_a_connection.ipynb" in log.read_text()
 
     work = installed.cwd / "mine" / f"{LAB}.ipynb"

@@ -30,7 +30,7 @@ ORDER = [
     ("faults", "plots", "checks", "panel", "tries"),
     ("authoring",),
     ("grading",),
-    ("doctor", "benchmark"),
+    ("doctor", "benchmark", "page"),
     ("classroom",),
     ("cli",),
 ]

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from labkit import paths, swarm
+from labkit import page, paths, swarm
 from labkit.cli import lab as command
 from labkit.errors import EngineError
 
@@ -48,16 +48,24 @@ def test_jupyterlab_is_for_this_machine_and_asks_nobody_for_news(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     argv, env = start(Path("mine"))
     assert argv[:3] == [sys.executable, "-m", "jupyterlab"]
-    assert argv[3:] == ["--ip=127.0.0.1", f"--ServerApp.root_dir={tmp_path / 'mine'}"]
-    assert env["JUPYTER_CONFIG_PATH"] == f"{paths.JUPYTER_CONFIG}{os.pathsep}/mine"
+    assert argv[3:] == [
+        "--ip=127.0.0.1",
+        f"--ServerApp.root_dir={tmp_path / 'mine'}",
+        f"--LabApp.extra_labextensions_path={page.LABEXTENSIONS}",
+        "--LabApp.extension_manager=readonly",
+    ]
+    configs = [str(paths.LEARNER_CONFIG), str(paths.JUPYTER_CONFIG), "/mine"]
+    assert env["JUPYTER_CONFIG_PATH"].split(os.pathsep) == configs
+    assert env["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
     # A kernel's current directory is another one.
     assert env["LABKIT_REPLAY"] == str(tmp_path / "recorded")
     assert "no swarm is started" in capsys.readouterr().err
     assert (tmp_path / "mine" / "03_reach_a_container.ipynb").is_file()
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    argv, _ = start(Path("mine"), no_browser=True)
+    argv, env = start(Path("mine"), no_browser=True, instructor=True)
     assert argv[-2:] == ["--no-browser", "--allow-root"]
+    assert env["JUPYTER_CONFIG_PATH"].split(os.pathsep) == configs[1:]
 
 
 @pytest.mark.usefixtures("execve")

@@ -1,0 +1,142 @@
+"""What a click on the page does to the swarm: one command, in one place, that anybody can type too."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from labkit import engines, swarm
+from labkit.errors import UnknownNameError, UsageError
+from labkit.progress import Progress
+from labkit.swarm import Lab, Node, Place
+
+Asked = Mapping[str, Any]
+Work = Callable[[Progress], object]
+"""What makes a lab another one; it takes seconds or minutes, and its stages are told."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """A command and the place that it is typed in, and the same as the cell of a notebook."""
+
+    place: Place
+    argv: tuple[str, ...]
+    cell: str
+
+
+def of(lab: Lab, asked: Asked) -> Action:
+    """Return what `asked["do"]` stands for; raises UnknownNameError and UsageError."""
+    name = str(asked.get("do", ""))
+    if name not in ACTIONS:
+        raise UnknownNameError("action", name, list(ACTIONS))
+    return ACTIONS[name](lab, asked)
+
+
+def _on(place: Place, where: str, *argv: str) -> Action:
+    return Action(place, argv, f'{where}.run("{" ".join(argv)}")')
+
+
+def _scale(lab: Lab, asked: Asked) -> Action:
+    service, to = _service(lab, asked), asked.get("to")
+    if not isinstance(to, int) or isinstance(to, bool) or not 0 <= to <= 99:
+        raise UsageError(f"a service has 0 to 99 tasks; found {to!r}", hint="a whole number")
+    return _on(
+        lab.manager.place, "lab.manager", "docker", "service", "scale", "--detach", f"{service}={to}"
+    )
+
+
+def _service(lab: Lab, asked: Asked) -> str:
+    name = str(asked.get("service", ""))
+    known = [row["Spec"]["Name"] for row in lab.manager.docker.api.services()]
+    if name not in known:
+        raise UnknownNameError("service", name, known)
+    return name
+
+
+def _kill(lab: Lab, asked: Asked) -> Action:
+    task = lab.task(str(asked.get("task", "")))
+    cell = f'task = lab.task("{task.name}")\ntask.node.run(["docker", "kill", task.container])'
+    return Action(task.node.place, ("docker", "kill", task.container[:12]), cell)
+
+
+def _availability(word: str) -> Callable[[Lab, Asked], Action]:
+    def action(lab: Lab, asked: Asked) -> Action:
+        node = lab.node(str(asked.get("node", "")))
+        argv = ("docker", "node", "update", "--availability", word, node.name)
+        return _on(lab.manager.place, "lab.manager", *argv)
+
+    return action
+
+
+def _interface(state: str) -> Callable[[Lab, Asked], Action]:
+    def action(lab: Lab, asked: Asked) -> Action:
+        node = _worker(lab, asked)
+        return _on(node.place, f'lab.node("{node.name}")', "ip", "link", "set", "eth0", state)
+
+    return action
+
+
+def _worker(lab: Lab, asked: Asked) -> Node:
+    node = lab.node(str(asked.get("node", "")))
+    if node is lab.manager:
+        raise UsageError(
+            f"{node.name} is the manager that is asked here: cut off, it would call all others lost",
+            hint="cut off a worker",
+        )
+    return node
+
+
+ACTIONS: dict[str, Callable[[Lab, Asked], Action]] = {
+    "scale": _scale,
+    "kill": _kill,
+    "drain": _availability("drain"),
+    "activate": _availability("active"),
+    "lose": _interface("down"),
+    "return": _interface("up"),
+}
+"""Name -> what it stands for; each reads the names that it needs from what was asked."""
+
+
+WORKS: dict[str, tuple[tuple[str, ...], Callable[[str, str, Progress], object]]] = {
+    "start": (("up",), lambda lab, _, progress: swarm.find_or_up(lab, progress=progress).close()),
+    "reset": (("reset",), lambda lab, _, progress: swarm.reset(lab, progress=progress).lab.close()),
+    "save": (("checkpoint", "save"), lambda lab, name, _: engines.checkpoints(lab).save(name)),
+    "restore": (
+        ("checkpoint", "restore"),
+        lambda lab, name, _: engines.checkpoints(lab).restore(name),
+    ),
+}
+"""Name -> the words of `labkit` that do the same, and what does it: with a lab, a checkpoint's name."""
+
+
+def work(lab: str, asked: Asked) -> tuple[str, Work]:
+    """Return the command that `asked["do"]` of WORKS stands for, and what does it."""
+    words, does = WORKS[str(asked["do"])]
+    name = str(asked.get("checkpoint", ""))
+    named = [name] if words[0] == "checkpoint" else []
+    command = shlex.join(["labkit", *words, *named, "--lab", lab])
+    return command, functools.partial(does, lab, name)
+
+
+def shell(lab: Lab, asked: Asked) -> tuple[str, list[str]]:
+    """Return what a place of the swarm is called, and the words of `labkit` that open a shell there.
+
+    It is a `node`, a `netns` of it, a `task`, or with `sandbox` the network namespace of a task, with
+    the node's tools. Raises UnknownNameError.
+    """
+    words = ["exec", "--lab", lab.name, "-it"]
+    if name := str(asked.get("task", "")):
+        task = lab.task(name)
+        if not asked.get("sandbox"):
+            return name, [*words, task.node.name, "--task", name, "--", "sh"]
+        row = task.node.docker.api.inspect_container(task.container)
+        netns = str(row["NetworkSettings"]["SandboxKey"]).rpartition("/")[2]
+        return task.sandbox.label, [*words, task.node.name, "--netns", netns, "--", "bash"]
+    node = lab.node(str(asked.get("node", "")))
+    if not (netns := str(asked.get("netns", ""))):
+        return node.name, [*words, node.name, "--", "bash"]
+    place = node.netns(netns)
+    return place.label, [*words, node.name, "--netns", place.label.partition("/")[2], "--", "bash"]

@@ -1,0 +1,75 @@
+// The swarm in a few words, with the one thing to do about it.
+
+import { button, element, refill } from "./elements.js";
+
+const WORDS = {
+  up: "Your swarm is up",
+  none: "No swarm is running",
+  lost: "Your swarm does not answer",
+  working: "Your swarm is at work",
+  recorded: "You work with recorded answers",
+};
+// A sign beside the word, so that nothing is told by colour alone.
+const SIGNS = { up: "●", none: "○", lost: "▲", working: "◐", recorded: "■" };
+
+// An empty card; a screen reader says what comes into it.
+export function emptyCard() {
+  return element("div", { class: "labkit-card", "aria-live": "polite" });
+}
+
+// Shows in a card what is said of the swarm, where that is something new.
+export function showCard(card, feed, server) {
+  const { seen, version, ...said } = feed.state ?? {};
+  const now = JSON.stringify([said, feed.failed?.message]);
+  if (card.dataset.said !== now) {
+    card.dataset.said = now;
+    refill(card, wordsOf(feed, server));
+  }
+}
+
+function wordsOf(feed, server) {
+  const { state, failed } = feed;
+  if (failed) {
+    return [line("lost", failed.message), element("p", {}, failed.hint)];
+  }
+  if (!state) {
+    return [element("p", {}, "Looking for your swarm …")];
+  }
+  return [
+    line(state.state, WORDS[state.state]),
+    element("p", {}, sentence(state.told)),
+    state.hint && element("p", { class: "labkit-hint" }, state.hint),
+    state.failed && element("p", { class: "labkit-problem" }, state.failed),
+    state.state === "working" && element("progress", { "aria-label": state.told }),
+    step(state, server, feed),
+  ];
+}
+
+function line(state, words) {
+  const sign = element("span", { class: `labkit-sign labkit-${state}`, "aria-hidden": "true" }, SIGNS[state]);
+  return element("h2", { class: "labkit-state" }, sign, ` ${words}`);
+}
+
+function sentence(text) {
+  const end = /[.!?:…]$/.test(text) ? "" : ".";
+  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}${end}`;
+}
+
+function step(state, server, feed) {
+  const does = { none: ["Start the swarm", "start"], lost: ["Reset the swarm", "reset"] }[state.state];
+  if (!does) {
+    return null;
+  }
+  const [label, action] = does;
+  return button(label, () => tell(feed, server.act({ do: action })), { "data-key": action });
+}
+
+// Shows what went wrong with a click where the state is shown.
+async function tell(feed, asked) {
+  try {
+    await asked;
+  } catch (problem) {
+    feed.failed = problem;
+    feed.show();
+  }
+}

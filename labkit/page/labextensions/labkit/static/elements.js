@@ -1,0 +1,29 @@
+// Makes elements of the page. All text goes in as text, so nothing that a server sends becomes HTML.
+
+export function element(tag, attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "onclick") {
+      made.addEventListener("click", value);
+    } else if (value === true) {
+      made.setAttribute(name, "");
+    } else if (value !== false && value != null) {
+      made.setAttribute(name, value);
+    }
+  }
+  made.append(...children.flat().filter((child) => child != null && child !== false));
+  return made;
+}
+
+export function button(label, onclick, attributes = {}) {
+  return element("button", { type: "button", class: "labkit-button", onclick, ...attributes }, label);
+}
+
+// Replaces what a box holds, and leaves the keyboard's focus on the element with the same data-key.
+export function refill(box, ...children) {
+  const focused = box.contains(document.activeElement) && document.activeElement.dataset.key;
+  box.replaceChildren(...children.flat().filter((child) => child != null && child !== false));
+  if (focused) {
+    box.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  }
+}

@@ -1,0 +1,373 @@
+// The swarm beside the notebook: what there is, live, and what can be done to it by a click.
+
+import { emptyCard, showCard } from "./card.js";
+import { button, element, refill } from "./elements.js";
+
+const OPEN = "labkit:open-swarm";
+const SIGNS = { running: "●", failed: "▲", rejected: "▲", orphaned: "▲" };
+const ENDED = new Set(["complete", "failed", "rejected", "remove", "shutdown", "orphaned"]);
+const COLOURS = 7; // classes labkit-colour-0 and so on in style.css
+
+export function swarmPanel({ application, apputils, notebook, widgets }, server, feed) {
+  class Swarm extends widgets.Widget {
+    constructor(openTerminal, putIntoNotebook) {
+      super();
+      this.id = "labkit-swarm";
+      this.addClass("labkit-page");
+      this.addClass("labkit-panel");
+      this.title.label = "Swarm";
+      this.title.caption = "Your swarm, live";
+      this.openTerminal = openTerminal;
+      this.putIntoNotebook = putIntoNotebook;
+      this.done = []; // what was clicked, the newest first
+      this.unfolded = new Set();
+      this.card = emptyCard();
+      this.box = element("div");
+      this.message = element("div", { role: "status", class: "labkit-message" });
+      this.commands = element("section", { "aria-label": "What you did" });
+      this.checkpoint = element("input", {
+        type: "text",
+        value: "before",
+        "aria-label": "Name of the checkpoint",
+      });
+      this.node.append(this.card, this.box, this.message, this.commands);
+    }
+
+    onAfterAttach() {
+      this.onAfterShow();
+    }
+
+    onAfterShow() {
+      if (this.isVisible) {
+        this.stop ??= feed.follow(() => this.draw());
+      }
+    }
+
+    onBeforeHide() {
+      this.stop?.();
+      this.stop = null;
+    }
+
+    onBeforeDetach() {
+      this.onBeforeHide();
+    }
+
+    draw() {
+      const seen = feed.failed ? null : feed.state?.seen;
+      showCard(this.card, feed, server);
+      refill(
+        this.box,
+        seen && this.nodes(seen),
+        seen && this.services(seen),
+        seen && this.networks(seen),
+        seen && this.keeping(feed.state),
+      );
+    }
+
+    // --- what there is ---------------------------------------------------------------------------
+
+    nodes(seen) {
+      const colour = new Map(seen.services.map((row, at) => [row.name, at % COLOURS]));
+      const waiting = seen.tasks.filter((task) => !task.node && !ENDED.has(task.state));
+      return element(
+        "section",
+        { "aria-label": "Nodes" },
+        element("h3", {}, "Nodes and their tasks"),
+        seen.nodes.map((row) =>
+          element(
+            "div",
+            { class: `labkit-node${row.state === "ready" ? "" : " labkit-away"}` },
+            this.fold(`node ${row.name}`, nodeLine(row), [
+              this.click(row.availability === "drain" ? "Give it tasks again" : "Drain", {
+                do: row.availability === "drain" ? "activate" : "drain",
+                node: row.name,
+              }),
+              row.role !== "manager" && this.click("Cut it off", { do: "lose", node: row.name }),
+              row.role !== "manager" && this.click("Connect it again", { do: "return", node: row.name }),
+              this.terminal("Terminal", { node: row.name }),
+              this.terminal("Terminal in ingress_sbox", { node: row.name, netns: "ingress_sbox" }),
+            ]),
+            element(
+              "ul",
+              { "aria-label": `Tasks on ${row.name}` },
+              seen.tasks
+                .filter((task) => task.node === row.name)
+                .map((task) => this.task(task, colour.get(task.service))),
+            ),
+          ),
+        ),
+        waiting.length > 0 &&
+          element(
+            "div",
+            { class: "labkit-node" },
+            element("p", {}, "Tasks that have no node yet"),
+            element("ul", {}, waiting.map((task) => this.task(task, colour.get(task.service)))),
+          ),
+      );
+    }
+
+    task(row, colour) {
+      const ended = ENDED.has(row.state);
+      const sign = SIGNS[row.state] ?? (ended ? "○" : "◐");
+      const word = row.state === row.desired || ended ? row.state : `${row.state}, to be ${row.desired}`;
+      const summary = element(
+        "span",
+        {},
+        element("span", { "aria-hidden": "true" }, `${sign} `),
+        element("strong", {}, row.name),
+        ` ${word}`,
+      );
+      const addresses = Object.entries(row.addresses).map(([name, address]) => `${address} on ${name}`);
+      const detail = [
+        addresses.length > 0 && element("p", {}, addresses.join(", ")),
+        row.error && element("p", {}, row.error),
+        element("p", {}, `Container ${row.container.slice(0, 12) || "none yet"}`),
+      ];
+      const runs = row.state === "running" && row.desired === "running";
+      const clicks = runs && [
+        this.click("Kill it", { do: "kill", task: row.name }),
+        this.terminal("Terminal", { task: row.name }),
+        this.terminal("Terminal in its namespace", { task: row.name, sandbox: true }),
+      ];
+      return element(
+        "li",
+        { class: `labkit-task labkit-colour-${colour}${ended ? " labkit-ended" : ""}` },
+        this.fold(`task ${row.name} ${row.container}`, summary, [detail, clicks]),
+      );
+    }
+
+    services(seen) {
+      return element(
+        "section",
+        { "aria-label": "Services" },
+        element("h3", {}, "Services"),
+        seen.services.length === 0 && element("p", {}, "None yet."),
+        seen.services.map((row, at) =>
+          element(
+            "div",
+            { class: `labkit-service labkit-colour-${at % COLOURS}` },
+            element(
+              "div",
+              { class: "labkit-row" },
+              element("strong", {}, row.name),
+              ` ${row.running} of ${row.wanted} run`,
+              row.mode === "replicated" && this.scaling(row),
+            ),
+            row.ports.length > 0 && element("p", {}, `Published: ${row.ports.join(", ")}`),
+            Object.entries(row.addresses).map(([name, address]) =>
+              element("p", {}, `Virtual IP ${address} on ${name}`),
+            ),
+          ),
+        ),
+      );
+    }
+
+    scaling(row) {
+      const to = (count, sign, word) =>
+        button(sign, () => this.act({ do: "scale", service: row.name, to: count }), {
+          "aria-label": `${word} ${row.name} to ${count}`,
+          title: `docker service scale ${row.name}=${count}`,
+          disabled: count < 0,
+          "data-key": `${word} ${row.name}`,
+        });
+      return element(
+        "span",
+        { class: "labkit-scale" },
+        to(row.wanted - 1, "−", "Scale down"),
+        element("span", { "aria-hidden": "true" }, String(row.wanted)),
+        to(row.wanted + 1, "+", "Scale up"),
+      );
+    }
+
+    networks(seen) {
+      return element(
+        "section",
+        { "aria-label": "Overlay networks" },
+        element("h3", {}, "Overlay networks"),
+        element(
+          "ul",
+          {},
+          seen.networks.map((row) =>
+            element(
+              "li",
+              {},
+              element("strong", {}, row.name),
+              ` ${row.subnet}${row.ingress ? ", the routing mesh" : ""}${row.encrypted ? ", encrypted" : ""}`,
+            ),
+          ),
+        ),
+      );
+    }
+
+    keeping(state) {
+      const save = () => this.act({ do: "save", checkpoint: this.checkpoint.value });
+      return element(
+        "section",
+        { "aria-label": "Checkpoints" },
+        element("h3", {}, "Checkpoints"),
+        element("div", { class: "labkit-row" }, this.checkpoint, button("Save", save, { "data-key": "save" })),
+        element(
+          "ul",
+          {},
+          state.checkpoints.map((name) =>
+            element(
+              "li",
+              { class: "labkit-row" },
+              name,
+              button("Go back to it", () => this.leave("Go back", { do: "restore", checkpoint: name }), {
+                "aria-label": `Go back to ${name}`,
+                "data-key": `restore ${name}`,
+              }),
+            ),
+          ),
+        ),
+        button("Reset the swarm", () => this.leave("Reset", { do: "reset" }), { "data-key": "reset" }),
+      );
+    }
+
+    // --- what can be done ------------------------------------------------------------------------
+
+    fold(key, summary, inside) {
+      const made = element(
+        "details",
+        { open: this.unfolded.has(key) },
+        element("summary", { "data-key": key }, summary),
+        element("div", { class: "labkit-inside" }, inside.flat(2).filter(Boolean)),
+      );
+      made.addEventListener("toggle", () => this.unfolded[made.open ? "add" : "delete"](key));
+      return made;
+    }
+
+    click(label, what, name = label) {
+      const key = Object.values(what).join(" ");
+      const about = what.node ?? what.task;
+      return button(label, () => this.act(what), {
+        "data-key": key,
+        "aria-label": about ? `${name}: ${about}` : name,
+      });
+    }
+
+    terminal(label, place) {
+      return button(label, () => this.open(place), {
+        "data-key": `${label} ${Object.values(place).join(" ")}`,
+        "aria-label": `${label}: ${place.task ?? place.node}`,
+      });
+    }
+
+    async act(what) {
+      await this.tell(async () => {
+        this.note(await server.act(what));
+      });
+    }
+
+    // Asks first: what is in the swarm now will be gone.
+    async leave(word, what) {
+      const answer = await apputils.showDialog({
+        title: `${word}?`,
+        body:
+          "Services, networks and rules made since then are gone. An open notebook finds the new swarm " +
+          "by labkit.attach(): run its cells again from the first one.",
+        buttons: [apputils.Dialog.cancelButton(), apputils.Dialog.warnButton({ label: word })],
+      });
+      if (answer.button.accept) {
+        await this.act(what);
+      }
+    }
+
+    async open(place) {
+      await this.tell(async () => {
+        const opened = await server.terminal(place);
+        await this.openTerminal(opened.name, opened.place);
+        this.note({ where: "", command: opened.command, cell: "" });
+      });
+    }
+
+    // Says what went wrong, in the place of what was done.
+    async tell(work) {
+      refill(this.message);
+      try {
+        await work();
+      } catch (problem) {
+        refill(
+          this.message,
+          element("p", { class: "labkit-problem" }, problem.message),
+          problem.hint && element("p", { class: "labkit-hint" }, problem.hint),
+        );
+      }
+    }
+
+    note(done) {
+      this.done = [done, ...this.done].slice(0, 8);
+      refill(
+        this.commands,
+        element("h3", {}, "What you did"),
+        this.done.map((row, at) =>
+          element(
+            "div",
+            { class: "labkit-command" },
+            element("code", {}, `${row.where}${row.where ? " " : ""}$ ${row.command}`),
+            row.cell &&
+              button("Put into the notebook", () => this.tell(() => this.putIntoNotebook(row.cell)), {
+                "data-key": `cell ${at}`,
+              }),
+          ),
+        ),
+      );
+    }
+  }
+
+  return {
+    id: "labkit:swarm",
+    description: "The swarm beside the notebook.",
+    autoStart: true,
+    requires: [application.ILabShell, notebook.INotebookTracker],
+    optional: [apputils.ICommandPalette],
+    activate(app, shell, tracker, palette) {
+      const openTerminal = async (name, place) => {
+        const page = await app.commands.execute("terminal:open", { name });
+        page.title.label = place;
+      };
+      const panel = new Swarm(openTerminal, (cell) => insert(notebook, shell, tracker, cell));
+      shell.add(panel, "right", { rank: 100 });
+      app.commands.addCommand(OPEN, {
+        label: "Swarm beside the notebook",
+        execute: () => shell.activateById(panel.id),
+      });
+      palette?.addItem({ command: OPEN, category: "labkit" });
+      // At the first visit the swarm is there; afterwards JupyterLab remembers what a learner has closed.
+      const first = app.restored.then((layout) => !layout?.rightArea?.widgets?.length);
+      first.then((isFirst) => {
+        if (isFirst) {
+          shell.collapseLeft();
+          shell.activateById(panel.id);
+        }
+      });
+    },
+  };
+}
+
+function nodeLine(row) {
+  const words = [row.leader ? "manager, leader" : row.role, row.state, row.address];
+  if (row.availability !== "active") {
+    words.splice(2, 0, row.availability === "drain" ? "drained" : row.availability);
+  }
+  return element(
+    "span",
+    {},
+    element("span", { "aria-hidden": "true" }, row.state === "ready" ? "● " : "▲ "),
+    element("strong", {}, row.name),
+    ` ${words.join(", ")}`,
+  );
+}
+
+// Puts a cell below the one that is chosen in the notebook that was used last, and does not run it.
+async function insert(notebook, shell, tracker, text) {
+  const page = tracker.currentWidget;
+  if (!page) {
+    throw new Error("No notebook is open: open a lab first.");
+  }
+  shell.activateById(page.id);
+  await page.context.ready;
+  notebook.NotebookActions.insertBelow(page.content);
+  page.content.activeCell.model.sharedModel.setSource(text);
+}

@@ -1,0 +1,52 @@
+"""JupyterLab as `labkit lab` opens it, on recorded answers, and a real browser without a window."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from labkit import paths
+from tests import BIN
+from tests.jupyter import FLAGS, serving
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """`labkit lab` on recorded answers: JupyterLab's URL with the token, and the learner's folder."""
+    base = tmp_path_factory.mktemp("jupyter")
+    folder = base / "labs"
+    env = {
+        **os.environ,
+        # What is open in the browser is remembered there, not with the user's own pages.
+        "JUPYTERLAB_WORKSPACES_DIR": str(base / "workspaces"),
+        "JUPYTERLAB_SETTINGS_DIR": str(base / "settings"),
+        "LABKIT_REPLAY": str(paths.EVIDENCE),
+    }
+    argv = [BIN, "lab", folder, "--no-browser"]
+    with serving(argv, log=base / "jupyter.log", env=env, cwd=base) as url:
+        yield url, folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser without a window."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser, jupyter: tuple[str, Path]) -> Iterator[Page]:
+    """A page that remembers nothing of the one before it; the kernels it started end with it."""
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    yield page
+    server, _, token = jupyter[0].partition("/lab?")
+    for session in page.request.get(f"{server}/api/sessions?{token}").json():
+        page.request.delete(f"{server}/api/sessions/{session['id']}?{token}")
+    page.close()

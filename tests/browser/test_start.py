@@ -1,0 +1,82 @@
+"""The start page, where a learner begins: what is there, where it leads, and who can use it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from labkit import paths
+from labkit.nbgrader_cells import Role, role_of
+from tests.jupyter import Heard, choose_theme, complaints, faults_for_everybody
+
+Jupyter = tuple[str, Path]
+WORKSPACES = itertools.count()  # what was open in one is not in the next
+
+
+def arrive(page: Page, url: str) -> Heard:
+    """Open JupyterLab for the first time, until the start page lists the labs."""
+    heard = Heard(page)
+    page.goto(url.replace("/lab?", f"/lab/workspaces/{next(WORKSPACES)}?"), timeout=120_000)
+    page.locator("#labkit-start .labkit-lab").first.wait_for(timeout=120_000)
+    return heard
+
+
+def test_the_first_visit_is_a_list_of_labs_and_a_way_on(page: Page, jupyter: Jupyter) -> None:
+    url, folder = jupyter
+    heard = arrive(page, url)
+    titles = page.locator("#labkit-start .labkit-title")
+    released = sorted(paths.RELEASE.glob("*.ipynb"))
+    first = [json.loads(path.read_text())["cells"][0]["source"][0] for path in released]
+    assert titles.all_inner_texts() == [line.removeprefix("# ").strip() for line in first]
+    expect(page.locator("#labkit-start .labkit-state")).to_contain_text("recorded answers")
+    expect(page.locator("#labkit-swarm .labkit-state")).to_contain_text("recorded answers")
+    for stranger in ("Create Assignment", "Formgrader", "Assignment List", "Launcher"):
+        expect(page.get_by_text(stranger)).to_have_count(0)
+
+    page.get_by_role("button", name="Begin with 00").press("Enter")
+    page.get_by_role("tab", name=released[0].name).wait_for(timeout=60_000)
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=60_000)
+    assert not heard.strangers(url)
+    assert not heard.complaints
+    assert not complaints(folder.parent / "jupyter.log")
+
+
+def test_who_comes_back_goes_on_where_checks_are_left(page: Page, jupyter: Jupyter) -> None:
+    url, folder = jupyter
+    path = folder / "03_reach_a_container.ipynb"
+    before = path.read_bytes()
+    notebook = json.loads(before)
+    checks = [cell for cell in notebook["cells"] if role_of(cell) is Role.CHECK]
+    for cell in checks[:2]:
+        cell["execution_count"] = 1
+    path.write_text(json.dumps(notebook))
+    try:
+        arrive(page, url)
+        page.get_by_role("button", name="Go on with 03 Reach a container").wait_for()
+        row = page.locator(".labkit-lab", has_text="Reach a container by its ingress address")
+        expect(row).to_contain_text(f"2 of {len(checks)} checks passed")
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("size", [(1366, 768), (1920, 1080)], ids=["laptop", "projector"])
+def test_everybody_can_use_it(
+    theme: str, size: tuple[int, int], page: Page, jupyter: Jupyter, tmp_path: Path
+) -> None:
+    url, _ = jupyter
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    choose_theme(page, url, theme)
+    arrive(page, url)
+    expect(page.locator("body")).to_have_attribute(
+        "data-jp-theme-light", "true" if theme.endswith("Light") else "false"
+    )
+    assert not faults_for_everybody(page, "#labkit-start", "#labkit-swarm")
+    page.screenshot(path=tmp_path / "page.png")
+    grey = page.context.new_cdp_session(page)
+    grey.send("Emulation.setEmulatedVisionDeficiency", {"type": "achromatopsia"})
+    page.screenshot(path=tmp_path / "grey.png")
