@@ -31,7 +31,12 @@ class FakeNode:
     def reach(self, path: str) -> socket.socket:
         ours, theirs = socket.socketpair()
         serve = self._agent if path == AGENT else self._daemon
-        threading.Thread(target=serve, args=(theirs,), daemon=True).start()
+
+        def answer() -> None:
+            with theirs:
+                serve(theirs)
+
+        threading.Thread(target=answer, daemon=True).start()
         return ours
 
     def _agent(self, link: socket.socket) -> None:

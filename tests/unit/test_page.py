@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from labkit import nbgrader_cells, paths, swarm
 from labkit.errors import UnknownNameError, UsageError
 from labkit.nbgrader_cells import Role, role_of
-from labkit.page import LABEXTENSIONS, actions, labs, look
+from labkit.page import LABEXTENSIONS, actions, labs, look, watch
 from labkit.page.watch import State, Watch
 from tests.unit.fakes import FakeNode, as_json, lab_of
 
@@ -139,8 +141,10 @@ def api(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
 
 
 @pytest.fixture
-def lab() -> swarm.Lab:
-    return lab_of({name: FakeNode(lambda _: "", api) for name in ("node1", "node2")})
+def lab() -> Iterator[swarm.Lab]:
+    made = lab_of({name: FakeNode(lambda _: "", api) for name in ("node1", "node2")})
+    yield made
+    made.close()
 
 
 def test_a_look_has_what_people_look_for_in_order(lab: swarm.Lab) -> None:
@@ -233,6 +237,8 @@ def test_work_that_fails_is_told_until_the_next_work(monkeypatch: pytest.MonkeyP
     def refuse(_: str) -> None:
         raise UnknownNameError("running lab", "toy", [])
 
+    monkeypatch.setattr(watch, "_ASKED_FOR_S", 0.5)  # the thread ends within this test
+    monkeypatch.setattr(watch, "_ABSENT_S", 0.1)
     monkeypatch.setattr("labkit.swarm.get", refuse)
 
     def work(_: object) -> None:
@@ -251,6 +257,10 @@ def test_work_that_fails_is_told_until_the_next_work(monkeypatch: pytest.MonkeyP
         return states
 
     first, *_, last = asyncio.run(ask())
+    for thread in threading.enumerate():
+        if thread.name == "labkit watch":
+            thread.join(10)
+            assert not thread.is_alive()
     assert (first.state, first.told) == ("working", "labkit reset")
     assert last.state == "none"
     assert "it broke" in last.failed
