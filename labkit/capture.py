@@ -10,7 +10,7 @@ import html
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 RECORDED = "[recorded "
 """The first characters of whatever is shown of a recorded capture."""
+
+# Of an output with more lines than the first number, a notebook shows so many, and the others unfolded.
+_LONG, _FIRST = 40, 24
+# Inherited colours and no background of its own, to suit light and dark themes alike.
+_BOX = (
+    "border: 1px solid; border-radius: 4px; padding: 0.5em 0.8em; color: inherit;"
+    " background: transparent; overflow-x: auto; white-space: pre"
+)
+_MARKED = "color: inherit; background: transparent; font-weight: bold; outline: 2px solid"
 
 _QUOTED = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.""")
 _SHELL_WORD = re.compile(r"[|&;]+|\d?[<>].*|&>.*|.*;")
@@ -57,6 +66,7 @@ class Capture:
         docker      the Docker version of the node
         timed_out   it was stopped when its time was up
         recorded    it comes from evidence and not from a swarm, and says so wherever it is shown
+        marked      parts of the output that a notebook marks, as `mark` was given them
 
     Raises ValueError for a ``started`` without a time zone.
     """
@@ -72,6 +82,7 @@ class Capture:
     docker: str
     timed_out: bool = False
     recorded: bool = field(default=False, compare=False)
+    marked: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if self.started.tzinfo is None:
@@ -146,13 +157,36 @@ class Capture:
 
     __repr__ = __str__
 
+    def mark(self, *parts: str) -> Self:
+        """Return the same capture with parts of its output marked where a notebook shows it.
+
+        A part is a word of a rule or an address, say; an address is marked as a whole only. One that is
+        not in the output changes nothing.
+        """
+        return replace(self, marked=parts)
+
     def _repr_html_(self) -> str:
         label = f"<i>{html.escape(self._label())}</i>\n" if self.recorded else ""
-        # Inherited colours and no background of its own, to suit light and dark themes alike.
+        lines = self._output().splitlines()
+        first = _FIRST if len(lines) > _LONG else len(lines)
+        shown, rest = (self._marked_html("\n".join(part)) for part in (lines[:first], lines[first:]))
+        prompt = f"{label}<b>{html.escape(self._prompt())}</b>\n"
+        box = f'<pre style="{_BOX}">{prompt}{shown}</pre>'
+        if not rest:
+            return box
+        unfolded = " open" if "<mark" in rest else ""
         return (
-            '<pre style="border: 1px solid; border-radius: 4px; padding: 0.5em 0.8em;'
-            ' color: inherit; background: transparent; overflow-x: auto; white-space: pre">'
-            f"{label}<b>{html.escape(self._prompt())}</b>\n{html.escape(self._output())}</pre>"
+            f"{box}<details{unfolded}><summary>{len(lines) - first} more lines</summary>"
+            f'<pre style="{_BOX}">{rest}</pre></details>'
+        )
+
+    def _marked_html(self, text: str) -> str:
+        """Return a part of the output as HTML, with what is to be marked."""
+        wanted = "|".join(_whole(part) for part in self.marked if part)
+        pieces = re.split(f"({wanted})", text) if wanted else [text]
+        return "".join(
+            f'<mark style="{_MARKED}">{html.escape(piece)}</mark>' if at % 2 else html.escape(piece)
+            for at, piece in enumerate(pieces)
         )
 
     def _prompt(self) -> str:
@@ -176,6 +210,7 @@ class Capture:
         `started` is ISO 8601 text, `argv` a list; all other names and types are those of the fields.
         """
         row = asdict(self)
+        del row["marked"]  # it is about a page, and not about what ran
         return row | {
             "argv": [redact(word) for word in self.argv],
             "stdout": redact(self.stdout),
@@ -199,6 +234,13 @@ class Capture:
             )
         except ValueError as exc:
             raise UsageError(f"not a capture: 'started' is {row['started']!r}: {exc}") from exc
+
+
+def _whole(part: str) -> str:
+    """Return the pattern of a part to mark: `10.0.0.2` is not in `10.0.0.21`."""
+    before = r"(?<![\w.])" if part[0].isalnum() else ""
+    after = r"(?!\w|\.\d)" if part[-1].isalnum() else ""
+    return f"{before}{re.escape(part)}{after}"
 
 
 def argv_of(command: str | Sequence[str]) -> tuple[str, ...]:

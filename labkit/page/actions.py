@@ -99,7 +99,6 @@ ACTIONS: dict[str, Callable[[Lab, Asked], Action]] = {
 }
 """Name -> what it stands for; each reads the names that it needs from what was asked."""
 
-
 WORKS: dict[str, tuple[tuple[str, ...], Callable[[str, str, Progress], object]]] = {
     "start": (("up",), lambda lab, _, progress: swarm.find_or_up(lab, progress=progress).close()),
     "reset": (("reset",), lambda lab, _, progress: swarm.reset(lab, progress=progress).lab.close()),
@@ -112,9 +111,12 @@ WORKS: dict[str, tuple[tuple[str, ...], Callable[[str, str, Progress], object]]]
 """Name -> the words of `labkit` that do the same, and what does it: with a lab, a checkpoint's name."""
 
 
-def work(lab: str, asked: Asked) -> tuple[str, Work]:
-    """Return the command that `asked["do"]` of WORKS stands for, and what does it."""
-    words, does = WORKS[str(asked["do"])]
+def work(lab: str, asked: Asked) -> tuple[str, Work] | None:
+    """Return the command of WORKS that `asked["do"]` stands for, and what does it; None for another."""
+    found = WORKS.get(str(asked.get("do", "")))
+    if found is None:
+        return None
+    words, does = found
     name = str(asked.get("checkpoint", ""))
     named = [name] if words[0] == "checkpoint" else []
     command = shlex.join(["labkit", *words, *named, "--lab", lab])

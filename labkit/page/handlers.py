@@ -114,9 +114,9 @@ class Do(_Handler):
         await self.answer(self._done(self.asked()))
 
     async def _done(self, asked: dict[str, Any]) -> dict[str, str]:
-        if asked.get("do") in actions.WORKS:
-            command, work = actions.work(self.view.lab, asked)
-            self.view.begin(command, work)
+        if work := actions.work(self.view.lab, asked):
+            command, does = work
+            self.view.begin(command, does)
             return {"where": "", "command": command, "cell": f"!{command}"}
         return await asyncio.to_thread(self._act, asked)
 

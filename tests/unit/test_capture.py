@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -59,6 +60,41 @@ def test_html_is_escaped_and_has_no_colours_of_its_own() -> None:
     assert "<b>hello-a.1 $ curl" in shown
     assert "color: inherit" in shown
     assert "#" not in shown.split(">")[0]
+
+
+def test_a_long_output_is_folded() -> None:
+    lines = [f"line {number}" for number in range(1, 101)]
+    shown = capture("iptables -S", "\n".join(lines))._repr_html_()
+    head, tail = shown.split("<details>")
+    assert "line 24<" in head
+    assert "line 25" not in head
+    assert "76 more lines" in tail
+    assert "line 100" in tail
+    assert "<details" not in capture("iptables -S", "\n".join(lines[:40]))._repr_html_()
+    assert str(capture("iptables -S", "\n".join(lines))).endswith("line 100")
+
+
+def marked(text: str, *parts: str) -> list[str]:
+    """What a notebook marks."""
+    shown = capture("ipvsadm -Ln", text).mark(*parts)._repr_html_()
+    return re.findall(r"<mark [^>]*>(.*?)</mark>", shown)
+
+
+def test_parts_that_matter_are_marked() -> None:
+    rules = "-> 10.0.0.2:0 Masq\n-> 10.0.0.21:0 Masq\n-> 110.0.0.2:0 <DROP> DROPPED\n10.0.0.2."
+    assert marked(rules, "10.0.0.2") == ["10.0.0.2", "10.0.0.2"]
+    assert marked(rules, "DROP", "->") == ["-&gt;", "-&gt;", "-&gt;", "DROP"]
+    assert marked(rules, "nowhere", "") == []
+    assert marked(rules) == []
+
+
+def test_what_is_marked_is_unfolded_and_no_part_of_the_evidence() -> None:
+    text = "\n".join(f"line {number}" for number in range(100))
+    one = capture("iptables -S", text).mark("line 99")
+    assert "<details open>" in one._repr_html_()
+    assert "<details>" in one.mark("line 1")._repr_html_()
+    assert one == capture("iptables -S", text)
+    assert "marked" not in one.to_json()
 
 
 def test_join_tokens_are_shown_nowhere() -> None:

@@ -199,6 +199,7 @@ def test_a_click_is_one_command_in_one_place(
     ("asked", "told"),
     [
         ({}, "no action is called ''"),
+        ({"do": ["drain"]}, r"no action is called \"\['drain'\]\""),
         ({"do": "scale", "service": "nobody", "to": 1}, "no service is called 'nobody'"),
         ({"do": "scale", "service": "web", "to": "5"}, "found '5'"),
         ({"do": "scale", "service": "web", "to": True}, "found True"),
@@ -214,9 +215,13 @@ def test_a_click_that_cannot_be_is_told(asked: dict[str, Any], told: str, lab: s
 
 
 def test_long_work_has_its_command() -> None:
-    command, _ = actions.work("monday", {"do": "save", "checkpoint": "it's mine"})
-    assert command == """labkit checkpoint save 'it'"'"'s mine' --lab monday"""
-    assert actions.work("monday", {"do": "reset"})[0] == "labkit reset --lab monday"
+    save = actions.work("monday", {"do": "save", "checkpoint": "it's mine"})
+    assert save
+    assert save[0] == """labkit checkpoint save 'it'"'"'s mine' --lab monday"""
+    reset = actions.work("monday", {"do": "reset"})
+    assert reset
+    assert reset[0] == "labkit reset --lab monday"
+    assert actions.work("monday", {"do": ["reset"]}) is None
 
 
 # --- watching ------------------------------------------------------------------------------------
