@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from labkit import swarm
-from labkit.engines import find
+from labkit.engines import checkpoints, find
 from labkit.nbgrader_cells import Role, question_of, role_of
 from tests import BIN
 from tests.conftest import Command
@@ -232,6 +232,7 @@ def test_a_checkpoint_is_gone_back_to(page: Page, panel: Locator, own: swarm.Lab
     back.click()
     page.get_by_role("dialog").get_by_role("button", name="Go back").click()
     expect(panel).to_contain_text("web 4 of 4 run", timeout=2 * SOON)
+    checkpoints(LAB).remove("mine")  # it would outlive the lab
 
 
 def test_an_engine_that_is_killed_and_brought_up_again(panel: Locator) -> None:
