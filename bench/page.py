@@ -34,7 +34,6 @@ RESULTS = Path(__file__).parent / "results"
 LAB = "bench-page"
 REST_S = 20.0
 FORGOTTEN_S = 60.0  # after the last question the server goes on for a while
-CREATE = ["docker", "service", "create", "--detach", "--no-resolve-image", "--name", "web"]
 
 
 class Page:
@@ -145,8 +144,7 @@ def main() -> None:
         try:
             with serving(argv, log=base / "log", env=os.environ, cwd=base) as url:
                 lab = swarm.get(LAB)
-                lab.manager.run([*CREATE, "--replicas", "5", "node-test"]).check()
-                lab.wait_for_tasks("web", 5)
+                lab.service("web", replicas=5)
                 page = Page(url)
                 rest = at_rest(page, rounds)
                 changed = changes(page, lab, rounds)

@@ -29,7 +29,6 @@ LAB = "gallery"
 SIZE = {"width": 1280, "height": 720}
 SMALL = (960, 540)
 PATIENCE = 120_000  # ms
-CREATE = ["docker", "service", "create", "--detach", "--no-resolve-image", "--name", "web"]
 
 
 class Film:
@@ -90,10 +89,8 @@ def main() -> None:
 def take(page: Page, url: str) -> None:
     """Do what the pictures show."""
     lab = swarm.get(LAB)
-    lab.manager.run("docker network create --driver overlay shop").check()
-    options = ["--replicas", "2", "--network", "shop", "--publish", "8080:3000"]
-    lab.manager.run([*CREATE, *options, "node-test"]).check()
-    lab.wait_for_tasks("web", 2)
+    lab.network("shop")
+    lab.service("web", replicas=2, publish="8080:3000", networks="shop")
     page.goto(url)
     panel = page.locator("#labkit-swarm")
     expect(panel).to_contain_text("web 2 of 2 run", timeout=PATIENCE)

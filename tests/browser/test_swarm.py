@@ -30,7 +30,6 @@ pytestmark = pytest.mark.live
 
 LAB = "page-tests"
 SOON = 120_000  # ms in which a swarm on a busy machine does what it was asked to
-WEB = ["docker", "service", "create", "--detach", "--no-resolve-image", "--name", "web"]
 FIRST = "00_read_this_first.ipynb"
 
 
@@ -83,7 +82,7 @@ def own(jupyter: tuple[str, Path]) -> Iterator[swarm.Lab]:
     """
     lab = swarm.get(LAB)
     lab.manager.run("docker swarm update --dispatcher-heartbeat 12s").check()
-    lab.manager.run([*WEB, "--replicas", "2", "--publish", "8080:3000", "node-test"]).check()
+    lab.service("web", replicas=2, publish="8080:3000")
     yield lab
     lab.close()
 

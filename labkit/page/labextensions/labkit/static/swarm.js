@@ -238,12 +238,10 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       return made;
     }
 
-    click(label, what, name = label) {
-      const key = Object.values(what).join(" ");
-      const about = what.node ?? what.task;
+    click(label, what) {
       return button(label, () => this.act(what), {
-        "data-key": key,
-        "aria-label": about ? `${name}: ${about}` : name,
+        "data-key": Object.values(what).join(" "),
+        "aria-label": `${label}: ${what.task ?? what.node}`,
       });
     }
 
@@ -335,9 +333,8 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       });
       palette?.addItem({ command: OPEN, category: "labkit" });
       // At the first visit the swarm is there; afterwards JupyterLab remembers what a learner has closed.
-      const first = app.restored.then((layout) => !layout?.rightArea?.widgets?.length);
-      first.then((isFirst) => {
-        if (isFirst) {
+      app.restored.then((layout) => {
+        if (!layout?.rightArea?.widgets?.length) {
           shell.collapseLeft();
           shell.activateById(panel.id);
         }
