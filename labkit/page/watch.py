@@ -108,8 +108,11 @@ class Watch:
                 self._thread.start()
 
     def _take(self, state: State) -> None:
-        """Keep a state that differs from the one before, and tell those who wait."""
-        if state == self.state:
+        """Keep a state that differs from the one before, and tell those who wait.
+
+        What a look saw that began before the work under way is of a lab that will be another one.
+        """
+        if state == self.state or (self._work and state.state != "working"):
             return
         self.state, self.version = state, self.version + 1
         self._news.set()

@@ -88,8 +88,9 @@ def own(jupyter: tuple[str, Path]) -> Iterator[swarm.Lab]:
 
 
 def fold(panel: Locator, name: str) -> Locator:
-    """Unfold a node or a running task; returns what belongs to it."""
-    summary = panel.page.locator("summary", has_text=re.compile(rf"{name} .*(ready|running|down)"))
+    """Unfold a node, or a task that runs and is to go on; returns what belongs to it."""
+    told = re.compile(rf"{re.escape(name)} (running$|.*, (ready|down),)")
+    summary = panel.page.locator("summary", has_text=told)
     made = panel.locator("details").filter(has=summary)
     if made.get_attribute("open") is None:
         made.locator("summary").click()
@@ -218,7 +219,8 @@ def test_everybody_can_use_the_panel(page: Page, panel: Locator) -> None:
 def test_what_cannot_be_is_told(panel: Locator) -> None:
     panel.get_by_role("textbox", name="Name of the checkpoint").fill("no name")
     panel.get_by_role("button", name="Save").click()
-    expect(panel.locator(".labkit-card")).to_contain_text("'no name'", timeout=SOON)
+    problem = panel.locator(".labkit-card .labkit-problem")
+    expect(problem).to_contain_text("'no name'", timeout=SOON)
 
 
 def test_a_checkpoint_is_gone_back_to(page: Page, panel: Locator, own: swarm.Lab) -> None:

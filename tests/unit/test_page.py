@@ -262,13 +262,44 @@ def test_work_that_fails_is_told_until_the_next_work(monkeypatch: pytest.MonkeyP
         return states
 
     first, *_, last = asyncio.run(ask())
+    the_watch_ends()
+    assert (first.state, first.told) == ("working", "labkit reset")
+    assert last.state == "none"
+    assert "it broke" in last.failed
+
+
+def test_a_look_that_began_before_the_work_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    looking, begun, done = threading.Event(), threading.Event(), threading.Event()
+
+    def look(_: str) -> None:
+        looking.set()
+        begun.wait(10)
+        raise UnknownNameError("running lab", "toy", [])
+
+    monkeypatch.setattr(watch, "_ASKED_FOR_S", 0.5)
+    monkeypatch.setattr("labkit.swarm.get", look)
+
+    async def ask() -> State:
+        view = Watch("toy")
+        asked = asyncio.create_task(view.newer(view.version, 5))
+        await asyncio.to_thread(looking.wait, 10)
+        view.begin("labkit reset", lambda _: done.wait(10))
+        version, _ = await asked
+        begun.set()
+        _, state = await view.newer(version, 0.3)
+        done.set()
+        return state
+
+    state = asyncio.run(ask())
+    the_watch_ends()
+    assert state.state == "working"
+
+
+def the_watch_ends() -> None:
     for thread in threading.enumerate():
         if thread.name == "labkit watch":
             thread.join(10)
             assert not thread.is_alive()
-    assert (first.state, first.told) == ("working", "labkit reset")
-    assert last.state == "none"
-    assert "it broke" in last.failed
 
 
 def test_the_browsers_part_needs_no_build() -> None:
