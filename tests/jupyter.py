@@ -15,6 +15,11 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+from labkit import paths
+
+PICTURES = paths.REPOSITORY / "build" / "pictures"
+"""Where the pages that the tests have seen are kept as pictures, for people to look at."""
+
 # Chromium's own calls home must not leave this machine; root has no browser sandbox.
 FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 FLAGS += ["--disable-component-update", "--no-first-run", "--disable-gpu"]
@@ -74,6 +79,12 @@ def complaints(log: Path) -> list[str]:
     lines = log.read_text().splitlines()
     found = [line for line in lines if re.match(r"\[[WEC] |Traceback|\w+Error", line)]
     return [line for line in found if not _SAID.search(line) and not line.endswith("ServerApp] ")]
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Keep what a page shows now as PICTURES/NAME.png."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png")
 
 
 def faults_for_everybody(page: Page, *parts: str) -> list[str]:

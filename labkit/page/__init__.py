@@ -1,7 +1,7 @@
 """The page that `labkit lab` opens: the kit's part of JupyterLab, in the server and in the browser.
 
 The server's part is an extension of Jupyter's server (`handlers`): it answers with the labs of a folder
-(`labs`) and the state of the swarm (`state`). The browser's part is in `labextensions/labkit`: plain
+(`labs`) and the state of the swarm (`view`). The browser's part is in `labextensions/labkit`: plain
 modules that a browser runs as they are, so nothing is built, here or on a learner's machine.
 """
 

@@ -12,10 +12,9 @@ from labkit import engines, swarm
 from labkit.errors import UnknownNameError, UsageError
 from labkit.progress import Progress
 from labkit.swarm import Lab, Node, Place
+from labkit.swarm.watch import Work
 
 Asked = Mapping[str, Any]
-Work = Callable[[Progress], object]
-"""What makes a lab another one; it takes seconds or minutes, and its stages are told."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""The kit's addresses on Jupyter's server: labs, questions, swarm, do and terminal under /labkit.
+"""The kit's addresses on Jupyter's server: labs, questions, swarm, service, do and terminal under
+/labkit.
 
 All want the token of Jupyter's server, as its own addresses do, and answer in JSON. What a person can
 mend is an answer with status 400, `message` and `hint`.
@@ -23,8 +24,8 @@ from tornado.web import authenticated
 
 from labkit import paths, swarm
 from labkit.errors import LabkitError
-from labkit.page import actions, labs
-from labkit.page.watch import Watch
+from labkit.page import actions, labs, services
+from labkit.page.view import View
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -34,12 +35,13 @@ _LONGEST_WAIT_S = 20.0  # a proxy between the page and this server may cut off w
 
 def add(server: ServerApp) -> None:
     """Add the kit's addresses to a server, for the lab or the recordings of its environment."""
-    view = Watch(swarm.default_lab(), os.environ.get("LABKIT_REPLAY", ""))
+    view = View(swarm.default_lab(), os.environ.get("LABKIT_REPLAY", ""))
     shared = {"view": view, "folder": Path(server.root_dir)}
     kinds = {
         "labs": Labs,
         "questions": Questions,
         "swarm": SwarmState,
+        "service": Service,
         "do": Do,
         "terminal": Terminal,
     }
@@ -52,7 +54,7 @@ def add(server: ServerApp) -> None:
 class _Handler(APIHandler):
     """Answers in JSON, and makes the kit's errors answers."""
 
-    def initialize(self, view: Watch, folder: Path) -> None:
+    def initialize(self, view: View, folder: Path) -> None:
         self.view, self.folder = view, folder
 
     async def answer(self, making: Awaitable[object]) -> None:
@@ -103,7 +105,20 @@ class SwarmState(_Handler):
 
     async def _newer(self, than: int) -> dict[str, Any]:
         version, state = await self.view.newer(than, _LONGEST_WAIT_S)
-        return {"version": version, **dataclasses.asdict(state)}
+        more = {"version": version, "title": state.title, "sign": state.sign}
+        return dataclasses.asdict(state) | more
+
+
+class Service(_Handler):
+    """Answers a question about a service of the swarm, as `services.Answer` tells."""
+
+    @authenticated
+    async def post(self) -> None:
+        await self.answer(asyncio.to_thread(self._answer, self.asked()))
+
+    def _answer(self, asked: dict[str, Any]) -> dict[str, Any]:
+        with contextlib.closing(swarm.get(self.view.lab)) as found:
+            return dataclasses.asdict(services.of(found, asked))
 
 
 class Do(_Handler):

@@ -60,7 +60,7 @@ def packet(
     and a frame; below stands what each of them made of it, and which of its rules counted it.
     """
     shown = _chosen(network, set(networks) or {"ingress"})
-    steps = [line for row in df.itertuples() for line in _step(row)]
+    steps = [line for where, what in told(df) for line in (where, f"      {what}")]
     axes, boxes = _drawn(shown, title or _way(df), below=0.24 * len(steps) + 0.2)
     keys = [(str(row.node), _box_of(row)) for row in df.itertuples()]
     _light(axes, shown, boxes, keys)
@@ -110,20 +110,22 @@ def _way(df: pd.DataFrame) -> str:
     return f"{asked}, answered on {last['node']}"
 
 
-def _step(row: Any) -> list[str]:
-    """Say in two lines what a place has made of a request: from whom to whom, before and after."""
+def told(df: pd.DataFrame) -> list[tuple[str, str]]:
+    """Say of each row of `experiments.packet` where it was and what counted it, and what it became."""
 
-    def ends(new: str) -> str:
+    def ends(row: dict[Any, Any], new: str) -> str:
         source, destination = (
-            f"{getattr(row, f'{new}{end}')}:{getattr(row, f'{new}{end}_port')}"
-            for end in ("source", "destination")
+            f"{row[f'{new}{end}']}:{row[f'{new}{end}_port']}" for end in ("source", "destination")
         )
         return f"{source} → {destination}"
 
-    came, goes = ends(""), ends("new_")
-    counted = f", counted by {row.counted}" if row.counted else ""
-    changed = f"{came}   becomes   {goes}" if came != goes else f"{came}   goes on as it came"
-    return [f"{row.order}   {row.place}{counted}", f"      {changed}"]
+    found = []
+    for row in df.to_dict("records"):
+        came, goes = ends(row, ""), ends(row, "new_")
+        counted = f", counted by {row['counted']}" if row["counted"] else ""
+        changed = f"{came}   becomes   {goes}" if came != goes else f"{came}   goes on as it came"
+        found.append((f"{row['order']}   {row['place']}{counted}", changed))
+    return found
 
 
 def _light(axes: Axes, df: pd.DataFrame, boxes: Boxes, keys: Sequence[tuple[str, str]]) -> None:

@@ -11,6 +11,7 @@ from labkit.capture import Capture
 from labkit.engines.base import Connection
 from labkit.errors import NotInEvidence, SwarmError, UnknownNameError, UsageError
 from labkit.swarm import answers, arguments, membership, networks, obstacles
+from labkit.swarm.look import Look, look_at
 from labkit.swarm.networks import MADE_BY
 from labkit.swarm.places import Node, Place, Running, Task, end, runs, task_of
 from labkit.swarm.waiting import wait_for
@@ -78,6 +79,13 @@ class Lab:
             clock=link.now,
             pause=link.pause,
         )
+
+    def look(self) -> Look:
+        """Look once at all of it: nodes, overlay networks, services, tasks.
+
+        What comes back prints as a picture, and a notebook shows it as one. Raises DaemonError.
+        """
+        return look_at(self)
 
     def pause(self, seconds: float) -> None:
         """Let the swarm work for so long; a replay has nothing to wait for."""

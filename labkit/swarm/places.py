@@ -301,16 +301,19 @@ def runs(row: Mapping[str, Any]) -> bool:
     return status["State"] == "running" and bool((status.get("ContainerStatus") or {}).get("PID"))
 
 
+def addresses_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the first address of a task, as the API lists it, on each of its networks."""
+    attached = [item for item in row.get("NetworksAttachments") or () if item.get("Addresses")]
+    return {item["Network"]["Spec"]["Name"]: item["Addresses"][0].split("/")[0] for item in attached}
+
+
 def task_of(service: str, row: Mapping[str, Any], node: Node) -> Task:
     """Return a running task of a service from what the API lists of it."""
     container = row["Status"]["ContainerStatus"]
-    attached = [item for item in row.get("NetworksAttachments") or () if item.get("Addresses")]
-    specs = [item["Network"]["Spec"] for item in attached]
+    addresses = addresses_of(row)
+    attached = row.get("NetworksAttachments") or ()
+    specs = [item["Network"]["Spec"] for item in attached if item.get("Addresses")]
     slot = row.get("Slot", 0)
-    addresses = {
-        spec["Name"]: item["Addresses"][0].split("/")[0]
-        for spec, item in zip(specs, attached, strict=True)
-    }
     if any(":" in address for address in addresses.values()):
         there = _addresses_there(node, container["ContainerID"], "IPAddress")
         addresses = {name: there.get(name, given) for name, given in addresses.items()}

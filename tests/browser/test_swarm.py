@@ -21,6 +21,7 @@ from tests.jupyter import (
     Heard,
     complaints,
     faults_for_everybody,
+    keep_picture,
     run_all,
     serving,
     wait_for_kernel,
@@ -61,7 +62,7 @@ def page(browser: Browser, jupyter: tuple[str, Path]) -> Iterator[Page]:
     page.goto(url, timeout=120_000)
     page.locator("#labkit-swarm .labkit-node").nth(2).wait_for(timeout=120_000)
     yield page
-    page.screenshot(path=base / "page.png")
+    keep_picture(page, "page")
     page.close()
     assert not heard.strangers(url)
     assert not heard.complaints
@@ -145,7 +146,7 @@ def test_progress_and_hints_beside_the_lab(page: Page, jupyter: tuple[str, Path]
     panel.get_by_role("button", name=re.compile("^compare:")).click()
     expect(page.locator(".jp-Notebook .jp-Cell.jp-mod-active")).to_contain_text("checks.")
     assert not faults_for_everybody(page, "#labkit-progress")
-    page.screenshot(path=base / "progress.png")
+    keep_picture(page, "progress")
     page.get_by_role("tab", name="Swarm").click()
 
 
@@ -182,6 +183,59 @@ def test_a_click_can_be_put_into_the_notebook(page: Page, panel: Locator) -> Non
     panel.get_by_role("button", name="Put into the notebook").first.click()
     cell = page.locator(".jp-Notebook .jp-Cell.jp-mod-active")
     expect(cell).to_contain_text('lab.manager.run("docker service scale --detach web=4")')
+
+
+def test_a_request_is_seen_going_its_way(page: Page, panel: Locator, own: swarm.Lab) -> None:
+    panel.get_by_label("The node that a request to web comes to").select_option("node2")
+    panel.get_by_role("button", name="Follow a request to web").click()
+    steps = panel.get_by_role("list", name="The way of the request").get_by_role("listitem")
+    expect(steps).to_have_count(3, timeout=SOON)
+    expect(steps.nth(1)).to_contain_text("node2/ingress_sbox, counted by MARK")
+    answered = re.search(r"web\.\d+", steps.nth(2).inner_text())
+    assert answered
+    node = panel.locator(".labkit-node", has_text=f"{own.task(answered[0]).node.name} ")
+    expect(node.locator(".labkit-here")).to_contain_text("3")
+    expect(panel.locator(".labkit-command").first).to_contain_text("node2 $ curl http://127.0.0.1:8080")
+    keep_picture(page, "way")
+
+
+def test_balancers_go_with_the_tasks(page: Page, panel: Locator, own: swarm.Lab) -> None:
+    panel.get_by_role("button", name="Balancers of web").click()
+    places = panel.get_by_role("list", name="Balancers").get_by_role("listitem")
+    expect(places).to_have_count(3, timeout=SOON)
+    expect(places.first).to_contain_text(f"{own.task('web.4').addresses['ingress']} (web.4)")
+    panel.get_by_role("button", name="Scale down web to 3").click()
+    expect(places.first).not_to_contain_text("web.4", timeout=SOON)
+    panel.get_by_role("button", name="Close the answer on web").click()
+    panel.get_by_role("button", name="Scale up web to 4").click()
+    expect(panel).to_contain_text("web 4 of 4 run", timeout=SOON)
+
+
+def test_the_swarm_in_a_cell_goes_with_it_while_the_kernel_is_busy(
+    page: Page, own: swarm.Lab, jupyter: tuple[str, Path]
+) -> None:
+    run_cell(page, "from labkit import panel\npanel.swarm(lab)")
+    shown = page.locator(".jp-Notebook .jp-OutputArea-output .labkit-look")
+    expect(shown).to_contain_text("web 4 of 4 run", timeout=SOON)
+    run_cell(page, "import time\ntime.sleep(90)")
+    own.manager.run("docker service scale --detach web=3").check()
+    expect(shown).to_contain_text("web 3 of 3 run", timeout=SOON)
+    assert page.locator(".jp-InputPrompt", has_text="[*]").count()
+    shown.scroll_into_view_if_needed()
+    keep_picture(page, "cell")
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.get_by_role("menuitem", name="Interrupt Kernel").click()
+    own.manager.run("docker service scale --detach web=4").check()
+    expect(shown).to_contain_text("web 4 of 4 run", timeout=SOON)
+
+
+def run_cell(page: Page, text: str) -> None:
+    """Put a cell below the one that is chosen, and run it."""
+    page.locator(".jp-Notebook .jp-Cell.jp-mod-active .jp-InputPrompt").click()
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")
+    page.keyboard.insert_text(text)
+    page.keyboard.press("Shift+Enter")
 
 
 @pytest.mark.usefixtures("own")

@@ -14,8 +14,10 @@ import pytest
 from labkit import nbgrader_cells, paths, swarm
 from labkit.errors import UnknownNameError, UsageError
 from labkit.nbgrader_cells import Role, role_of
-from labkit.page import LABEXTENSIONS, actions, labs, look, watch
-from labkit.page.watch import State, Watch
+from labkit.page import LABEXTENSIONS, actions, labs, view
+from labkit.page.view import View
+from labkit.swarm import watch
+from labkit.swarm.watch import State
 from tests.unit.fakes import FakeNode, as_json, lab_of
 
 RELEASED = sorted(paths.RELEASE.glob("*.ipynb"))
@@ -148,7 +150,7 @@ def lab() -> Iterator[swarm.Lab]:
 
 
 def test_a_look_has_what_people_look_for_in_order(lab: swarm.Lab) -> None:
-    seen = look.at(lab)
+    seen = lab.look()
     first, second = seen.nodes
     assert (first.name, first.leader, first.availability) == ("node1", True, "drain")
     assert (second.name, second.role, second.address) == ("node2", "worker", "172.30.0.3")
@@ -229,10 +231,10 @@ def test_long_work_has_its_command() -> None:
 
 def test_on_recorded_answers_nothing_is_looked_for_or_done() -> None:
     async def ask() -> State:
-        view = Watch("default", "labs/evidence")
+        shown = View("default", "labs/evidence")
         with pytest.raises(UsageError, match="there is no swarm"):
-            view.begin("labkit reset", lambda _: None)
-        _, state = await view.newer(-1, 0)
+            shown.begin("labkit reset", lambda _: None)
+        _, state = await shown.newer(-1, 0)
         return state
 
     assert asyncio.run(ask()).state == "recorded"
@@ -242,22 +244,22 @@ def test_work_that_fails_is_told_until_the_next_work(monkeypatch: pytest.MonkeyP
     def refuse(_: str) -> None:
         raise UnknownNameError("running lab", "toy", [])
 
-    monkeypatch.setattr(watch, "_ASKED_FOR_S", 0.5)  # the thread ends within this test
+    monkeypatch.setattr(view, "_ASKED_FOR_S", 0.5)  # the thread ends within this test
     monkeypatch.setattr(watch, "_ABSENT_S", 0.1)
-    monkeypatch.setattr("labkit.swarm.get", refuse)
+    monkeypatch.setattr("labkit.swarm.lifecycle.get", refuse)
 
     def work(_: object) -> None:
         raise UsageError("it broke", hint="mend it")
 
     async def ask() -> list[State]:
-        view = Watch("toy")
-        view.begin("labkit reset", work)
+        shown = View("toy")
+        shown.begin("labkit reset", work)
         with pytest.raises(UsageError, match="one thing at a time"):
-            view.begin("labkit reset", work)
-        version, state = await view.newer(-1, 5)
+            shown.begin("labkit reset", work)
+        version, state = await shown.newer(-1, 5)
         states = [state]
         while states[-1].state == "working":
-            version, state = await view.newer(version, 5)
+            version, state = await shown.newer(version, 5)
             states.append(state)
         return states
 
@@ -276,17 +278,17 @@ def test_a_look_that_began_before_the_work_says_nothing(monkeypatch: pytest.Monk
         begun.wait(10)
         raise UnknownNameError("running lab", "toy", [])
 
-    monkeypatch.setattr(watch, "_ASKED_FOR_S", 0.5)
-    monkeypatch.setattr("labkit.swarm.get", look)
+    monkeypatch.setattr(view, "_ASKED_FOR_S", 0.5)
+    monkeypatch.setattr("labkit.swarm.lifecycle.get", look)
 
     async def ask() -> State:
-        view = Watch("toy")
-        asked = asyncio.create_task(view.newer(view.version, 5))
+        shown = View("toy")
+        asked = asyncio.create_task(shown.newer(shown.version, 5))
         await asyncio.to_thread(looking.wait, 10)
-        view.begin("labkit reset", lambda _: done.wait(10))
+        shown.begin("labkit reset", lambda _: done.wait(10))
         version, _ = await asked
         begun.set()
-        _, state = await view.newer(version, 0.3)
+        _, state = await shown.newer(version, 0.3)
         done.set()
         return state
 

@@ -2,16 +2,6 @@
 
 import { button, element, refill } from "./elements.js";
 
-const WORDS = {
-  up: "Your swarm is up",
-  none: "No swarm is running",
-  lost: "Your swarm does not answer",
-  working: "Your swarm is at work",
-  recorded: "You work with recorded answers",
-};
-// A sign beside the word, so that nothing is told by colour alone.
-const SIGNS = { up: "●", none: "○", lost: "▲", working: "◐", recorded: "■" };
-
 // An empty card; a screen reader says what comes into it.
 export function emptyCard() {
   return element("div", { class: "labkit-card", "aria-live": "polite" });
@@ -30,13 +20,13 @@ export function showCard(card, feed, server) {
 function wordsOf(feed, server) {
   const { state, failed } = feed;
   if (failed) {
-    return [line("lost", failed.message), element("p", {}, failed.hint)];
+    return [line("lost", "▲", failed.message), element("p", {}, failed.hint)];
   }
   if (!state) {
     return [element("p", {}, "Looking for your swarm …")];
   }
   return [
-    line(state.state, WORDS[state.state]),
+    line(state.state, state.sign, state.title),
     element("p", {}, sentence(state.told)),
     state.hint && element("p", { class: "labkit-hint" }, state.hint),
     state.failed && element("p", { class: "labkit-problem" }, state.failed),
@@ -45,9 +35,9 @@ function wordsOf(feed, server) {
   ];
 }
 
-function line(state, words) {
-  const sign = element("span", { class: `labkit-sign labkit-${state}`, "aria-hidden": "true" }, SIGNS[state]);
-  return element("h2", { class: "labkit-state" }, sign, ` ${words}`);
+function line(state, sign, words) {
+  const shown = element("span", { class: `labkit-sign labkit-${state}`, "aria-hidden": "true" }, sign);
+  return element("h2", { class: "labkit-state" }, shown, ` ${words}`);
 }
 
 function sentence(text) {

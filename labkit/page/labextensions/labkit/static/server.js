@@ -24,6 +24,7 @@ export function asking(services) {
     labs: () => ask("labs"),
     questions: (lab) => ask(`questions?lab=${encodeURIComponent(lab)}`),
     swarm: (after) => ask(after < 0 ? "swarm" : `swarm?after=${after}`),
+    service: (what) => ask("service", what),
     act: (what) => ask("do", what),
     terminal: (place) => ask("terminal", place),
   };

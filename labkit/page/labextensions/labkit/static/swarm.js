@@ -2,10 +2,9 @@
 
 import { emptyCard, showCard } from "./card.js";
 import { button, element, refill } from "./elements.js";
+import { Trace } from "./trace.js";
 
 const OPEN = "labkit:open-swarm";
-const SIGNS = { running: "●", failed: "▲", rejected: "▲", orphaned: "▲" };
-const ENDED = new Set(["complete", "failed", "rejected", "remove", "shutdown", "orphaned"]);
 const COLOURS = 7; // classes labkit-colour-0 and so on in style.css
 
 export function swarmPanel({ application, apputils, notebook, widgets }, server, feed) {
@@ -21,6 +20,8 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       this.putIntoNotebook = putIntoNotebook;
       this.done = []; // what was clicked, the newest first
       this.unfolded = new Set();
+      this.via = new Map(); // service -> the node that was chosen for it
+      this.trace = new Trace(server, () => this.draw());
       this.card = emptyCard();
       this.box = element("div");
       this.message = element("div", { role: "status", class: "labkit-message" });
@@ -54,6 +55,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
 
     draw() {
       const seen = feed.failed ? null : feed.state?.seen;
+      this.trace.renew(seen, feed.state?.version);
       showCard(this.card, feed, server);
       refill(
         this.box,
@@ -68,7 +70,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
 
     nodes(seen) {
       const colour = new Map(seen.services.map((row, at) => [row.name, at % COLOURS]));
-      const waiting = seen.tasks.filter((task) => !task.node && !ENDED.has(task.state));
+      const waiting = seen.tasks.filter((task) => !task.node && !task.ended);
       return element(
         "section",
         { "aria-label": "Nodes" },
@@ -77,7 +79,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
           element(
             "div",
             { class: `labkit-node${row.state === "ready" ? "" : " labkit-away"}` },
-            this.fold(`node ${row.name}`, nodeLine(row), [
+            this.fold(`node ${row.name}`, line(row), [
               this.click(row.availability === "drain" ? "Give it tasks again" : "Drain", {
                 do: row.availability === "drain" ? "activate" : "drain",
                 node: row.name,
@@ -94,6 +96,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
                 .filter((task) => task.node === row.name)
                 .map((task) => this.task(task, colour.get(task.service))),
             ),
+            this.trace.stepsOn(row.name),
           ),
         ),
         waiting.length > 0 &&
@@ -107,16 +110,6 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
     }
 
     task(row, colour) {
-      const ended = ENDED.has(row.state);
-      const sign = SIGNS[row.state] ?? (ended ? "○" : "◐");
-      const word = row.state === row.desired || ended ? row.state : `${row.state}, to be ${row.desired}`;
-      const summary = element(
-        "span",
-        {},
-        element("span", { "aria-hidden": "true" }, `${sign} `),
-        element("strong", {}, row.name),
-        ` ${word}`,
-      );
       const addresses = Object.entries(row.addresses).map(([name, address]) => `${address} on ${name}`);
       const detail = [
         addresses.length > 0 && element("p", {}, addresses.join(", ")),
@@ -131,8 +124,8 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       ];
       return element(
         "li",
-        { class: `labkit-task labkit-colour-${colour}${ended ? " labkit-ended" : ""}` },
-        this.fold(`task ${row.name} ${row.container}`, summary, [detail, clicks]),
+        { class: `labkit-task labkit-colour-${colour}${row.ended ? " labkit-ended" : ""}` },
+        this.fold(`task ${row.name} ${row.container}`, line(row), [detail, clicks]),
       );
     }
 
@@ -150,16 +143,49 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
               "div",
               { class: "labkit-row" },
               element("strong", {}, row.name),
-              ` ${row.running} of ${row.wanted} run`,
+              ` ${row.told}`,
               row.mode === "replicated" && this.scaling(row),
             ),
             row.ports.length > 0 && element("p", {}, `Published: ${row.ports.join(", ")}`),
             Object.entries(row.addresses).map(([name, address]) =>
               element("p", {}, `Virtual IP ${address} on ${name}`),
             ),
+            row.ports.length > 0 && this.asking(row, seen),
           ),
         ),
       );
+    }
+
+    // What can be asked of a published service, and the answer below.
+    asking(row, seen) {
+      const ask = (what) =>
+        this.tell(async () => {
+          this.note(await this.trace.ask({ service: row.name, ...what }));
+        });
+      const via = element(
+        "select",
+        { "aria-label": `The node that a request to ${row.name} comes to`, "data-key": `via ${row.name}` },
+        seen.nodes.map((node) =>
+          element("option", { selected: node.name === this.via.get(row.name) }, node.name),
+        ),
+      );
+      via.addEventListener("change", () => this.via.set(row.name, via.value));
+      return [
+        element(
+          "div",
+          { class: "labkit-row" },
+          button("Follow a request to", () => ask({ ask: "way", node: via.value }), {
+            "data-key": `way ${row.name}`,
+            "aria-label": `Follow a request to ${row.name}`,
+          }),
+          via,
+          button("Balancers", () => ask({ ask: "balancers" }), {
+            "data-key": `balancers ${row.name}`,
+            "aria-label": `Balancers of ${row.name}`,
+          }),
+        ),
+        this.trace.answerFor(row.name),
+      ];
     }
 
     scaling(row) {
@@ -192,7 +218,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
               "li",
               {},
               element("strong", {}, row.name),
-              ` ${row.subnet}${row.ingress ? ", the routing mesh" : ""}${row.encrypted ? ", encrypted" : ""}`,
+              ` ${row.told}`,
             ),
           ),
         ),
@@ -303,7 +329,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
           element(
             "div",
             { class: "labkit-command" },
-            element("code", {}, `${row.where}${row.where ? " " : ""}$ ${row.command}`),
+            element("code", {}, `${row.where}${row.where && " "}$ ${row.command}`),
             row.cell &&
               button("Put into the notebook", () => this.tell(() => this.putIntoNotebook(row.cell)), {
                 "data-key": `cell ${at}`,
@@ -343,17 +369,14 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
   };
 }
 
-function nodeLine(row) {
-  const words = [row.leader ? "manager, leader" : row.role, row.state, row.address];
-  if (row.availability !== "active") {
-    words.splice(2, 0, row.availability === "drain" ? "drained" : row.availability);
-  }
+// A node or a task: its sign, its name, and what it is like.
+function line(row) {
   return element(
     "span",
     {},
-    element("span", { "aria-hidden": "true" }, row.state === "ready" ? "● " : "▲ "),
+    element("span", { "aria-hidden": "true" }, `${row.sign} `),
     element("strong", {}, row.name),
-    ` ${words.join(", ")}`,
+    ` ${row.told}`,
   );
 }
 

@@ -1,28 +1,31 @@
 """Keeps one lab in view for as long as somebody asks: its newest state, and what changes it.
 
 A thread listens to what the Docker engines of the nodes tell of themselves (`docker events`) and looks
-again when something has happened; where nothing happens, it looks a few times a minute. The state that
-it finds is handed to the event loop of Jupyter's server, which is the only one to keep it.
+again when something has happened; where nothing happens, it looks a few times a minute. What it asks is
+in nobody's evidence.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from labkit import engines, swarm
+from labkit import engines
 from labkit.errors import EngineError, LabkitError, UnknownNameError, UsageError
-from labkit.page import look
-from labkit.page.actions import Work
 from labkit.progress import Progress, Step
-from labkit.swarm import Lab, Node
+from labkit.swarm import lifecycle
+from labkit.swarm.lab import Lab
+from labkit.swarm.look import Look
+from labkit.swarm.places import Node
 from labkit.transport.base import DaemonError
+
+Work = Callable[[Progress], object]
+"""What makes a lab another one; it takes seconds or minutes, and its stages are told."""
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +33,14 @@ _SETTLE_S = 0.15  # what happens at once is looked at once
 _AGAIN_S = 1.0  # after something has happened, and while a task is on its way: the manager hears later
 _REST_S = 10.0  # where nothing happens
 _ABSENT_S = 1.5  # between two looks for a lab that is not there
-_ASKED_FOR_S = 45.0  # so long after the last question the thread goes on
+_TITLES = {
+    "up": "Your swarm is up",
+    "none": "No swarm is running",
+    "lost": "Your swarm does not answer",
+    "working": "Your swarm is at work",
+    "recorded": "You work with recorded answers",
+}
+_SIGNS = {"up": "●", "none": "○", "lost": "▲", "working": "◐", "recorded": "■"}
 _EVENTS = {"type": ["container", "network", "node", "service"]}
 
 
@@ -48,23 +58,36 @@ class State:
     told: str
     hint: str = ""
     docker: str = ""
-    seen: look.Look | None = None
+    seen: Look | None = None
     checkpoints: tuple[str, ...] = ()
     """The names to come back to, oldest first."""
     failed: str = ""
     """Why the last start, reset, save or restore failed, until the next one."""
 
+    @classmethod
+    def of(cls, lab: Lab, failed: str = "") -> Self:
+        """Look at a lab that runs; raises DaemonError and NodeUnreachable."""
+        told = f"{len(lab.nodes)} nodes with Docker {lab.docker}"
+        return cls(lab.name, "up", told, "", lab.docker, lab.look(), _checkpoints(lab.name), failed)
+
+    @property
+    def title(self) -> str:
+        """The state in a few words for people."""
+        return _TITLES[self.state]
+
+    @property
+    def sign(self) -> str:
+        """The same at a glance, beside the words, so that nothing is told by colour alone."""
+        return _SIGNS[self.state]
+
 
 class Watch:
-    """The lab that a page is about. All but its thread runs in the event loop."""
+    """A lab in view: what it is like is told, at each change, in a thread of its own."""
 
-    def __init__(self, lab: str, recorded: str = "") -> None:
-        """Watch a lab by name, or say that the answers are `recorded` ones, in such a file."""
-        self.lab, self.recorded = lab, recorded
-        self.version = int(time.time())  # a page that knew an earlier server asks on
-        self.state = State(lab, "none", "not looked yet")
-        self._news = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
+    def __init__(self, lab: str, tell: Callable[[State], None]) -> None:
+        """Watch a lab by name; `tell` is called in the thread, and is not to take long."""
+        self.lab = lab
+        self._tell = tell
         self._thread: threading.Thread | None = None
         self._asked_until = 0.0
         self._work: tuple[str, Work] | None = None
@@ -72,58 +95,37 @@ class Watch:
         self._ending = threading.Lock()
         self._changed = threading.Event()
 
-    async def newer(self, than: int, seconds: float) -> tuple[int, State]:
-        """Return the state and its number, once that is another one; in `seconds` at the latest."""
-        self._ask()
-        if self.version == than:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), seconds)
-        return self.version, self.state
+    @property
+    def works(self) -> bool:
+        """Whether the lab is being made another one; what was seen of it before counts no more."""
+        return self._work is not None
 
-    def begin(self, title: str, work: Work) -> None:
-        """Have the thread do what makes the lab another one; raises UsageError while it does."""
-        if self.recorded:
-            raise UsageError(
-                "there is no swarm: the answers are recorded ones",
-                hint="end JupyterLab, and start it without LABKIT_REPLAY",
-            )
-        if self._work:
-            raise UsageError(f"one thing at a time: {self._work[0]}", hint="wait for it")
-        self._work, self._failed = (title, work), ""
-        self._take(State(self.lab, "working", title))
-        self._ask()
-        self._changed.set()
-
-    def _ask(self) -> None:
-        """Let the thread go on, or begin."""
-        if self.recorded:
-            told = f"No swarm runs: the answers are recorded ones, of {self.recorded}."
-            self._take(State(self.lab, "recorded", told))
-            return
+    def ask(self, seconds: float) -> None:
+        """Keep the lab in view for so long from now."""
         with self._ending:
-            self._asked_until = time.monotonic() + _ASKED_FOR_S
+            self._asked_until = max(self._asked_until, time.monotonic() + seconds)
             if self._thread is None:
-                self._loop = asyncio.get_running_loop()
                 self._thread = threading.Thread(target=self._run, name="labkit watch", daemon=True)
                 self._thread.start()
 
-    def _take(self, state: State) -> None:
-        """Keep a state that differs from the one before, and tell those who wait.
+    def rest(self) -> None:
+        """Look no more, until somebody asks again."""
+        self._asked_until = 0.0
+        self._changed.set()
 
-        What a look saw that began before the work under way is of a lab that will be another one.
+    def begin(self, title: str, work: Work) -> State:
+        """Have the thread do what makes the lab another one; raises UsageError while it does.
+
+        Returns the state that it is in from now on.
         """
-        if state == self.state or (self._work and state.state != "working"):
-            return
-        self.state, self.version = state, self.version + 1
-        self._news.set()
-        self._news = asyncio.Event()
+        if self._work:
+            raise UsageError(f"one thing at a time: {self._work[0]}", hint="wait for it")
+        self._work, self._failed = (title, work), ""
+        self.ask(0)
+        self._changed.set()
+        return State(self.lab, "working", title)
 
     # --- in the thread ------------------------------------------------------------------------------
-
-    def _tell(self, state: State) -> None:
-        assert self._loop
-        with contextlib.suppress(RuntimeError):  # the server has ended
-            self._loop.call_soon_threadsafe(self._take, state)
 
     def _wanted(self) -> bool:
         return time.monotonic() < self._asked_until
@@ -161,7 +163,7 @@ class Watch:
     def _find(self) -> None:
         """Find the lab and keep it in view; return when it is to be looked for once more."""
         try:
-            found = swarm.get(self.lab)
+            found = lifecycle.get(self.lab)
             with contextlib.closing(found), _events(found, self._changed) as talk:
                 self._follow(found, talk)
         except UnknownNameError:
@@ -177,20 +179,18 @@ class Watch:
         pause = _REST_S
         while talk() and not self._work and self._wanted():
             try:
-                seen = look.at(found)
+                state = State.of(found, self._failed)
             except DaemonError as problem:  # a manager without a leader, say; it still talks
                 self._tell(self._lost(problem))
                 self._changed.wait(_ABSENT_S)
                 continue
-            told = f"{len(found.nodes)} nodes with Docker {found.docker}"
-            kept = _checkpoints(self.lab)
-            self._tell(State(self.lab, "up", told, "", found.docker, seen, kept, self._failed))
+            self._tell(state)
             if self._changed.wait(min(pause, _REST_S)):
-                time.sleep(_SETTLE_S)
+                found.pause(_SETTLE_S)
                 self._changed.clear()
                 pause = _AGAIN_S
             else:
-                pause = pause * 2 if seen.moves else _REST_S
+                pause = pause * 2 if state.seen and state.seen.moves else _REST_S
 
     def _lost(self, problem: LabkitError | OSError) -> State:
         hint = getattr(problem, "hint", "") or f"labkit reset --lab {self.lab}"

@@ -1,4 +1,8 @@
-"""One look at a swarm, as a manager sees it: nodes, overlay networks, services, tasks; plain data."""
+"""One look at a swarm, as a manager sees it: nodes, overlay networks, services, tasks; plain data.
+
+Each row has its `told`, the words that people read, and a `sign` that says the same at a glance, so
+that every picture of a swarm says it alike.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from labkit.swarm import picture
+from labkit.swarm.places import addresses_of
+
 if TYPE_CHECKING:
-    from labkit.swarm import Lab
+    from labkit.swarm.lab import Lab
 
 Row = Mapping[str, Any]
 
 # A task whose state is one of these comes to no other state by itself.
-ENDED = ("complete", "failed", "rejected", "remove", "shutdown", "orphaned")
+_ENDED = ("complete", "failed", "rejected", "remove", "shutdown", "orphaned")
+_BROKEN = ("failed", "rejected", "orphaned")
+_FINE, _BAD, _GONE, _MOVES = "●", "▲", "○", "◐"
 _KEPT = 2  # ended tasks of a slot that are shown, the newest ones
 
 
@@ -27,6 +36,8 @@ class NodeRow:
     leader: bool
     state: str
     availability: str
+    told: str
+    sign: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,7 @@ class NetworkRow:
     subnet: str
     ingress: bool
     encrypted: bool
+    told: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,7 @@ class ServiceRow:
     """The virtual IP on each network that it has one on; network -> address."""
     ports: tuple[str, ...]
     """As ``docker service ls`` writes them: 8080->3000/tcp."""
+    told: str
 
 
 @dataclass(frozen=True)
@@ -67,11 +80,15 @@ class TaskRow:
     error: str
     since: str
     """When it came to this state; as the API says it, UTC."""
+    ended: bool
+    """It comes to no other state."""
+    told: str
+    sign: str
 
     @property
     def moves(self) -> bool:
         """Whether it is on its way to another state."""
-        return self.state not in ENDED and self.state != self.desired
+        return not self.ended and self.state != self.desired
 
 
 @dataclass(frozen=True)
@@ -88,8 +105,14 @@ class Look:
         """Whether a task is on its way to another state, so that one more look is worth its price."""
         return any(task.moves for task in self.tasks)
 
+    def __str__(self) -> str:
+        return picture.text(self)
 
-def at(lab: Lab) -> Look:
+    def _repr_html_(self) -> str:
+        return picture.html_of(self)
+
+
+def look_at(lab: Lab) -> Look:
     """Look at a swarm by four requests to its manager, side by side.
 
     Raises DaemonError and NodeUnreachable.
@@ -116,37 +139,45 @@ def at(lab: Lab) -> Look:
 
 
 def _node(row: Row, addresses: Mapping[str, str]) -> NodeRow:
-    name = row["Description"]["Hostname"]
+    name, role, state = row["Description"]["Hostname"], row["Spec"]["Role"], row["Status"]["State"]
+    address = addresses.get(name, row["Status"].get("Addr", ""))
+    leader = bool((row.get("ManagerStatus") or {}).get("Leader"))
+    availability = row["Spec"]["Availability"]
+    words = [f"{role}, leader" if leader else role, state]
+    if availability != "active":
+        words.append("drained" if availability == "drain" else availability)
     return NodeRow(
         name=name,
-        address=addresses.get(name, row["Status"].get("Addr", "")),
-        role=row["Spec"]["Role"],
-        leader=bool((row.get("ManagerStatus") or {}).get("Leader")),
-        state=row["Status"]["State"],
-        availability=row["Spec"]["Availability"],
+        address=address,
+        role=role,
+        leader=leader,
+        state=state,
+        availability=availability,
+        told=", ".join([*words, address]),
+        sign=_FINE if state == "ready" else _BAD,
     )
 
 
 def _network(row: Row) -> NetworkRow:
     subnets = [item.get("Subnet", "") for item in (row["IPAM"] or {}).get("Config") or ()]
-    return NetworkRow(
-        name=row["Name"],
-        subnet=next((subnet for subnet in subnets if ":" not in subnet), ""),
-        ingress=bool(row.get("Ingress")),
-        encrypted="encrypted" in (row.get("Options") or {}),
-    )
+    subnet = next((subnet for subnet in subnets if ":" not in subnet), "")
+    ingress, encrypted = bool(row.get("Ingress")), "encrypted" in (row.get("Options") or {})
+    words = [subnet, "the routing mesh" if ingress else "", "encrypted" if encrypted else ""]
+    return NetworkRow(row["Name"], subnet, ingress, encrypted, told=", ".join(filter(None, words)))
 
 
 def _service(row: Row, called: Mapping[str, str]) -> ServiceRow:
     endpoint, status = row.get("Endpoint") or {}, row.get("ServiceStatus") or {}
     pairs = [(item["NetworkID"], item.get("Addr", "")) for item in endpoint.get("VirtualIPs") or ()]
+    running, wanted = status.get("RunningTasks", 0), status.get("DesiredTasks", 0)
     return ServiceRow(
         name=row["Spec"]["Name"],
         mode=next(iter(row["Spec"]["Mode"])).lower(),
-        running=status.get("RunningTasks", 0),
-        wanted=status.get("DesiredTasks", 0),
+        running=running,
+        wanted=wanted,
         addresses={called[key]: address.split("/")[0] for key, address in pairs if key in called},
         ports=tuple(map(_port, endpoint.get("Ports") or ())),
+        told=f"{running} of {wanted} run",
     )
 
 
@@ -163,7 +194,7 @@ def _newest(rows: Iterable[Row], names: Mapping[str, str], known: Mapping[str, s
             continue  # its service was removed; it goes by itself
         task = _task(row, names.get(row.get("NodeID", ""), ""), known[row["ServiceID"]])
         slot = found.setdefault(task.name, [])
-        if task.state not in ENDED or sum(other.state in ENDED for other in slot) < _KEPT:
+        if not task.ended or sum(other.ended for other in slot) < _KEPT:
             slot.append(task)
     return [task for name in sorted(found, key=_by_number) for task in found[name]]
 
@@ -174,18 +205,20 @@ def _by_number(name: str) -> tuple[str, int, str]:
 
 
 def _task(row: Row, node: str, service: str) -> TaskRow:
-    status = row["Status"]
-    attached = [item for item in row.get("NetworksAttachments") or () if item.get("Addresses")]
+    status, desired = row["Status"], row["DesiredState"]
+    state, ended = status["State"], status["State"] in _ENDED
+    still = {"running": _FINE} | dict.fromkeys(_ENDED, _GONE) | dict.fromkeys(_BROKEN, _BAD)
     return TaskRow(
         name=f"{service}.{row.get('Slot') or node}",  # of a global service each node has one
         service=service,
         node=node,
-        state=status["State"],
-        desired=row["DesiredState"],
+        state=state,
+        desired=desired,
         container=(status.get("ContainerStatus") or {}).get("ContainerID", ""),
-        addresses={
-            item["Network"]["Spec"]["Name"]: item["Addresses"][0].split("/")[0] for item in attached
-        },
+        addresses=addresses_of(row),
         error=status.get("Err", ""),
         since=status["Timestamp"],
+        ended=ended,
+        told=state if ended or state == desired else f"{state}, to be {desired}",
+        sign=still.get(state, _MOVES),
     )

@@ -1,8 +1,4 @@
-"""A panel of widgets for an experiment: a control per value, a button, and the plot of the result.
-
-A panel does nothing that a plain call does not: it calls the function it was given, with the values it
-shows, and draws the table that comes back. Nothing is asked of the swarm before the button is pressed.
-"""
+"""A control per value of an experiment, a button, and the plot of the result."""
 
 from __future__ import annotations
 
