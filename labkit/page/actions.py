@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from labkit import engines, swarm
+from labkit.capture import argv_of
 from labkit.errors import UnknownNameError, UsageError
 from labkit.progress import Progress
 from labkit.swarm import Lab, Node, Place
@@ -122,22 +124,58 @@ def work(lab: str, asked: Asked) -> tuple[str, Work] | None:
     return command, functools.partial(does, lab, name)
 
 
-def shell(lab: Lab, asked: Asked) -> tuple[str, list[str]]:
-    """Return what a place of the swarm is called, and the words of `labkit` that open a shell there.
+@dataclass(frozen=True)
+class Shell:
+    """A shell in a place of the swarm: what the place is called, and the words of `labkit` for it."""
 
-    It is a `node`, a `netns` of it, a `task`, or with `sandbox` the network namespace of a task, with
-    the node's tools. Raises UnknownNameError.
+    place: Place
+    argv: tuple[str, ...]
+    """After ``labkit exec --lab LAB -it``."""
+    cell: str
+    """The place in a notebook."""
+    keeps: bool
+    """Whether the shell can keep what is typed: bash does, on a node; a task's own need not be bash."""
+
+
+def shell(lab: Lab, asked: Asked) -> Shell:
+    """Return the shell that is asked for.
+
+    It is in a `node`, a `netns` of it, a `task`, or with `sandbox` in the network namespace of a task,
+    with the node's tools. Raises UnknownNameError.
     """
-    words = ["exec", "--lab", lab.name, "-it"]
     if name := str(asked.get("task", "")):
         task = lab.task(name)
+        cell = f'lab.task("{name}")'
         if not asked.get("sandbox"):
-            return name, [*words, task.node.name, "--task", name, "--", "sh"]
+            argv = (task.node.name, "--task", name, "--", "sh")
+            return Shell(task.place, argv, cell, keeps=False)
         row = task.node.docker.api.inspect_container(task.container)
         netns = str(row["NetworkSettings"]["SandboxKey"]).rpartition("/")[2]
-        return task.sandbox.label, [*words, task.node.name, "--netns", netns, "--", "bash"]
+        argv = (task.node.name, "--netns", netns, "--", "bash")
+        return Shell(task.sandbox, argv, f"{cell}.sandbox", keeps=True)
     node = lab.node(str(asked.get("node", "")))
-    if not (netns := str(asked.get("netns", ""))):
-        return node.name, [*words, node.name, "--", "bash"]
-    place = node.netns(netns)
-    return place.label, [*words, node.name, "--netns", place.label.partition("/")[2], "--", "bash"]
+    cell = f'lab.node("{node.name}")'
+    if not (name := str(asked.get("netns", ""))):
+        return Shell(node.place, (node.name, "--", "bash"), cell, keeps=True)
+    place = node.netns(name)
+    netns = place.label.partition("/")[2]
+    return Shell(place, (node.name, "--netns", netns, "--", "bash"), f'{cell}.netns("{netns}")', True)
+
+
+_NOT_ASKED = {"exit", "logout", "clear", "history"}
+_NEWEST = 20
+
+
+def cells(shell: Shell, typed: Iterable[str]) -> list[str]:
+    """Return the newest lines that were typed in a shell as cells of a notebook, a command each."""
+    found: list[str] = []
+    for line in (line.strip() for line in typed):
+        if not line or line in _NOT_ASKED:
+            continue
+        try:
+            argv_of(line)
+            words = json.dumps(line, ensure_ascii=False)
+        except UsageError:  # a pipe, say: only a shell understands it
+            words = json.dumps(["bash", "-c", line], ensure_ascii=False)
+        found.append(f"{shell.cell}.run({words})")
+    return found[-_NEWEST:]

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import secrets
 import shlex
 import sys
 from collections.abc import Awaitable
@@ -23,8 +24,9 @@ from jupyter_server.utils import url_path_join
 from tornado.web import authenticated
 
 from labkit import paths, swarm
-from labkit.errors import LabkitError
+from labkit.errors import LabkitError, UnknownNameError, UsageError
 from labkit.page import actions, labs, services
+from labkit.page.actions import Shell
 from labkit.page.view import View
 
 if TYPE_CHECKING:
@@ -147,18 +149,53 @@ class Do(_Handler):
 
 
 class Terminal(_Handler):
-    """Opens a shell in a place of the swarm; the answer names the terminal, and the command."""
+    """Opens a shell in a place of the swarm; the answer names the terminal, and the command.
+
+    With the name of such a ``terminal``, it answers with what was typed there, as cells of a notebook.
+    """
 
     @authenticated
     async def post(self) -> None:
-        await self.answer(self._opened(self.asked()))
+        asked = self.asked()
+        await self.answer(self._typed(asked) if "terminal" in asked else self._opened(asked))
 
-    async def _opened(self, asked: dict[str, Any]) -> dict[str, str]:
-        place, words = await asyncio.to_thread(self._shell, asked)
-        terminals = self.settings["terminal_manager"]
-        model = terminals.create(shell_command=[sys.executable, "-m", "labkit", *words])
-        return {"name": model["name"], "place": place, "command": shlex.join(["labkit", *words])}
+    @property
+    def _shells(self) -> dict[str, tuple[Shell, str]]:
+        """The shells that were opened, and the file that keeps what is typed, by their terminals."""
+        found: dict[str, tuple[Shell, str]] = self.settings.setdefault("labkit_shells", {})
+        return found
 
-    def _shell(self, asked: dict[str, Any]) -> tuple[str, list[str]]:
+    async def _opened(self, asked: dict[str, Any]) -> dict[str, Any]:
+        shell = await asyncio.to_thread(self._shell, asked)
+        words, lab = list(shell.argv), ["--lab", self.view.lab, "-it"]
+        kept = f"/run/labkit-typed-{secrets.token_hex(8)}"
+        if shell.keeps:
+            bash = words.index("bash")
+            words[bash:bash] = ["env", f"HISTFILE={kept}", "PROMPT_COMMAND=history -a"]
+        argv = [sys.executable, "-m", "labkit", "exec", *lab, *words]
+        name = self.settings["terminal_manager"].create(shell_command=argv)["name"]
+        if shell.keeps:
+            self._shells[name] = (shell, kept)
+        command = shlex.join(["labkit", "exec", *lab, *shell.argv])
+        return {"name": name, "place": shell.place.label, "command": command, "keeps": shell.keeps}
+
+    def _shell(self, asked: dict[str, Any]) -> Shell:
         with contextlib.closing(swarm.get(self.view.lab)) as found:
             return actions.shell(found, asked)
+
+    async def _typed(self, asked: dict[str, Any]) -> dict[str, Any]:
+        name = str(asked["terminal"])
+        if name not in self._shells:
+            raise UnknownNameError("terminal of the swarm", name, list(self._shells))
+        shell, kept = self._shells[name]
+        lines = await asyncio.to_thread(self._lines, shell.place.node.name, kept)
+        if not (cells := actions.cells(shell, lines)):
+            raise UsageError(
+                f"no command was typed in {shell.place.label} yet",
+                hint="type one in the terminal first",
+            )
+        return {"cells": cells}
+
+    def _lines(self, node: str, kept: str) -> list[str]:
+        with contextlib.closing(swarm.get(self.view.lab)) as found:
+            return found.node(node).run(["cat", kept]).lines  # nothing where nothing was typed

@@ -69,8 +69,7 @@ def _way(lab: Lab, service: str, asked: Mapping[str, Any]) -> Answer:
     via = lab.node(str(asked.get("node", "")))
     rows = experiments.packet(lab, service, via=via)
     steps = [
-        Step(node, where, what)
-        for node, (where, what) in zip(rows["node"], told(rows), strict=True)
+        Step(node, where, what) for node, (where, what) in zip(rows["node"], told(rows), strict=True)
     ]
     packet = f'experiments.packet(lab, "{service}", via=lab.node("{via.name}"))'
     port = int(rows["destination_port"].iloc[0])

@@ -232,3 +232,78 @@ class Toy:
             }
             for slot in range(1, self.services[name]["replicas"] + 1)
         ]
+
+
+# What the API of a swarm of two nodes lists: a service, of which a task has failed again and again.
+
+
+def node_row(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "ID": f"id-{name}",
+        "Description": {"Hostname": name},
+        "Spec": {"Role": "worker", "Availability": "active"},
+        "Status": {"State": "ready", "Addr": "0.0.0.0"},
+    } | more
+
+
+def task_row(slot: int, state: str, desired: str, at: int, **status: Any) -> dict[str, Any]:
+    return {
+        "ID": f"{slot}-{at}",
+        "ServiceID": "s1",
+        "NodeID": "id-node2",
+        "Slot": slot,
+        "CreatedAt": f"2026-11-29T10:00:{at:02}.0Z",
+        "DesiredState": desired,
+        "Status": {"State": state, "Timestamp": f"2026-11-29T10:00:{at:02}.0Z"} | status,
+    }
+
+
+NODES = [
+    node_row("node2"),
+    node_row(
+        "node1", Spec={"Role": "manager", "Availability": "drain"}, ManagerStatus={"Leader": True}
+    ),
+]
+NETWORKS = [
+    {"Id": "n1", "Name": "ingress", "Ingress": True, "IPAM": {"Config": [{"Subnet": "10.0.0.0/24"}]}},
+    {
+        "Id": "n2",
+        "Name": "both",
+        "IPAM": {"Config": [{"Subnet": "fd00::/64"}, {"Subnet": "10.1.0.0/24"}]},
+        "Options": {"encrypted": ""},
+    },
+]
+SERVICES = [
+    {
+        "ID": "s1",
+        "Spec": {"Name": "web", "Mode": {"Replicated": {"Replicas": 2}}},
+        "ServiceStatus": {"RunningTasks": 1, "DesiredTasks": 2},
+        "Endpoint": {
+            "VirtualIPs": [{"NetworkID": "n2", "Addr": "10.1.0.2/24"}],
+            "Ports": [{"Protocol": "tcp", "TargetPort": 3000, "PublishedPort": 8080}],
+        },
+    }
+]
+TASKS = [
+    task_row(2, "preparing", "running", 9),
+    *(task_row(1, "failed", "shutdown", at, Err=f"exit {at}") for at in range(4)),
+    task_row(1, "running", "running", 5, ContainerStatus={"ContainerID": "c" * 64, "PID": 7})
+    | {
+        "NetworksAttachments": [
+            {"Network": {"Spec": {"Name": "ingress"}}, "Addresses": ["10.0.0.5/24"]}
+        ]
+    },
+    task_row(1, "running", "running", 6) | {"ServiceID": "gone"},
+]
+ANSWERS = {"/nodes": NODES, "/networks": NETWORKS, "/services": SERVICES, "/tasks": TASKS}
+
+
+def answer_a_look(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+    return as_json(ANSWERS["/" + path.split("?")[0].rpartition("/")[2]])
+
+
+def lab_that_is_looked_at() -> swarm.Lab:
+    """Make a lab of two fake nodes that list ANSWERS."""
+    return lab_of(
+        {name: FakeNode(lambda _: "ingress_sbox", answer_a_look) for name in ("node1", "node2")}
+    )

@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from labkit import nbgrader_cells, paths, swarm
 from labkit.errors import UnknownNameError, UsageError
 from labkit.nbgrader_cells import Role, role_of
-from labkit.page import LABEXTENSIONS, actions, labs, view
+from labkit.page import LABEXTENSIONS, actions, labs, services, view
 from labkit.page.view import View
 from labkit.swarm import watch
 from labkit.swarm.watch import State
-from tests.unit.fakes import FakeNode, as_json, lab_of
+from tests.unit.fakes import lab_that_is_looked_at
 
 RELEASED = sorted(paths.RELEASE.glob("*.ipynb"))
 
@@ -81,96 +82,11 @@ def test_a_notebook_that_is_no_lab_is_told() -> None:
         labs.questions("mine.ipynb", paths.RELEASE)
 
 
-# --- one look ------------------------------------------------------------------------------------
-
-
-def node(name: str, **more: Any) -> dict[str, Any]:
-    return {
-        "ID": f"id-{name}",
-        "Description": {"Hostname": name},
-        "Spec": {"Role": "worker", "Availability": "active"},
-        "Status": {"State": "ready", "Addr": "0.0.0.0"},
-    } | more
-
-
-def task(slot: int, state: str, desired: str, at: int, **status: Any) -> dict[str, Any]:
-    return {
-        "ID": f"{slot}-{at}",
-        "ServiceID": "s1",
-        "NodeID": "id-node2",
-        "Slot": slot,
-        "CreatedAt": f"2026-11-29T10:00:{at:02}.0Z",
-        "DesiredState": desired,
-        "Status": {"State": state, "Timestamp": f"2026-11-29T10:00:{at:02}.0Z"} | status,
-    }
-
-
-NODES = [
-    node("node2"),
-    node("node1", Spec={"Role": "manager", "Availability": "drain"}, ManagerStatus={"Leader": True}),
-]
-NETWORKS = [
-    {"Id": "n1", "Name": "ingress", "Ingress": True, "IPAM": {"Config": [{"Subnet": "10.0.0.0/24"}]}},
-    {
-        "Id": "n2",
-        "Name": "both",
-        "IPAM": {"Config": [{"Subnet": "fd00::/64"}, {"Subnet": "10.1.0.0/24"}]},
-        "Options": {"encrypted": ""},
-    },
-]
-SERVICES = [
-    {
-        "ID": "s1",
-        "Spec": {"Name": "web", "Mode": {"Replicated": {"Replicas": 2}}},
-        "ServiceStatus": {"RunningTasks": 1, "DesiredTasks": 2},
-        "Endpoint": {
-            "VirtualIPs": [{"NetworkID": "n2", "Addr": "10.1.0.2/24"}],
-            "Ports": [{"Protocol": "tcp", "TargetPort": 3000, "PublishedPort": 8080}],
-        },
-    }
-]
-TASKS = [
-    task(2, "preparing", "running", 9),
-    *(task(1, "failed", "shutdown", at, Err=f"exit {at}") for at in range(4)),
-    task(1, "running", "running", 5, ContainerStatus={"ContainerID": "c" * 64, "PID": 7}),
-    task(1, "running", "running", 6) | {"ServiceID": "gone"},
-]
-ANSWERS = {"/nodes": NODES, "/networks": NETWORKS, "/services": SERVICES, "/tasks": TASKS}
-
-
-def api(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
-    return as_json(ANSWERS["/" + path.split("?")[0].rpartition("/")[2]])
-
-
 @pytest.fixture
 def lab() -> Iterator[swarm.Lab]:
-    made = lab_of({name: FakeNode(lambda _: "", api) for name in ("node1", "node2")})
+    made = lab_that_is_looked_at()
     yield made
     made.close()
-
-
-def test_a_look_has_what_people_look_for_in_order(lab: swarm.Lab) -> None:
-    seen = lab.look()
-    first, second = seen.nodes
-    assert (first.name, first.leader, first.availability) == ("node1", True, "drain")
-    assert (second.name, second.role, second.address) == ("node2", "worker", "172.30.0.3")
-    assert [(row.name, row.subnet, row.ingress, row.encrypted) for row in seen.networks] == [
-        ("both", "10.1.0.0/24", False, True),
-        ("ingress", "10.0.0.0/24", True, False),
-    ]
-    (web,) = seen.services
-    assert (web.running, web.wanted, web.mode) == (1, 2, "replicated")
-    assert web.addresses == {"both": "10.1.0.2"}
-    assert web.ports == ("8080->3000/tcp",)
-    # The newest of each slot, and no more than two of those that have ended.
-    shown = [(row.name, row.state, row.error) for row in seen.tasks]
-    assert shown == [
-        ("web.1", "running", ""),
-        ("web.1", "failed", "exit 3"),
-        ("web.1", "failed", "exit 2"),
-        ("web.2", "preparing", ""),
-    ]
-    assert seen.moves
 
 
 # --- what a click stands for ---------------------------------------------------------------------
@@ -224,6 +140,80 @@ def test_long_work_has_its_command() -> None:
     assert reset
     assert reset[0] == "labkit reset --lab monday"
     assert actions.work("monday", {"do": ["reset"]}) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "argv", "cell"),
+    [
+        ({"node": "node2"}, "node2 -- bash", 'lab.node("node2")'),
+        (
+            {"node": "node2", "netns": "ingress_sbox"},
+            "node2 --netns ingress_sbox -- bash",
+            'lab.node("node2").netns("ingress_sbox")',
+        ),
+    ],
+)
+def test_a_shell_is_opened_in_one_place(
+    asked: dict[str, Any], argv: str, cell: str, lab: swarm.Lab
+) -> None:
+    shell = actions.shell(lab, asked)
+    assert (" ".join(shell.argv), shell.cell, shell.keeps) == (argv, cell, True)
+
+
+def test_what_was_typed_becomes_cells(lab: swarm.Lab) -> None:
+    shell = actions.shell(lab, {"node": "node2"})
+    typed = ["ip neigh", "", " clear", 'curl -s "http://10.0.0.3/"', "ip a | grep eth0", "exit"]
+    assert actions.cells(shell, typed) == [
+        'lab.node("node2").run("ip neigh")',
+        r'lab.node("node2").run("curl -s \"http://10.0.0.3/\"")',
+        'lab.node("node2").run(["bash", "-c", "ip a | grep eth0"])',
+    ]
+    assert len(actions.cells(shell, ["ip neigh"] * 50)) == 20
+
+
+# --- what is asked about a service ---------------------------------------------------------------
+
+
+def test_the_way_of_a_request_is_told_step_by_step(
+    monkeypatch: pytest.MonkeyPatch, lab: swarm.Lab
+) -> None:
+    way = pd.read_csv(Path(__file__).with_name("tables") / "packet.csv")
+    monkeypatch.setattr("labkit.experiments.packet", lambda *_, via: way)
+    answer = services.of(lab, {"ask": "way", "service": "web", "node": "node2"})
+    assert [step.node for step in answer.steps] == ["node2", "node2", "node3"]
+    assert answer.steps[1].place.startswith("2   node2/ingress_sbox, counted by MARK")
+    assert (answer.where, answer.command) == ("node2", "curl http://127.0.0.1:5000/whoami")
+    assert 'experiments.packet(lab, "web", via=lab.node("node2"))' in answer.cell
+
+
+def test_balancers_name_the_tasks_that_they_choose_from(
+    monkeypatch: pytest.MonkeyPatch, lab: swarm.Lab
+) -> None:
+    here = {"node": "node1", "place": "node1/ingress_sbox", "mark": 256}
+    rows = pd.DataFrame(
+        [
+            here | {"destinations": "10.0.0.5,10.0.0.9"},
+            here | {"node": "node2", "mark": pd.NA, "destinations": ""},
+        ]
+    )
+    monkeypatch.setattr("labkit.experiments.balancers", lambda *_: rows)
+    answer = services.of(lab, {"ask": "balancers", "service": "web"})
+    first, second = (step.told for step in answer.steps)
+    assert first == "mark 0x100; 10.0.0.5 (web.1), 10.0.0.9 (no running task)"
+    assert second == "no rule marks its packets; nobody to choose"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"ask": "all", "service": "web"}, "no question is called 'all'"),
+        ({"ask": "way", "service": "nobody"}, "no service is called 'nobody'"),
+        ({"ask": "way", "service": "web", "node": "node9"}, "no node is called 'node9'"),
+    ],
+)
+def test_a_question_that_cannot_be_is_told(asked: dict[str, Any], told: str, lab: swarm.Lab) -> None:
+    with pytest.raises(UnknownNameError, match=told):
+        services.of(lab, asked)
 
 
 # --- watching ------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ export function asking(services) {
     service: (what) => ask("service", what),
     act: (what) => ask("do", what),
     terminal: (place) => ask("terminal", place),
+    typed: (terminal) => ask("terminal", { terminal }),
   };
 }
 

@@ -302,7 +302,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       await this.tell(async () => {
         const opened = await server.terminal(place);
         await this.openTerminal(opened.name, opened.place);
-        this.note({ where: "", command: opened.command, cell: "" });
+        this.note({ where: "", command: opened.command, terminal: opened.keeps && opened.name });
       });
     }
 
@@ -320,6 +320,12 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       }
     }
 
+    async putTyped(terminal) {
+      for (const cell of (await server.typed(terminal)).cells) {
+        await this.putIntoNotebook(cell);
+      }
+    }
+
     note(done) {
       this.done = [done, ...this.done].slice(0, 8);
       refill(
@@ -333,6 +339,10 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
             row.cell &&
               button("Put into the notebook", () => this.tell(() => this.putIntoNotebook(row.cell)), {
                 "data-key": `cell ${at}`,
+              }),
+            row.terminal &&
+              button("Put what was typed into the notebook", () => this.tell(() => this.putTyped(row.terminal)), {
+                "data-key": `typed ${row.terminal}`,
               }),
           ),
         ),
