@@ -3,7 +3,8 @@
     .venv/bin/python docs/gallery.py
 
 It stands up a swarm of its own, opens the page in Chromium, and does by click what the animation shows:
-a service is scaled from two tasks to five, one of them is killed, and Swarm replaces it.
+a service is scaled from two tasks to five, one of them is killed, Swarm replaces it, and a request is
+followed on its way.
 """
 
 from __future__ import annotations
@@ -111,7 +112,13 @@ def take(page: Page, url: str) -> None:
     panel.get_by_role("button", name="Kill it: web.1").click()
     film.until("web.1 failed")
     film.until("5 of 5 run")
-    film.take(2500)
+    film.take(1500)
+    panel.get_by_role("button", name="Follow a request to web").click()
+    panel.get_by_role("list", name="The way of the request").scroll_into_view_if_needed()
+    for step in ("1 ", "2 ", "3 "):
+        film.until(f"\n{step}")
+        film.take(1200)
+    film.take(2000)
     film.write(HERE / "swarm.gif")
     page.get_by_role("tab", name="Progress").click()
     page.locator("#labkit-progress").get_by_text("of 7 checks passed").wait_for()

@@ -116,7 +116,7 @@ def test_from_the_first_visit_to_the_first_command(page: Page, jupyter: tuple[st
         cells = json.loads(saved.read_text())["cells"]
         return next(c for c in cells if role_of(c) is Role.CHECK and question_of(c) == "typed")
 
-    for _ in range(60):
+    for _ in range(180):
         page.keyboard.press("Control+s")
         page.wait_for_timeout(1000)
         if check()["execution_count"]:
