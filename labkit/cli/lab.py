@@ -43,8 +43,9 @@ def lab(
     if replay := os.environ.get("LABKIT_REPLAY"):
         _say(f"no swarm is started: the answers are the recorded ones in {replay} (LABKIT_REPLAY)")
     else:
-        _stand_up(lab, docker, engine, directory)
-    _open_jupyterlab(directory, lab, no_browser=no_browser, instructor=instructor)
+        docker, engine = _stand_up(lab, docker, engine, directory)
+    own = _environment(lab, docker, engine, instructor=instructor)
+    _open_jupyterlab(directory, own, no_browser=no_browser)
 
 
 def _say(text: str) -> None:
@@ -74,8 +75,11 @@ def _list(names: list[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]}, {len(names)} notebooks"
 
 
-def _stand_up(lab: str, docker: str, engine: str, directory: Path) -> None:
-    """Take the running lab, or start it; the error where none can be had offers the recordings."""
+def _stand_up(lab: str, docker: str, engine: str, directory: Path) -> tuple[str, str]:
+    """Take the running lab, or start it; returns its Docker version and its engine.
+
+    The error where none can be had offers the recordings.
+    """
     from labkit import paths, swarm
     from labkit.errors import EngineError, SwarmError
     from labkit.progress import Bars
@@ -93,9 +97,10 @@ def _stand_up(lab: str, docker: str, engine: str, directory: Path) -> None:
         f"it stays up when JupyterLab ends; to take it down: labkit down --lab {lab}"
     )
     running.close()
+    return running.docker, running.engine.kind
 
 
-def _open_jupyterlab(directory: Path, lab: str, *, no_browser: bool, instructor: bool) -> NoReturn:
+def _open_jupyterlab(directory: Path, own: dict[str, str], *, no_browser: bool) -> NoReturn:
     """Become JupyterLab on a directory, for this machine only and with a token (Jupyter's default)."""
     from labkit import page
 
@@ -108,19 +113,20 @@ def _open_jupyterlab(directory: Path, lab: str, *, no_browser: bool, instructor:
     if os.geteuid() == 0:
         argv.append("--allow-root")
     sys.stderr.flush()
-    os.execve(sys.executable, argv, {**os.environ, **_environment(lab, instructor=instructor)})
+    os.execve(sys.executable, argv, {**os.environ, **own})
 
 
-def _environment(lab: str, *, instructor: bool) -> dict[str, str]:
+def _environment(lab: str, docker: str, engine: str, *, instructor: bool) -> dict[str, str]:
     """Return what JupyterLab, its terminals and kernels get beside the current environment.
 
     The kit's settings go before the user's: JupyterLab asks nobody for news or newer versions, and has
     nothing of nbgrader's for a learner. What is typed as `labkit` is this one. The current directory of
-    a kernel is the notebook's, so LABKIT_REPLAY has to be absolute.
+    a kernel is the notebook's, so LABKIT_REPLAY has to be absolute. A swarm that is started from there
+    is like the one that was started here.
     """
     from labkit import paths
 
-    own = {"LABKIT_LAB": lab}
+    own = {"LABKIT_LAB": lab, "LABKIT_DOCKER": docker, "LABKIT_ENGINE": engine}
     kits = [paths.JUPYTER_CONFIG] if instructor else [paths.LEARNER_CONFIG, paths.JUPYTER_CONFIG]
     own["JUPYTER_CONFIG_PATH"] = _before(os.environ.get("JUPYTER_CONFIG_PATH"), *map(str, kits))
     own["PATH"] = _before(os.environ.get("PATH"), str(Path(sys.executable).parent))

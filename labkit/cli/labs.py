@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labkit.cli.options import EngineKind, Json, Lab, print_json
-from labkit.engines import DEFAULT_DOCKER
 from labkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -148,7 +147,7 @@ def _facts_of_swarm(lab: str, docker: str | None, engine: str, bars: Progress) -
 
     running = swarm.find(lab)
     if running is None:
-        running = swarm.find_or_up(lab, docker=docker or DEFAULT_DOCKER, engine=engine, progress=bars)
+        running = swarm.find_or_up(lab, docker=docker, engine=engine, progress=bars)
         print(f"lab {lab} stays up; labkit down --lab {lab} takes it down", file=sys.stderr)
     elif docker and running.docker != docker:
         raise UsageError(

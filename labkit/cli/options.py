@@ -12,7 +12,9 @@ from labkit.engines import ENGINES
 
 Lab = Annotated[str, typer.Option("--lab", envvar="LABKIT_LAB", help="The lab's name.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Docker = Annotated[str, typer.Option("--docker", help="Docker version of the nodes.")]
+Docker = Annotated[
+    str, typer.Option("--docker", envvar="LABKIT_DOCKER", help="Docker version of the nodes.")
+]
 Compose = Annotated[
     Path | None, typer.Option(help="Another description of the nodes than compose/swarm.yaml.")
 ]
@@ -20,7 +22,12 @@ Nodes = Annotated[int, typer.Option(help="How many nodes, 1 to 20.")]
 Managers = Annotated[int, typer.Option(help="How many of them are managers.")]
 _KINDS = list(ENGINES)
 EngineKind = Annotated[
-    str, typer.Option("--engine", help=f"auto, {', '.join(_KINDS[:-1])} or {_KINDS[-1]}.")
+    str,
+    typer.Option(
+        "--engine",
+        envvar="LABKIT_ENGINE",
+        help=f"auto, {', '.join(_KINDS[:-1])} or {_KINDS[-1]}.",
+    ),
 ]
 Database = Annotated[str, typer.Option(help="Another gradebook: a SQLAlchemy URL.")]
 

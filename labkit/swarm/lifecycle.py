@@ -101,12 +101,15 @@ def get(lab: str) -> Lab:
 
 
 def find_or_up(
-    lab: str, *, docker: str = DEFAULT_DOCKER, engine: str = "auto", progress: Progress
+    lab: str, *, docker: str | None = None, engine: str | None = None, progress: Progress
 ) -> Lab:
     """Return a running lab, or start it; of many who want it at once, one starts it and all get it.
 
-    Raises what `find` and `up` raise.
+    Without a version or an engine it is the one that LABKIT_DOCKER and LABKIT_ENGINE name, as `labkit
+    lab` sets them for all that it starts. Raises what `find` and `up` raise.
     """
+    docker = docker or os.environ.get("LABKIT_DOCKER") or DEFAULT_DOCKER
+    engine = engine or os.environ.get("LABKIT_ENGINE") or "auto"
     try:
         return find(lab) or up(lab, docker=docker, engine=engine, progress=progress).lab
     except AlreadyUp:  # another process made it meanwhile

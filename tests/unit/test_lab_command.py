@@ -59,6 +59,8 @@ def test_jupyterlab_is_for_this_machine_and_asks_nobody_for_news(
     assert env["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent)
     # A kernel's current directory is another one.
     assert env["LABKIT_REPLAY"] == str(tmp_path / "recorded")
+    # A swarm that is started from there is like this one.
+    assert (env["LABKIT_DOCKER"], env["LABKIT_ENGINE"]) == ("26.1", "auto")
     assert "no swarm is started" in capsys.readouterr().err
     assert (tmp_path / "mine" / "03_reach_a_container.ipynb").is_file()
 
