@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
@@ -82,9 +83,15 @@ def complaints(log: Path) -> list[str]:
 
 
 def keep_picture(page: Page, name: str) -> None:
-    """Keep what a page shows now as PICTURES/NAME.png."""
+    """Keep what a page shows now as PICTURES/NAME.png, and as NAME-grey.png without its colours."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}.png")
+    browser = page.context.new_cdp_session(page)
+    for seen, kept in (("achromatopsia", f"{name}-grey"), ("none", "")):
+        browser.send("Emulation.setEmulatedVisionDeficiency", {"type": seen})
+        if kept:
+            page.screenshot(path=PICTURES / f"{kept}.png")
+    browser.detach()
 
 
 def faults_for_everybody(page: Page, *parts: str) -> list[str]:
@@ -133,3 +140,31 @@ def run_all(page: Page) -> None:
             taken.first.wait_for(timeout=8_000)
             return
     raise AssertionError("no cell ran after twenty clicks on Run All")
+
+
+def run_to_the_end(page: Page, path: Path, *, seconds: float = 300) -> None:
+    """Run all cells of the lab that is open, and save it as `path`, until each of them was run.
+
+    Fails where one failed that is not a check of an answer: nobody has answered yet, and they say so.
+    """
+    run_all(page)
+    cells: list[nbformat.NotebookNode] = []
+    deadline = time.monotonic() + seconds
+    while not cells and time.monotonic() < deadline:
+        page.wait_for_timeout(1000)
+        page.keyboard.press("Control+s")
+        cells = _cells_that_ran(path)
+    assert cells, f"not every cell of {path.name} ran in {seconds:.0f} s"
+    for cell in cells:
+        errors = [out for out in cell.get("outputs", []) if out.output_type == "error"]
+        assert not errors or "raises-exception" in cell.metadata.get("tags", []), errors
+
+
+def _cells_that_ran(path: Path) -> list[nbformat.NotebookNode]:
+    """Return the cells of a notebook once every one with something to run was run; none before."""
+    try:
+        cells: list[nbformat.NotebookNode] = nbformat.read(path, as_version=4).cells
+    except nbformat.reader.NotJSONError:
+        return []  # JupyterLab is just writing it
+    code = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+    return cells if all(cell.execution_count for cell in code) else []

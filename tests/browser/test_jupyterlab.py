@@ -6,23 +6,21 @@ tests/live, and this is about the page.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
-import nbformat
 import pytest
 from playwright.sync_api import Page
 
 from labkit import paths
 from labkit.authoring import release
-from tests.jupyter import run_all, wait_for_kernel
+from tests.jupyter import keep_picture, run_to_the_end, wait_for_kernel
 
 NOTEBOOKS = [f"{p.stem}.ipynb" for p in release.find_labs(paths.SOURCES)]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_run_all_of_an_untouched_lab_comes_to_its_end(
-    name: str, page: Page, jupyter: tuple[str, Path], tmp_path: Path
+    name: str, page: Page, jupyter: tuple[str, Path]
 ) -> None:
     url, folder = jupyter
     asked: list[str] = []
@@ -33,31 +31,10 @@ def test_run_all_of_an_untouched_lab_comes_to_its_end(
     page.get_by_role("tab", name=name).wait_for(timeout=120_000)
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
     wait_for_kernel(page, url)
-    run_all(page)
-    cells: list[nbformat.NotebookNode] = []
-    deadline = time.monotonic() + 300
-    while not cells and time.monotonic() < deadline:
-        page.wait_for_timeout(1000)
-        page.keyboard.press("Control+s")
-        cells = cells_that_ran(folder / name)
-    page.screenshot(path=tmp_path / "page.png")
-    assert cells
+    run_to_the_end(page, folder / name)
+    keep_picture(page, f"lab-{Path(name).stem}")
     # The page calls nobody but its own server, and does not send that one for news of JupyterLab.
     own = url.partition("/lab?")[0]
     assert any(address.startswith(own) for address in asked)
     assert not [address for address in asked if not address.startswith((own, "data:", "blob:"))]
     assert not [address for address in asked if "announcements" in address]
-    for cell in cells:
-        errors = [o for o in cell.get("outputs", []) if o.output_type == "error"]
-        # Nobody has answered yet, and the checks say so; nothing else may fail.
-        assert not errors or "raises-exception" in cell.metadata.get("tags", []), errors
-
-
-def cells_that_ran(path: Path) -> list[nbformat.NotebookNode]:
-    """Return the cells of a notebook once every one with something to run was run; none before."""
-    try:
-        cells: list[nbformat.NotebookNode] = nbformat.read(path, as_version=4).cells
-    except nbformat.reader.NotJSONError:
-        return []  # JupyterLab is just writing it
-    code = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
-    return cells if all(cell.execution_count for cell in code) else []

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from labkit import paths
 from labkit.nbgrader_cells import Role, role_of
-from tests.jupyter import Heard, choose_theme, complaints, faults_for_everybody
+from tests.jupyter import Heard, choose_theme, complaints, faults_for_everybody, keep_picture
 
 Jupyter = tuple[str, Path]
 WORKSPACES = itertools.count()  # what was open in one is not in the next
@@ -65,9 +65,7 @@ def test_who_comes_back_goes_on_where_checks_are_left(page: Page, jupyter: Jupyt
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 @pytest.mark.parametrize("size", [(1366, 768), (1920, 1080)], ids=["laptop", "projector"])
-def test_everybody_can_use_it(
-    theme: str, size: tuple[int, int], page: Page, jupyter: Jupyter, tmp_path: Path
-) -> None:
+def test_everybody_can_use_it(theme: str, size: tuple[int, int], page: Page, jupyter: Jupyter) -> None:
     url, _ = jupyter
     page.set_viewport_size({"width": size[0], "height": size[1]})
     choose_theme(page, url, theme)
@@ -76,7 +74,4 @@ def test_everybody_can_use_it(
         "data-jp-theme-light", "true" if theme.endswith("Light") else "false"
     )
     assert not faults_for_everybody(page, "#labkit-start", "#labkit-swarm")
-    page.screenshot(path=tmp_path / "page.png")
-    grey = page.context.new_cdp_session(page)
-    grey.send("Emulation.setEmulatedVisionDeficiency", {"type": "achromatopsia"})
-    page.screenshot(path=tmp_path / "grey.png")
+    keep_picture(page, f"start-{size[0]}-{theme.split()[-1].lower()}")

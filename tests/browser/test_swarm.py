@@ -19,10 +19,12 @@ from tests import BIN
 from tests.conftest import Command
 from tests.jupyter import (
     Heard,
+    choose_theme,
     complaints,
     faults_for_everybody,
     keep_picture,
     run_all,
+    run_to_the_end,
     serving,
     wait_for_kernel,
 )
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.live
 
 LAB = "page-tests"
 SOON = 120_000  # ms in which a swarm on a busy machine does what it was asked to
-FIRST = "00_read_this_first.ipynb"
+FIRST, SECOND = "00_read_this_first.ipynb", "02_follow_a_request.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +152,17 @@ def test_progress_and_hints_beside_the_lab(page: Page, jupyter: tuple[str, Path]
     page.get_by_role("tab", name="Swarm").click()
 
 
+def test_run_all_of_a_second_lab(page: Page, jupyter: tuple[str, Path]) -> None:
+    url, base = jupyter
+    page.get_by_role("tab", name="Labs").click()
+    page.get_by_role("button", name="Follow a request", exact=False).first.click()
+    page.get_by_role("tab", name=SECOND).wait_for(timeout=SOON)
+    page.locator(".jp-Notebook:visible .jp-Cell").first.wait_for(timeout=SOON)
+    wait_for_kernel(page, url)
+    run_to_the_end(page, base / "labs" / SECOND, seconds=600)
+    page.get_by_role("tab", name=SECOND).locator(".jp-icon-hover").last.click()
+
+
 def test_scaled_by_clicks_seen_here_and_there(
     page: Page, panel: Locator, own: swarm.Lab, labkit: Command
 ) -> None:
@@ -266,11 +279,23 @@ def test_a_terminal_is_where_it_says(page: Page, panel: Locator, own: swarm.Lab)
     expect(cells.first).to_contain_text(f'run(["bash", "-c", "{inside} > /run/typed"])', timeout=SOON)
 
 
-def test_everybody_can_use_the_panel(page: Page, panel: Locator) -> None:
-    page.get_by_role("tab", name="Labs").click()
-    for name in ("node1", "node2", "web.2"):
-        fold(panel, name)
-    assert not faults_for_everybody(page, "#labkit-start", "#labkit-swarm")
+def test_everybody_can_use_the_panel(
+    page: Page, panel: Locator, own: swarm.Lab, jupyter: tuple[str, Path]
+) -> None:
+    url, _ = jupyter
+    for theme in ("Dark", "Light"):
+        choose_theme(page, url, f"JupyterLab {theme}")
+        page.reload()
+        expect(panel).to_contain_text("web 4 of 4 run", timeout=SOON)
+        for name in ("node1", "node2", "web.2"):
+            fold(panel, name)
+        panel.get_by_role("button", name="Balancers of web").click()
+        expect(panel.get_by_role("list", name="Balancers")).to_be_visible(timeout=SOON)
+        for width, height in ((1920, 1080), (1366, 1000)):
+            page.set_viewport_size({"width": width, "height": height})
+            keep_picture(page, f"swarm-{width}-{theme.lower()}")
+        page.get_by_role("tab", name="Labs").click()
+        assert not faults_for_everybody(page, "#labkit-start", "#labkit-swarm")
 
 
 def test_what_cannot_be_is_told(panel: Locator) -> None:

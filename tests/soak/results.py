@@ -135,6 +135,21 @@ def _counts(part: dict[str, Any]) -> list[str]:
     return lines + _lost(part)
 
 
+def _by_version(part: dict[str, Any]) -> list[str]:
+    """Show what was tried as FAULT, Docker VERSION: a row for each fault, a column for each version."""
+    tried = {tuple(what.split(", Docker ")): kind for what, kind in part["by"].items()}
+    releases = sorted({version for _, version in tried})
+    lines = [
+        f"| fault, survived of tried on Docker | {' | '.join(releases)} |",
+        f"|---|{'--:|' * len(releases)}",
+    ]
+    for fault in sorted({fault for fault, _ in tried}):
+        kinds = [tried.get((fault, version)) for version in releases]
+        cells = [f"{kind['survived']:,} of {kind['tried']:,}" if kind else "" for kind in kinds]
+        lines.append(f"| {fault} | {' | '.join(cells)} |")
+    return lines + _lost(part)
+
+
 def _figures(part: dict[str, Any]) -> list[str]:
     lines = []
     for what, kind in sorted(part["by"].items()):
@@ -159,5 +174,6 @@ _SHOWN: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "engine": _figures,
     "side": _figures,
     "cycles": _figures,
+    "faults": _by_version,
     "fuzz": _figures,
 }
