@@ -24,10 +24,12 @@ def explore(
     `draw` draws: an experiment and its plot, say. A range becomes a slider from its first to its last
     number, another sequence a list to choose from, a bool a box to tick; each begins with its first
     value. The plain call that does the same as the button is shown above the plot; where it raises a
-    LabkitError, the message is shown in place of the plot. Raises UsageError for a value that cannot
-    be a control.
+    LabkitError, the message is shown in place of the plot. Where there is no browser, what stands there
+    is the plain call. Raises UsageError for a value that cannot be a control.
     """
     import ipywidgets
+
+    from labkit.panel.widgets import Panel
 
     boxes = {name: _control(name, values) for name, values in controls.items()}
     button = ipywidgets.Button(
@@ -48,7 +50,18 @@ def explore(
             button.disabled, button.description = False, "Run"
 
     button.on_click(pressed)
-    return ipywidgets.VBox([*boxes.values(), button, output])
+    plain = _call(run, draw, {name: box.value for name, box in boxes.items()})
+    return Panel([*boxes.values(), button, output], plain)
+
+
+def _call(
+    run: Callable[..., pd.DataFrame],
+    draw: Callable[[pd.DataFrame], Axes],
+    values: dict[str, Any],
+) -> str:
+    """Return the plain call that does the same as the button."""
+    arguments = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    return f"{getattr(draw, '__name__', 'draw')}({getattr(run, '__name__', 'run')}({arguments}))"
 
 
 def _control(name: str, values: range | Sequence[Any] | bool) -> Any:
@@ -85,8 +98,7 @@ def _show(
     import matplotlib.pyplot as plt
     from IPython.display import display
 
-    arguments = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    print(f"{getattr(draw, '__name__', 'draw')}({getattr(run, '__name__', 'run')}({arguments}))")
+    print(_call(run, draw, values))
     try:
         figure = draw(run(**values)).figure
     except LabkitError as problem:

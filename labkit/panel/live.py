@@ -9,7 +9,7 @@ from labkit.swarm import lifecycle
 from labkit.swarm.watch import State
 
 if TYPE_CHECKING:
-    from labkit.panel.widget import SwarmWidget
+    from labkit.panel.widgets import SwarmWidget
     from labkit.swarm import Lab
 
 
@@ -21,7 +21,7 @@ def swarm(lab: Lab) -> SwarmWidget:
     notebook, it is the picture of the moment when the cell ran. On a replay there is nothing to look
     at, and it says so. Raises UnknownNameError where the lab does not run.
     """
-    from labkit.panel.widget import SwarmWidget
+    from labkit.panel.widgets import SwarmWidget
 
     if lab.learner is not None:  # the answers come from evidence
         return SwarmWidget(State(lab.name, "recorded", "No swarm runs: the answers are recorded ones."))

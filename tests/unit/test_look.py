@@ -9,7 +9,7 @@ import pytest
 
 from labkit import panel, swarm
 from labkit.errors import UnknownNameError
-from labkit.panel.widget import SwarmWidget
+from labkit.panel.widgets import SwarmWidget
 from labkit.swarm.watch import State
 from tests.unit.fakes import lab_that_is_looked_at
 

@@ -38,6 +38,10 @@ def test_values_become_controls_with_labels() -> None:
     assert choice.options == ("name", "port")
     assert isinstance(tick, ipywidgets.Checkbox)
     assert tick.value is True
+    data, *_ = box._repr_mimebundle_()
+    # What a page without a browser's help shows.
+    assert data["text/plain"] == "draw(ask(requests=6, path='name', keep_alive=True))"
+    assert "application/vnd.jupyter.widget-view+json" in data
     assert [w.description for w in box.children[:4]] == ["requests", "path", "keep alive", "Run"]
     assert all(widget.tooltip for widget in (slider, choice, tick, button))
     assert asked == []  # building it asks nothing

@@ -1,4 +1,4 @@
-"""The widget of `panel.swarm`; what it imports takes a while, so nothing else imports it."""
+"""The widgets of this package; what they import takes a while, so it is imported when one is made."""
 
 from __future__ import annotations
 
@@ -7,15 +7,42 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
+import ipywidgets
 import traitlets
 
 from labkit.swarm.watch import State, Watch
 
 
-class SwarmWidget(anywidget.AnyWidget):
+class _WithPicture:
+    """Shows, where there is no browser, a picture that does not move: a report, a saved notebook."""
+
+    def still(self) -> tuple[str, str]:
+        """Return what is shown there, as HTML and as text."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        made = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
+        data, *more = made if isinstance(made, tuple) else (made,)
+        html, text = self.still()
+        return ({**data, "text/html": html, "text/plain": text}, *more)
+
+
+class Panel(_WithPicture, ipywidgets.VBox):  # type: ignore[misc]
+    """Controls; without a browser, the plain call that does what their button does."""
+
+    def __init__(self, children: list[ipywidgets.Widget], plain: str) -> None:
+        super().__init__(children)
+        self._plain = plain
+
+    def still(self) -> tuple[str, str]:
+        """Return the plain call."""
+        return f"<pre>{escape(self._plain)}</pre>", self._plain
+
+
+class SwarmWidget(_WithPicture, anywidget.AnyWidget):
     """Shows the state of a lab, and each later one while it can be seen."""
 
-    _esm = Path(__file__).parent / "widget.js"
+    _esm = Path(__file__).parent / "swarm.js"
     picture = traitlets.Unicode().tag(sync=True)
     shown = traitlets.Bool(False).tag(sync=True)
     """Whether a browser has it on the screen; told by the browser."""
@@ -48,13 +75,8 @@ class SwarmWidget(anywidget.AnyWidget):
             self._watch.rest()
         super().close()
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """Return the widget, and the picture of this moment for where there is no browser."""
-        made = super()._repr_mimebundle_(**kwargs)
-        if not made:
-            return made
-        data, *more = made if isinstance(made, tuple) else (made,)
+    def still(self) -> tuple[str, str]:
+        """Return the picture of this moment."""
         state = self._state
         words = f"{state.sign} {state.title}. {state.told}"
-        data |= {"text/html": self.picture, "text/plain": f"{words}\n{state.seen or ''}".rstrip()}
-        return (data, *more)
+        return self.picture, f"{words}\n{state.seen or ''}".rstrip()
