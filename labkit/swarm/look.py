@@ -22,6 +22,7 @@ Row = Mapping[str, Any]
 # A task whose state is one of these comes to no other state by itself.
 _ENDED = ("complete", "failed", "rejected", "remove", "shutdown", "orphaned")
 _BROKEN = ("failed", "rejected", "orphaned")
+_TO_BE = {"remove": "removed", "shutdown": "shut down"}  # Swarm's word for what it wants, in a sentence
 _FINE, _BAD, _GONE, _MOVES = "●", "▲", "○", "◐"
 _KEPT = 2  # ended tasks of a slot that are shown, the newest ones
 
@@ -219,6 +220,6 @@ def _task(row: Row, node: str, service: str) -> TaskRow:
         error=status.get("Err", ""),
         since=status["Timestamp"],
         ended=ended,
-        told=state if ended or state == desired else f"{state}, to be {desired}",
+        told=state if ended or state == desired else f"{state}, to be {_TO_BE.get(desired, desired)}",
         sign=still.get(state, _MOVES),
     )

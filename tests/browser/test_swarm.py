@@ -275,8 +275,9 @@ def test_a_terminal_is_where_it_says(page: Page, panel: Locator, own: swarm.Lab)
             break
     assert seen == expected
     panel.get_by_role("button", name="Put what was typed into the notebook").click()
-    cells = page.locator(".jp-Notebook .jp-Cell", has_text=re.compile(r"netns\(\"ingress_sbox\"\)"))
-    expect(cells.first).to_contain_text(f'run(["bash", "-c", "{inside} > /run/typed"])', timeout=SOON)
+    cell = page.locator(".jp-Notebook .jp-Cell.jp-mod-active")
+    typed = f'run(["bash", "-c", "{inside} > /run/typed"])'
+    expect(cell).to_contain_text(f'lab.node("node2").netns("ingress_sbox").{typed}', timeout=SOON)
 
 
 def test_everybody_can_use_the_panel(

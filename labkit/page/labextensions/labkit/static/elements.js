@@ -19,6 +19,11 @@ export function button(label, onclick, attributes = {}) {
   return element("button", { type: "button", class: "labkit-button", onclick, ...attributes }, label);
 }
 
+// Points with one digit after the point, where they have one.
+export function inPoints(points) {
+  return String(Math.round(points * 10) / 10);
+}
+
 // Replaces what a box holds, and leaves the keyboard's focus on the element with the same data-key.
 export function refill(box, ...children) {
   const focused = box.contains(document.activeElement) && document.activeElement.dataset.key;

@@ -1,6 +1,6 @@
 // How far the learner is in the lab that is open: each question with its outcome, hints, and handing in.
 
-import { button, element, refill } from "./elements.js";
+import { button, element, inPoints, refill } from "./elements.js";
 
 const OPEN = "labkit:open-progress";
 const SOON_MS = 250; // what changes at once is shown at once
@@ -79,7 +79,7 @@ export function progressPanel({ application, apputils, notebook, widgets }, serv
         element(
           "p",
           { role: "status" },
-          `${passed} of ${checks.length} checks passed, ${round(points)} of ${round(sum(checks))} points. `,
+          `${passed} of ${checks.length} checks passed, ${inPoints(points)} of ${inPoints(sum(checks))} points. `,
           "A person reads the answers in words.",
         ),
         element("ol", { "aria-label": "Questions" }, rows.map((row) => this.question(page, row))),
@@ -106,7 +106,7 @@ export function progressPanel({ application, apputils, notebook, widgets }, serv
           "div",
           { class: "labkit-row" },
           element("span", {}, sign, go, ` ${row.outcome}`),
-          element("span", { class: "labkit-points" }, `${round(row.points)} of ${round(row.of)}`),
+          element("span", { class: "labkit-points" }, `${inPoints(row.points)} of ${inPoints(row.of)}`),
           wants &&
             button("Hint", () => this.ask(page, row.id, `hint(${JSON.stringify(row.id)})`), {
               "aria-label": `Hint for ${row.id}`,
@@ -199,8 +199,4 @@ function goTo(page, at) {
 
 function sum(rows) {
   return rows.reduce((total, row) => total + row.of, 0);
-}
-
-function round(points) {
-  return String(Math.round(points * 10) / 10);
 }

@@ -1,7 +1,7 @@
 // The start page: whether the swarm is up, where to go on, and the labs in their order.
 
 import { emptyCard, showCard } from "./card.js";
-import { button, element, refill } from "./elements.js";
+import { button, element, inPoints, refill } from "./elements.js";
 
 const OPEN = "labkit:open-start";
 
@@ -153,7 +153,6 @@ function progress(row) {
   if (!row.checks) {
     return element("div", { class: "labkit-progress" });
   }
-  const points = row.points === Math.round(row.points) ? row.points : row.points.toFixed(1);
   return element(
     "div",
     { class: "labkit-progress" },
@@ -163,6 +162,6 @@ function progress(row) {
       "aria-label": `Checks passed in ${row.title}`,
     }),
     element("div", {}, row.run ? `${row.passed} of ${row.checks} checks passed` : `${row.checks} checks`),
-    row.run > 0 && element("div", {}, `${points} of ${row.of} points`),
+    row.run > 0 && element("div", {}, `${inPoints(row.points)} of ${inPoints(row.of)} points`),
   );
 }
