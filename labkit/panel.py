@@ -7,13 +7,16 @@ shows, and draws the table that comes back. Nothing is asked of the swarm before
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from labkit.errors import LabkitError, UsageError
 
 if TYPE_CHECKING:
     import ipywidgets
     import pandas as pd
+    from itables.widget import ITable
     from matplotlib.axes import Axes
 
 
@@ -98,3 +101,105 @@ def _show(
         return
     display(figure)  # type: ignore[no-untyped-call]
     plt.close(figure.get_figure(root=True))  # otherwise the notebook shows it a second time
+
+
+# Runs in the browser: it waits for the plain table to be on the page, asks the kernel once for itables'
+# script and style, which are too long to be sent where nobody looks, and draws in that table's place.
+_SORTER = """
+async function fetched(model) {
+  const texts = (buffers) => buffers.map((part) => new TextDecoder().decode(part));
+  const answer = new Promise((resolve) => {
+    model.on("msg:custom", (_, buffers) => resolve(texts(buffers)));
+  });
+  model.send({ wanted: "sorter" });
+  const [script, style] = await answer;
+  document.head.append(Object.assign(document.createElement("style"), { textContent: style }));
+  const address = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+  try {
+    return (await import(address)).default;
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+}
+
+function initialize({ model }) {
+  const places = () => document.querySelectorAll(`[data-labkit-table="${model.get("_place")}"]`);
+  const draw = async () => {
+    const sorter = (window.labkitSorter ??= await fetched(model));
+    for (const place of places()) {
+      const el = document.createElement("div");
+      el.style.setProperty("--dt-html-background", "transparent");
+      sorter.render({ model, el });
+      place.replaceChildren(el);
+    }
+  };
+  const look = () => {
+    if (places().length) {
+      seen.disconnect();
+      draw();
+    }
+  };
+  const seen = new MutationObserver(look);
+  seen.observe(document.body, { childList: true, subtree: true });
+  look();
+  return () => seen.disconnect();
+}
+
+export default { initialize };
+"""
+# Shows these values as pandas does; what is absent is no text when numbers are sorted.
+_AS_IN_PANDAS = """function (data, type) {
+  if (data === "<NA>") return type === "sort" || type === "type" ? null : "&lt;NA&gt;";
+  if (typeof data !== "boolean") return data;
+  return data ? "True" : "False";
+}"""
+
+
+def table(df: pd.DataFrame) -> ITable:
+    """Return a long table that the browser sorts by any column and filters by any words.
+
+    A cell whose last value it is saves the plain table, as `df` alone would: that is what a report, an
+    exported page, a marked notebook and a notebook opened again without its kernel show. Where a
+    browser and the kernel are there, the sorting table takes its place, as soon as the kernel has
+    nothing else to do. Nothing is asked of another host, and `df` stays as it is.
+    """
+    from itables import JavascriptFunction
+
+    kinds = ("Int64", "boolean", "bool")
+    like_pandas = [at for at, kind in enumerate(df.dtypes, df.index.nlevels) if str(kind) in kinds]
+    return _sorting_table()(
+        df,
+        showIndex=True,
+        layout={"topStart": "search", "topEnd": "info", "bottomStart": None},
+        pageLength=25,
+        style="table-layout: auto; width: auto; margin: 0",
+        columnDefs=[{"targets": like_pandas, "render": JavascriptFunction(_AS_IN_PANDAS)}],
+    )
+
+
+@cache
+def _sorting_table() -> type[ITable]:
+    """Return the widget, which itself is in no output: itables is loaded by who needs it only."""
+    import traitlets
+    from itables.widget import ITable
+
+    class SortingTable(ITable):
+        _esm, _css = _SORTER, ""  # type: ignore[assignment]
+        _place = traitlets.Unicode().tag(sync=True)
+
+        def __init__(self, df: pd.DataFrame, **options: Any) -> None:
+            super().__init__(df, **options)
+            self._plain = df
+            self._place = uuid4().hex  # another in each kernel, for an old output to stay as it was
+            self.on_msg(self._answer)
+
+        def _answer(self, *_: object) -> None:
+            # anywidget has made of the two paths what has their text.
+            self.send({}, buffers=[str(part).encode() for part in (ITable._esm, ITable._css)])
+
+        def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+            plain: str = self._plain._repr_html_()  # type: ignore[operator]
+            html = f'<div data-labkit-table="{self._place}">{plain}</div>'
+            return {"text/plain": repr(self._plain), "text/html": html}, {}
+
+    return SortingTable
