@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import ipywidgets
@@ -73,3 +75,50 @@ def test_a_failure_shows_its_own_message(capsys: pytest.CaptureFixture[str]) -> 
 def test_what_cannot_be_a_control_is_refused(values: Any) -> None:
     with pytest.raises(UsageError, match="'size' cannot be a control"):
         explore([], size=values)
+
+
+def test_a_long_table_is_saved_as_the_plain_one() -> None:
+    df = pd.DataFrame({"task": ["hello.1", "<b>"], "bytes": pd.array([7, None], dtype="Int64")})
+    saved, _ = panel.table(df)._repr_mimebundle_()
+    assert saved["text/plain"] == repr(df)
+    assert set(saved) == {"text/plain", "text/html"}  # a widget that is gone would hide the others
+    assert df._repr_html_() in saved["text/html"]
+
+
+def test_tables_do_not_take_each_others_place() -> None:
+    df = pd.DataFrame({"bytes": [1]})
+    first, second = panel.table(df), panel.table(df)
+    for one, other in [(first, second), (second, first)]:
+        html = one._repr_mimebundle_()[0]["text/html"]
+        assert f'data-labkit-table="{one._place}"' in html
+        assert other._place not in html
+
+
+def test_the_long_script_is_sent_to_a_browser_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = panel.table(pd.DataFrame({"bytes": [1]}))
+    # What is in the model's state is sent at once, and a headless run saves it.
+    assert len(json.dumps(table.get_state(), default=str)) < 8_000
+    sent: list[Any] = []
+    monkeypatch.setattr(table, "send", lambda content, buffers: sent.append(buffers))
+    table._handle_custom_msg({"wanted": "sorter"}, [])
+    script, style = (part.decode() for part in sent[0])
+    assert "render" in script[-20_000:]
+    assert len(script) > 100_000
+    assert ".dt-container" in style
+    assert "http" not in "".join(re.findall(r"@import[^;]*|url\([^)]*\)", style))
+
+
+def test_absent_numbers_and_truth_values_are_shown_as_in_pandas() -> None:
+    df = pd.DataFrame(
+        {
+            "task": ["a", "b"],
+            "bytes": pd.array([7, None], dtype="Int64"),
+            "ok": [True, False],
+            "seen": pd.array([True, None], dtype="boolean"),
+        }
+    )
+    before = df.copy()
+    arguments = panel.table(df)._dt_args
+    shown = [one for one in arguments["columnDefs"] if "&lt;NA&gt;" in one["render"]]
+    assert [one["targets"] for one in shown] == [[2, 3, 4]]  # after the index and the task
+    pd.testing.assert_frame_equal(df, before)
