@@ -93,3 +93,34 @@ def question(name: str, **changes: Any) -> dict[str, Any]:
     """A question of a row, passed unless it is told otherwise."""
     made = {"id": name, "status": "pass", "max": 2.0, "points": 0.0, "message": "Fits."}
     return {**made, "tries": 0, "hints": 0, "asked": f"Say `{name}`.", "in_words": False, **changes}
+
+
+def klass() -> list[dict[str, Any]]:
+    """The rows of a class of five, who are in five places."""
+    who = {"status": "fail", "tries": 2, "hints": 1}
+    guess = {"question": "who", "name": "the code", "measured": "28"}
+    return [
+        row("ada", predictions=[{**guess, "predicted": "28"}]),
+        row("bob", questions=[question("who", **who), question("arp", points=2.0)]),
+        row("bob", "04_join_an_overlay", questions=[question("join", points=2.0)]),
+        row(
+            "cy",
+            questions=[question("who", status="unanswered"), question("arp", points=2.0)],
+            predictions=[{**guess, "predicted": "7"}],
+            findings=[{"question": "who", "sentence": "A line was taken out."}],
+            alike=[{"with": "bob", "shared": ["evidence: the session"]}],
+            evidence="broken",
+        ),
+        row(
+            "dan",
+            status="missing",
+            problem="it was not handed in",
+            questions=[question("who", status="could not run"), question("why", in_words=True)],
+        ),
+        row(
+            "eve",
+            status="stopped",
+            problem="it took too long",
+            questions=[question("who", status="could not run"), question("arp", status="fail")],
+        ),
+    ]

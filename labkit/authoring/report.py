@@ -30,6 +30,9 @@ _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 _CODE = re.compile(r"`([^`]+)`")
 _STYLE = re.compile(r"<style scoped>.*?</style>\s*", re.DOTALL)
 _HEAD = re.compile(r"<thead>.*?</thead>", re.DOTALL)
+_TABLE = re.compile(r'<table[^>]*class="dataframe".*?</table>', re.DOTALL)
+# A keyboard has to reach what is wider than the page.
+_WIDE = r'<div class="scroll" tabindex="0" role="group" aria-label="Table">\g<0></div>'
 _NO_ALT = re.compile(r"<img\b(?![^>]* alt=)")
 _EMPTY_HEADER = re.compile(r"<th\b[^>]*></th>")
 _HEADER = re.compile(r"<th\b(?![^>]* scope=)")
@@ -149,7 +152,7 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["code"] = _with_code
-    light = HtmlFormatter(style="default").get_style_defs(".highlight")
+    light = HtmlFormatter(style="xcode").get_style_defs(".highlight")
     dark = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
     return environment.get_template(template).render(light=light, dark=dark, **values)
 
@@ -161,7 +164,7 @@ def _to_html(notebook: NotebookNode, result: LabResult) -> str:
     exporter = HTMLExporter(template_name="basic", embed_images=True)  # type: ignore[no-untyped-call]
     resources = {"metadata": {"name": result.id, "path": str(result.notebook_path.parent)}}
     html = str(exporter.from_notebook_node(notebook, resources)[0])
-    return _with_scopes(_NO_ALT.sub('<img alt="Plot"', html))
+    return _TABLE.sub(_WIDE, _with_scopes(_NO_ALT.sub('<img alt="Plot"', html)))
 
 
 def alternative_text(output: Mapping[str, Any], otherwise: str) -> str:

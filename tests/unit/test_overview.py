@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from html import unescape
-from typing import Any
 
 from labkit.grading import overview
 from labkit.grading.results import refused_row
 from labkit.grading.submissions import Submission
-from tests.reports import question, row
+from tests.reports import klass, question, row
 from tests.unit.test_report import Tags
 
 HOSTILE = '<img src=x onerror="alert(1)"><script>alert(2)</script>'
@@ -24,36 +23,6 @@ def seen(html: str) -> list[str]:
 def part(html: str, heading: str) -> str:
     """What stands under a heading of the second level."""
     return next(one for one in html.split("<h2>") if one.startswith(heading))
-
-
-def klass() -> list[dict[str, Any]]:
-    who = {"status": "fail", "tries": 2, "hints": 1}
-    guess = {"question": "who", "name": "the code", "measured": "28"}
-    return [
-        row("ada", predictions=[{**guess, "predicted": "28"}]),
-        row("bob", questions=[question("who", **who), question("arp", points=2.0)]),
-        row("bob", "04_join_an_overlay", questions=[question("join", points=2.0)]),
-        row(
-            "cy",
-            questions=[question("who", status="unanswered"), question("arp", points=2.0)],
-            predictions=[{**guess, "predicted": "7"}],
-            findings=[{"question": "who", "sentence": "A line was taken out."}],
-            alike=[{"with": "bob", "shared": ["evidence: the session"]}],
-            evidence="broken",
-        ),
-        row(
-            "dan",
-            status="missing",
-            problem="it was not handed in",
-            questions=[question("who", status="could not run"), question("why", in_words=True)],
-        ),
-        row(
-            "eve",
-            status="stopped",
-            problem="it took too long",
-            questions=[question("who", status="could not run"), question("arp", status="fail")],
-        ),
-    ]
 
 
 def test_who_is_where() -> None:
@@ -93,7 +62,7 @@ def test_what_wants_a_look() -> None:
     html = part(overview.page(klass()), "What wants a person's look")
     lines, text = seen(html), seen(f"<tr>{html}</tr>")[0]
     assert [line.split()[0] for line in lines[1:]] == ["cy", "eve"]
-    assert "1 to read , answers in words, in nbgrader's formgrader: 03 reach a container 1." in text
+    assert "1 to read : answers in words, in nbgrader's formgrader: 03 reach a container 1." in text
     for words in ("who: A line was taken out.", "like bob: evidence: the session", "signature: broken"):
         assert words in lines[1]
     assert "stopped : it took too long" in lines[2]
