@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LONG_TABLE = 12  # rows; a longer one is folded
 _HEADING = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
 _CODE = re.compile(r"`([^`]+)`")
-_STYLE = re.compile(r"<style scoped>.*?</style>\s*", re.DOTALL)
+_STYLE = re.compile(r"<style scoped[^>]*>.*?</style>\s*", re.DOTALL)
 _HEAD = re.compile(r"<thead>.*?</thead>", re.DOTALL)
 _TABLE = re.compile(r'<table[^>]*class="dataframe".*?</table>', re.DOTALL)
 # A keyboard has to reach what is wider than the page.
