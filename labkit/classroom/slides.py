@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import files, paths
 from labkit.authoring import claims, markup, recorded, release
-from labkit.authoring.report import render
+from labkit.authoring.report import alternative_text, render
 from labkit.classroom.choices import choices_of
 from labkit.nbgrader_cells import Role, check_of, role_of
 from labkit.plots import canvas
@@ -212,9 +212,7 @@ def _pictures(cell: NotebookNode, heading: str) -> Iterator[Picture]:
     for output in cell.get("outputs", ()):
         data = output.get("data", {})
         if "image/png" in data:
-            told = output.get("metadata", {})
-            alt = told.get("image/png", {}).get("alt") or told.get("alt") or heading
-            yield Picture("".join(data["image/png"].split()), alt)
+            yield Picture("".join(data["image/png"].split()), alternative_text(output, heading))
 
 
 def _intro(notebook: NotebookNode) -> dict[str, str]:

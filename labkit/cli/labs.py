@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from labkit import __version__
 from labkit.cli.options import EngineKind, Json, Lab, print_json
 from labkit.errors import UsageError
 
@@ -37,6 +40,7 @@ def run(
 ) -> None:
     """Execute the labs with their solutions on the live swarm; all of them where none is named."""
     from labkit import paths
+    from labkit.authoring import claims as ledger
     from labkit.authoring import release, runner
     from labkit.authoring.report import write_report
     from labkit.progress import Bars
@@ -65,7 +69,8 @@ def run(
         )
     if evidence:
         _keep_evidence(results, evidence)
-    page = write_report(results, directory, facts=facts)
+    statements = ledger.statements(paths.LABS)
+    page = write_report(results, directory, facts={**facts, **_facts_of_kit()}, statements=statements)
     document = runner.to_json(results)
     if as_json:
         print_json(document)
@@ -139,6 +144,15 @@ def _keep_evidence(results: list[LabResult], directory: Path) -> None:
         file = files.beside(result.notebook_path)
         if file.is_file():  # a lab that stopped early may have asked nothing
             files.pack(file, directory / f"{file.name}.gz")
+
+
+def _facts_of_kit() -> dict[str, str]:
+    """Return what a report says of the program that wrote it, and when."""
+    return {
+        "labkit": __version__,
+        "Python": platform.python_version(),
+        "Written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
 
 
 def _facts_of_swarm(lab: str, docker: str | None, engine: str, bars: Progress) -> dict[str, str]:

@@ -101,6 +101,7 @@ def _show_marks(rows: list[dict[str, Any]], out: Path, course: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from labkit.grading import overview
     from labkit.grading.results import predictions
 
     has_signatures = any(row["evidence"] for row in rows)
@@ -133,7 +134,8 @@ def _show_marks(rows: list[dict[str, Any]], out: Path, course: Path) -> None:
                 one["lab"][:2], one["question"], escape(one["name"]), *counts, escape(others)
             )
         console.print(summed)
-    print(f"submissions: {len(rows)}; marks: {out}; pages for the learners: labkit feedback {course}")
+    print(f"submissions: {len(rows)}; marks: {out}; the class, for you alone: {course / overview.NAME}")
+    print(f"pages for the learners: labkit feedback {course}")
     if by_hand := sum(row["to_mark_by_hand"] for row in rows):
         print(f"answers to read: {by_hand}; jupyter lab in {course}, menu Nbgrader, Formgrader")
 

@@ -6,6 +6,7 @@ A course folder, laid out as nbgrader wants it, holds the result:
     source/A/LAB.ipynb  release/A/LAB.ipynb   the assignment, for nbgrader and its formgrader
     autograded/STUDENT/A/LAB.ipynb            what was run, with its output
     marks/STUDENT/A/LAB.json                  what was found; a batch that goes on looks here first
+    class.html                                the page about the whole class, for instructors
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from labkit.grading import (
     inspection,
     likeness,
     marking,
+    overview,
     results,
     sandbox,
     submissions,
@@ -105,10 +107,11 @@ def grade(
 ) -> list[dict[str, Any]]:
     """Mark every submission in a folder or a ZIP file; returns one row per submission (`results.row`).
 
-    The CSV file ``out`` has the same rows. ``course`` is nbgrader's course folder, by default that of
-    `course_of`. What was marked before, from the same source, is not run again; its points may have
-    been changed by hand since. Raises SandboxError where no sandbox can be had, UsageError where there
-    is no submission, the gradebook does not fit, or the ZIP file or the public key cannot be read.
+    The CSV file ``out`` has the same rows, and ``course``/class.html sums them up. ``course`` is
+    nbgrader's course folder, by default that of `course_of`. What was marked before, from the same
+    source, is not run again; its points may have been changed by hand since. Raises SandboxError where
+    no sandbox can be had, UsageError where there is no submission, the gradebook does not fit, or the
+    ZIP file or the public key cannot be read.
     """
     limits, looks, progress = limits or Limits(), looks or Looks(), progress or Progress()
     costs = costs or Costs()
@@ -141,6 +144,7 @@ def grade(
         )
     rows = sorted([*marked, *refused], key=lambda row: (row["student"], row["assignment"], row["lab"]))
     results.write_csv(out, rows)
+    files.write_text(course / overview.NAME, overview.page(rows))
     return rows
 
 

@@ -12,7 +12,8 @@ output, and the record, which is written last:
     status      graded, missing, unreadable or stopped; problem says why, in one line
     questions   one per graded cell: id, points (None: a person gives them), max, answer, status (one
                 of the four outcomes, or "by hand"), message, asked (what the check says it asks for),
-                tries and hints (how many wrong answers and hints the evidence has)
+                tries and hints (how many wrong answers and hints the evidence has), in_words
+                (whether a person reads the answer)
     predictions question, name, predicted, measured, as the evidence has them
     findings    question (None: all of them), sentence
     seconds     that marking took

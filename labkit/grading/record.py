@@ -90,9 +90,10 @@ class Record:
         points, most = determine_grade(cell)
         answers = [c.source for c in self.notebook.cells if _answers(c, name)]
         tries, hints = self.counts.get(name, (0, 0))
+        in_words = cell.cell_type == "markdown"
         found = {"id": name, "points": points, "max": most, "answer": "".join(answers)}
-        found |= {"tries": tries, "hints": hints}
-        if cell.cell_type == "markdown":
+        found |= {"tries": tries, "hints": hints, "in_words": in_words}
+        if in_words:
             status, message = BY_HAND, "This answer is read by a person."
             if points is not None:
                 status, message = Outcome.UNANSWERED.value, "There is no answer."

@@ -24,6 +24,7 @@ _COLUMNS = (
     *("student", "assignment", "lab", "points", "max", "to_mark_by_hand", "status", "problem"),
     *("questions", "findings", "evidence", "alike"),
 )
+_OF_A_QUESTION = ("id", "status", "max", "message", "tries", "hints", "asked", "in_words")
 _LONGEST = 1000  # characters of a finding
 
 
@@ -71,7 +72,7 @@ def row(book: Book, job: Job, inspected: Inspected) -> dict[str, Any]:
     scores = book.scores(submission)
     questions = []
     for question in record["questions"]:
-        kept = {name: question[name] for name in ("id", "status", "max", "message", "tries", "hints")}
+        kept = {name: question[name] for name in _OF_A_QUESTION}
         questions.append({**kept, "points": scores[question["id"]].points})
     later = [
         *({"question": None, "sentence": remark} for remark in submission.remarks),

@@ -100,6 +100,17 @@ def test_table_of_marks(batch: Batch) -> None:
     assert rows["half"]["questions"] == "largest 2/2; total 0/3; port 0/1; why 0/1.5"
 
 
+def test_the_page_about_the_class(batch: Batch) -> None:
+    text = (batch.course / "class.html").read_text()
+    for name in LEARNERS:
+        assert f'<th scope="row">{name}</th>' in text
+    assert "<script" not in text.lower()
+    half = text.index("Missed most"), text.index("Who is where")
+    assert "<code>port</code>" in text[slice(*half)]
+    assert "<code>why</code>" not in text  # a person reads it, no check
+    assert not list((batch.course / "feedback").rglob("class.html"))
+
+
 def test_the_time_is_shown(batch: Batch, record_testsuite_property: object) -> None:
     slowest = max(batch.rows.values(), key=lambda row: row["seconds"])
     print(f"{len(batch.rows)} submissions in {batch.seconds:.0f} s on {os.cpu_count()} processors")

@@ -51,6 +51,8 @@ def test_tries_and_hints_are_told_and_cost_what_the_instructor_says(tmp_path: Pa
     with (tmp_path / "grades.csv").open(newline="") as file:
         (line,) = csv.DictReader(file)
     assert "largest 2/2 (2 misses, 1 hint)" in line["questions"]
+    page = (tmp_path / "grades" / "class.html").read_text()
+    assert "<td>the number</td>" in page
     # Marked once; the gradebook follows what tries and hints are to cost.
     assert row(Costs(per_try=0.25, per_hint=0.5))["points"] == 5
     assert row(Costs(per_try=9))["points"] == 4  # a question has no fewer points than none

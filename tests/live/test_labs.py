@@ -30,7 +30,9 @@ def test_lab(lab: swarm.Lab, source: Path, tmp_path: Path) -> None:
     assert result.error is None
     assert [(c.id, c.status, c.message) for c in result.checks if c.status != "pass"] == []
     assert result.checks
-    page = report.write_report(results, tmp_path / "report", facts={"Docker": lab.docker})
+    page = report.write_report(
+        results, tmp_path / "report", facts={"Docker": lab.docker}, statements={}
+    )
     text = (page.parent / f"{source.stem}.html").read_text()
     assert "data:image/png;base64" in text
     assert "<table" in text
