@@ -301,6 +301,7 @@ def test_everybody_can_use_the_panel(
             keep_picture(page, f"swarm-{width}-{theme.lower()}")
         page.get_by_role("tab", name="Labs").click()
         assert not faults_for_everybody(page, "#labkit-start", "#labkit-swarm")
+        panel.get_by_role("button", name="Close the answer on web").click()
 
 
 def test_what_cannot_be_is_told(panel: Locator) -> None:

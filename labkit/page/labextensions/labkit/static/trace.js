@@ -61,11 +61,14 @@ export class Trace {
   async renew(seen, version) {
     const before = this.version;
     this.version = version;
+    if (seen && this.asked && !seen.services.some((row) => row.name === this.asked.service)) {
+      this.forget(); // it was removed
+    }
     if (!seen || before === version || this.asked?.ask !== "balancers" || !this.answer) {
       return;
     }
     const asked = this.asked;
-    const answer = await this.server.service(asked).catch(() => null); // gone with its service, say
+    const answer = await this.server.service(asked).catch(() => null); // its service has just gone, say
     if (this.asked === asked) {
       if (answer) {
         this.answer = answer;
