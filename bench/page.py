@@ -26,7 +26,6 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from labkit import benchmark, engines, files, swarm
-from labkit.page import look
 from tests import BIN
 from tests.jupyter import serving
 
@@ -130,7 +129,7 @@ def refreshes(lab: swarm.Lab, rounds: int) -> list[float]:
     took = []
     for _ in range(rounds):
         began = time.monotonic()
-        look.at(lab)
+        lab.look()
         took.append(time.monotonic() - began)
     return took
 

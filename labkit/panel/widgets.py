@@ -22,9 +22,9 @@ class _WithPicture:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         made = super()._repr_mimebundle_(**kwargs)  # type: ignore[misc]
-        data, *more = made if isinstance(made, tuple) else (made,)
+        data, about = made if isinstance(made, tuple) else (made, {})
         html, text = self.still()
-        return ({**data, "text/html": html, "text/plain": text}, *more)
+        return {**data, "text/html": html, "text/plain": text}, about
 
 
 class Panel(_WithPicture, ipywidgets.VBox):  # type: ignore[misc]

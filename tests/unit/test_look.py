@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from labkit import panel, swarm
 from labkit.errors import UnknownNameError
@@ -73,7 +74,7 @@ def test_the_widget_looks_while_it_is_shown(monkeypatch: pytest.MonkeyPatch, lab
     monkeypatch.setattr("labkit.swarm.watch.Watch.rest", lambda _: did.append("rest"))
     monkeypatch.setattr("labkit.swarm.lifecycle.get", lambda _: lab)
     widget = panel.swarm(lab)
-    data, *_ = widget._repr_mimebundle_()
+    data, _ = DisplayFormatter().format(widget)
     assert "web.1 running" in data["text/html"]
     assert "● Your swarm is up." in data["text/plain"]
     assert "application/vnd.jupyter.widget-view+json" in data

@@ -98,6 +98,19 @@ def test_the_lab_is_found_by_its_checks(shell: InteractiveShell, notebook: Path)
     assert outcomes.score(release=notebook.parent).loc["largest", "outcome"] == "pass"
 
 
+def test_of_two_labs_with_a_check_in_common_the_one_is_found_that_ran(
+    shell: InteractiveShell, notebook: Path
+) -> None:
+    other = json.loads(notebook.read_text())
+    graded = [cell for cell in other["cells"] if nbgrader_cells.role_of(cell).is_graded]
+    common = next(cell for cell in graded if nbgrader_cells.question_of(cell) == "largest")
+    other["cells"] = [common]
+    (notebook.parent / "00_before_it.ipynb").write_text(json.dumps(other))
+    run(shell, notebook, largest="largest = 3")
+    found = outcomes.score(release=notebook.parent)
+    assert len(found) == len(graded) + 1
+
+
 def test_a_notebook_that_is_just_being_saved_is_waited_for(
     notebook: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.axes import Axes
 
 from labkit import panel
@@ -40,7 +41,7 @@ def test_values_become_controls_with_labels() -> None:
     assert choice.options == ("name", "port")
     assert isinstance(tick, ipywidgets.Checkbox)
     assert tick.value is True
-    data, *_ = box._repr_mimebundle_()
+    data, _ = DisplayFormatter().format(box)
     # What a page without a browser's help shows.
     assert data["text/plain"] == "draw(ask(requests=6, path='name', keep_alive=True))"
     assert "application/vnd.jupyter.widget-view+json" in data
