@@ -114,9 +114,10 @@ def take(page: Page, url: str) -> None:
     film.until("5 of 5 run")
     film.take(1500)
     panel.get_by_role("button", name="Follow a request to web").click()
-    panel.get_by_role("list", name="The way of the request").scroll_into_view_if_needed()
-    for step in ("1 ", "2 ", "3 "):
-        film.until(f"\n{step}")
+    way = panel.get_by_role("list", name="The way of the request").get_by_role("listitem")
+    for step in range(3):
+        way.nth(step).wait_for()
+        way.nth(step).scroll_into_view_if_needed()
         film.take(1200)
     film.take(2000)
     film.write(HERE / "swarm.gif")
