@@ -28,7 +28,8 @@ FLAGS += ["--disable-component-update", "--no-first-run", "--disable-gpu"]
 # What a terminal's canvas says of a machine without a graphics card, and a busy machine of the page.
 _NOISE = re.compile(r"GL Driver Message|task queue exceeded")
 # What Jupyter's server says of its own making, whoever starts it.
-_SAID = re.compile(r"websocket_ping_timeout|is not trusted|Nudge: attempt")
+# A name that begins with .~ is of the file that it is just writing: who lists the folder then hears so.
+_SAID = re.compile(r"websocket_ping_timeout|is not trusted|Nudge: attempt|/\.~\S+ doesn't exist")
 
 
 @contextmanager
