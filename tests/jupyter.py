@@ -53,7 +53,7 @@ def serving(
         yield found[0]
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(90)  # Jupyter waits for a kernel that is just starting, up to a minute
 
 
 class Heard:

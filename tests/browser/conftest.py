@@ -46,6 +46,7 @@ def page(browser: Browser, jupyter: tuple[str, Path]) -> Iterator[Page]:
     """A page that remembers nothing of the one before it; the kernels it started end with it."""
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
     yield page
+    page.goto("about:blank")  # JupyterLab would start another kernel for a session that has ended
     server, _, token = jupyter[0].partition("/lab?")
     for session in page.request.get(f"{server}/api/sessions?{token}").json():
         page.request.delete(f"{server}/api/sessions/{session['id']}?{token}")
