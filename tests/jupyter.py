@@ -53,7 +53,11 @@ def serving(
         yield found[0]
     finally:
         process.terminate()
-        process.wait(90)  # Jupyter waits for a kernel that is just starting, up to a minute
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
 
 class Heard:
