@@ -43,7 +43,6 @@ def of(lab: Lab, asked: Mapping[str, Any]) -> Answer:
     if name not in QUESTIONS:
         raise UnknownNameError("question", name, list(QUESTIONS))
     service = str(asked.get("service", ""))
-    lab.tasks(service)  # a wrong name is told before anything is asked
     return QUESTIONS[name](lab, service, asked)
 
 
@@ -66,6 +65,7 @@ def _balancers(lab: Lab, service: str, asked: Mapping[str, Any]) -> Answer:
 
 def _way(lab: Lab, service: str, asked: Mapping[str, Any]) -> Answer:
     """The way of one request to a node's published port."""
+    lab.tasks(service)  # a wrong name is told before anything is asked
     via = lab.node(str(asked.get("node", "")))
     rows = experiments.packet(lab, service, via=via)
     steps = [

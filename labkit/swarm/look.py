@@ -24,6 +24,7 @@ _ENDED = ("complete", "failed", "rejected", "remove", "shutdown", "orphaned")
 _BROKEN = ("failed", "rejected", "orphaned")
 _TO_BE = {"remove": "removed", "shutdown": "shut down"}  # Swarm's word for what it wants, in a sentence
 _FINE, _BAD, _GONE, _MOVES = "●", "▲", "○", "◐"
+_SIGNS = {"running": _FINE} | dict.fromkeys(_ENDED, _GONE) | dict.fromkeys(_BROKEN, _BAD)
 _KEPT = 2  # ended tasks of a slot that are shown, the newest ones
 
 
@@ -208,7 +209,6 @@ def _by_number(name: str) -> tuple[str, int, str]:
 def _task(row: Row, node: str, service: str) -> TaskRow:
     status, desired = row["Status"], row["DesiredState"]
     state, ended = status["State"], status["State"] in _ENDED
-    still = {"running": _FINE} | dict.fromkeys(_ENDED, _GONE) | dict.fromkeys(_BROKEN, _BAD)
     return TaskRow(
         name=f"{service}.{row.get('Slot') or node}",  # of a global service each node has one
         service=service,
@@ -221,5 +221,5 @@ def _task(row: Row, node: str, service: str) -> TaskRow:
         since=status["Timestamp"],
         ended=ended,
         told=state if ended or state == desired else f"{state}, to be {_TO_BE.get(desired, desired)}",
-        sign=still.get(state, _MOVES),
+        sign=_SIGNS.get(state, _MOVES),
     )
