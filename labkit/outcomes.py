@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import sys
 from dataclasses import dataclass
@@ -138,11 +139,14 @@ def question_of(text: str) -> Question | None:
         return None
     log = listen()
     own = cells.notebook()
-    labs = _by_checks_run(_released_labs(), log.outcomes if log else {}) if own is None else [(own, 0)]
-    for path, _ in labs:
-        for question in questions(path):
-            if question.text == text:
-                return question
+    labs = (
+        [questions(own)]
+        if own
+        else [asked for _, asked, _ in _by_checks_run(_released_labs(), log.outcomes if log else {})]
+    )
+    for question in itertools.chain.from_iterable(labs):
+        if question.text == text:
+            return question
     return None
 
 
@@ -196,7 +200,7 @@ def _released_labs() -> Path:
 
 def _lab_that_ran(release: Path, outcomes: Mapping[str, Outcome]) -> Path:
     """Return the lab whose checks have run here."""
-    for path, ran in _by_checks_run(release, outcomes):
+    for path, _, ran in _by_checks_run(release, outcomes):
         if ran:
             return path
     raise UsageError(
@@ -204,10 +208,13 @@ def _lab_that_ran(release: Path, outcomes: Mapping[str, Outcome]) -> Path:
     )
 
 
-def _by_checks_run(release: Path, outcomes: Mapping[str, Outcome]) -> list[tuple[Path, int]]:
-    """Return the labs with how many of their checks have run here, the most first: some are in all."""
-    ran = [
-        (path, sum(bool(q.text) and q.text in outcomes for q in questions(path)))
-        for path in sorted(release.glob("*.ipynb"))
-    ]
-    return sorted(ran, key=lambda pair: -pair[1])
+def _by_checks_run(
+    release: Path, outcomes: Mapping[str, Outcome]
+) -> list[tuple[Path, list[Question], int]]:
+    """Return each lab, its questions, and how many checks of them have run here, the most first.
+
+    Some checks have the same text in all labs.
+    """
+    labs = [(path, questions(path)) for path in sorted(release.glob("*.ipynb"))]
+    ran = [(path, asked, sum(q.text in outcomes for q in asked if q.text)) for path, asked in labs]
+    return sorted(ran, key=lambda row: -row[2])
