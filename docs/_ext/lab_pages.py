@@ -123,8 +123,6 @@ def _output(output: NotebookNode, name: str, title: str) -> tuple[str, bytes]:
     data = output.data
     if "image/png" in data:
         return f"![{title}]({name})", base64.b64decode(data["image/png"])
-    if "application/vnd.jupyter.widget-view+json" in data:
-        return "*Here the notebook has controls to move, and a button that asks the swarm.*", b""
     if "text/html" in data:
         html = _SCOPED_STYLE.sub("", data["text/html"])
         return _fence("raw", "html", f'<div class="lab-output">\n{html}\n</div>'), b""

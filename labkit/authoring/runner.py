@@ -169,6 +169,7 @@ class _Run:
                     if kernel.has_kernel:
                         self._cpu_seconds = _cpu_seconds(kernel)
                     running.close()
+                    _leave_out_controls(self._notebook)
                     nbformat.write(self._notebook, self._path)  # type: ignore[no-untyped-call]
         self._seconds = time.monotonic() - began
         _log.info("%s: %d cells in %.1f s", self._lab, self._done, self._seconds)
@@ -233,7 +234,6 @@ class _Run:
         for index, cell in enumerate(self._notebook.cells):
             self._report_progress(index)
             client.execute_cell(cell, index)
-        client.set_widgets_metadata()
         self._report_progress(len(self._notebook.cells))
 
     def _report_progress(self, done: int) -> None:
@@ -311,6 +311,13 @@ class _Signals:
 def _printed(cell: NotebookNode) -> str:
     text = "".join(o.text for o in cell.outputs if o.get("name") == "stdout")
     return " ".join(text.split())
+
+
+def _leave_out_controls(notebook: NotebookNode) -> None:
+    """Leave what stands in place of a control: the control ends with the kernel, and would hide it."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
 
 
 def _cpu_seconds(kernel: Any) -> float:

@@ -10,22 +10,27 @@ from labkit.errors import LabkitError, UsageError
 if TYPE_CHECKING:
     import ipywidgets
     import pandas as pd
+    from IPython.display import Image
     from matplotlib.axes import Axes
 
 
 def explore(
     run: Callable[..., pd.DataFrame],
     draw: Callable[[pd.DataFrame], Axes],
+    measured: pd.DataFrame,
+    /,
     **controls: range | Sequence[Any] | bool,
 ) -> ipywidgets.VBox:
     """Return a panel with one control per keyword of `run`, and a button that runs and draws it.
 
     `run` takes the values by keyword, in the units of its own parameters, and returns the table that
-    `draw` draws: an experiment and its plot, say. A range becomes a slider from its first to its last
-    number, another sequence a list to choose from, a bool a box to tick; each begins with its first
-    value. The plain call that does the same as the button is shown above the plot; where it raises a
-    LabkitError, the message is shown in place of the plot. Where there is no browser, what stands there
-    is the plain call. Raises UsageError for a value that cannot be a control.
+    `draw` draws: an experiment and its plot, say. `measured` is such a table that is there already: its
+    plot stands in the panel until the button is pressed, so that the new one has something to differ
+    from. A range becomes a slider from its first to its last number, another sequence a list to choose
+    from, a bool a box to tick; each begins with its first value. The plain call that does the same as
+    the button is shown above the plot; where it raises a LabkitError, the message is shown in place of
+    the plot. Where there is no browser, what stands there is the plain call and the plot of `measured`.
+    Raises UsageError for a value that cannot be a control.
     """
     import ipywidgets
 
@@ -38,7 +43,11 @@ def explore(
         button_style="primary",
         tooltip="Ask the swarm with these values",
     )
-    output = ipywidgets.Output()
+    before = _picture(draw(measured))
+    data, about = before._repr_mimebundle_()  # type: ignore[no-untyped-call]
+    output = ipywidgets.Output(
+        outputs=({"output_type": "display_data", "data": data, "metadata": about},)
+    )
 
     def pressed(_: object) -> None:
         button.disabled, button.description = True, "Running …"
@@ -51,7 +60,7 @@ def explore(
 
     button.on_click(pressed)
     plain = _call(run, draw, {name: box.value for name, box in boxes.items()})
-    return Panel([*boxes.values(), button, output], plain)
+    return Panel([*boxes.values(), button, output], plain, before)
 
 
 def _call(
@@ -95,14 +104,25 @@ def _show(
     values: dict[str, Any],
 ) -> None:
     """Run with these values and show the plain call and the plot, or what went wrong."""
-    import matplotlib.pyplot as plt
     from IPython.display import display
 
     print(_call(run, draw, values))
     try:
-        figure = draw(run(**values)).figure
+        picture = _picture(draw(run(**values)))
     except LabkitError as problem:
         print(f"{type(problem).__name__}: {problem}")
         return
-    display(figure)  # type: ignore[no-untyped-call]
-    plt.close(figure.get_figure(root=True))  # otherwise the notebook shows it a second time
+    display(picture)  # type: ignore[no-untyped-call]
+
+
+def _picture(axes: Axes) -> Image:
+    """Return a plot as a picture with its words, and close its figure: a notebook would show it too."""
+    import matplotlib.pyplot as plt
+    from IPython.core.pylabtools import print_figure
+    from IPython.display import Image
+
+    figure: Any = axes.get_figure(root=True)
+    png = print_figure(figure)  # type: ignore[no-untyped-call]
+    plt.close(figure)
+    words = getattr(figure, "alternative_text", None)
+    return Image(png, format="png", alt=words)  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import anywidget
 import ipywidgets
 import traitlets
+from IPython.display import Image
 
 from labkit.swarm.watch import State, Watch
 
@@ -28,15 +30,18 @@ class _WithPicture:
 
 
 class Panel(_WithPicture, ipywidgets.VBox):  # type: ignore[misc]
-    """Controls; without a browser, the plain call that does what their button does."""
+    """Controls; without a browser, the plain call that does what their button does, and a picture."""
 
-    def __init__(self, children: list[ipywidgets.Widget], plain: str) -> None:
+    def __init__(self, children: list[ipywidgets.Widget], plain: str, picture: Image) -> None:
         super().__init__(children)
         self._plain = plain
+        self._picture = picture
 
     def still(self) -> tuple[str, str]:
-        """Return the plain call."""
-        return f"<pre>{escape(self._plain)}</pre>", self._plain
+        """Return the plain call and the picture; as text, the call alone."""
+        png = b64encode(self._picture.data).decode("ascii")
+        picture = f'<img src="data:image/png;base64,{png}" alt="{escape(self._picture.alt or "")}">'
+        return f"<pre>{escape(self._plain)}</pre>{picture}", self._plain
 
 
 class SwarmWidget(_WithPicture, anywidget.AnyWidget):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import psutil
 import pytest
 
 from labkit.authoring import markup, release, runner
+from labkit.authoring.report import write_report
 from labkit.authoring.runner import CheckResult, LabResult
 from labkit.outcomes import Outcome
 
@@ -112,6 +114,23 @@ def test_four_outcomes_and_an_error_in_a_check(tmp_path: Path) -> None:
             "The check ended in NameError: name 'no_such_name' is not defined",
         ),
     ]
+
+
+def test_a_control_leaves_its_picture(tmp_path: Path) -> None:
+    measure = "import pandas as pd\ndef measure(payload):\n    return pd.DataFrame()"
+    shown = "from labkit import panel, plots\n"
+    shown += "panel.explore(measure, plots.wire_sizes, measure(payload=0), payload=range(0, 1421))"
+    result = run(write(tmp_path, code(measure) + code(shown)), tmp_path / "work")
+    assert result.error is None
+    executed = nbformat.read(result.notebook_path, as_version=4)
+    assert "widgets" not in executed.metadata
+    (output,) = executed.cells[-1].outputs
+    assert set(output.data) == {"text/html", "text/plain"}
+    write_report([result], tmp_path / "report", facts={}, statements={})
+    page = (tmp_path / "report" / f"{result.id}.html").read_text()
+    assert "wire_sizes(measure(payload=0))" in page
+    assert re.search('<img alt="[^"]*no rows[^"]*" src="data:image/png;base64,', page)
+    assert "<script" not in page
 
 
 def test_an_error_elsewhere_stops_the_lab_and_keeps_what_ran(tmp_path: Path) -> None:

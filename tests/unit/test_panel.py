@@ -16,10 +16,13 @@ from matplotlib.axes import Axes
 from labkit import panel
 from labkit.errors import CommandFailed, UsageError
 
+MEASURED = pd.DataFrame({"requests": [3, 5]})
+
 
 def draw(df: pd.DataFrame) -> Axes:
-    _, axes = plt.subplots()
+    figure, axes = plt.subplots()
     axes.bar(range(len(df)), df["requests"])
+    figure.alternative_text = f"<{list(df['requests'])}>"  # type: ignore[attr-defined]
     return axes
 
 
@@ -28,13 +31,13 @@ def explore(asked: list[dict[str, Any]], **controls: Any) -> ipywidgets.VBox:
         asked.append(values)
         return pd.DataFrame({"requests": [1, 2]})
 
-    return panel.explore(ask, draw, **controls)
+    return panel.explore(ask, draw, MEASURED, **controls)
 
 
 def test_values_become_controls_with_labels() -> None:
     asked: list[dict[str, Any]] = []
     box = explore(asked, requests=range(6, 61, 6), path=["name", "port"], keep_alive=True)
-    slider, choice, tick, button, _ = box.children
+    slider, choice, tick, button, output = box.children
     assert isinstance(slider, ipywidgets.IntSlider)
     assert (slider.value, slider.min, slider.max, slider.step) == (6, 6, 60, 6)
     assert isinstance(choice, ipywidgets.Dropdown)
@@ -45,8 +48,11 @@ def test_values_become_controls_with_labels() -> None:
     # What a page without a browser's help shows.
     assert data["text/plain"] == "draw(ask(requests=6, path='name', keep_alive=True))"
     assert "application/vnd.jupyter.widget-view+json" in data
+    assert '<img src="data:image/png;base64,iVBOR' in data["text/html"]
+    assert 'alt="&lt;[3, 5]&gt;"' in data["text/html"]
     assert [w.description for w in box.children[:4]] == ["requests", "path", "keep alive", "Run"]
     assert all(widget.tooltip for widget in (slider, choice, tick, button))
+    assert output.outputs[0]["metadata"]["image/png"]["alt"] == "<[3, 5]>"  # what was measured before
     assert asked == []  # building it asks nothing
 
 
@@ -66,7 +72,7 @@ def test_a_failure_shows_its_own_message(capsys: pytest.CaptureFixture[str]) -> 
     def fail() -> pd.DataFrame:
         raise CommandFailed("node1", ["curl", "x"], 7, "refused")
 
-    box = panel.explore(fail, draw)
+    box = panel.explore(fail, draw, MEASURED)
     box.children[0].click()
     assert "CommandFailed: on node1: `curl x` ended with code 7" in capsys.readouterr().out
     assert not box.children[0].disabled
