@@ -4,11 +4,16 @@
 import { button, element } from "./elements.js";
 
 const STEP_MS = 900;
+const AGAIN_MS = 1500;
+const MOST_TRIES = 5; // that fail, one after the other
 
 export class Trace {
   constructor(server, draw) {
     this.server = server;
     this.draw = draw;
+    this.version = null; // of the swarm's state that was seen last
+    this.changed = false; // since the balancers were asked
+    this.renewing = false;
     this.forget();
   }
 
@@ -57,26 +62,41 @@ export class Trace {
     }
   }
 
-  // Balancers change with the tasks: they are asked again when the swarm has changed.
+  // Balancers change with the tasks, and a moment after them: when the swarm has changed they are asked
+  // until they say the same twice.
   async renew(seen, version) {
-    const before = this.version;
+    this.changed ||= this.version !== version;
     this.version = version;
     if (seen && this.asked && !seen.services.some((row) => row.name === this.asked.service)) {
       this.forget(); // it was removed
     }
-    if (!seen || before === version || this.asked?.ask !== "balancers" || !this.answer) {
+    const asked = this.asked;
+    if (!this.changed || this.renewing || asked?.ask !== "balancers" || !this.answer) {
       return;
     }
-    const asked = this.asked;
-    const answer = await this.server.service(asked).catch(() => null); // its service has just gone, say
-    if (this.asked === asked) {
-      if (answer) {
-        this.answer = answer;
-        this.at = answer.steps.length;
-      } else {
-        this.forget();
+    this.renewing = true;
+    let tries = MOST_TRIES;
+    let settled = false;
+    while (!settled && this.asked === asked && tries > 0) {
+      this.changed = false;
+      const answer = await this.server.service(asked).catch(() => null); // the swarm is busy, say
+      if (this.asked === asked) {
+        const same = answer !== null && JSON.stringify(answer) === JSON.stringify(this.answer);
+        settled = same && !this.changed;
+        tries = answer === null ? tries - 1 : MOST_TRIES;
+        if (answer !== null && !same) {
+          this.answer = answer;
+          this.at = answer.steps.length;
+          this.draw();
+        }
+        if (!settled) {
+          await new Promise((go) => setTimeout(go, AGAIN_MS));
+        }
       }
-      this.draw();
+    }
+    this.renewing = false;
+    if (this.asked !== asked) {
+      this.draw(); // what is asked now may have to be asked again too
     }
   }
 
