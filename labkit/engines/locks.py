@@ -63,14 +63,14 @@ class Hold:
 
 
 @contextmanager
-def hold(lab: str) -> Iterator[Hold]:
-    """Let this process alone change a lab; waits for another one that does.
+def hold(lab: str, *, patience: float = _PATIENCE) -> Iterator[Hold]:
+    """Let this process alone change a lab; waits for another one that does, `patience` seconds.
 
     Who finds `cut_short` mends that first. Raises EngineError where the other one does not end, or no
     lock can be had.
     """
     path = _path(lab)
-    file = _locked(path, lab)
+    file = _locked(path, lab, patience)
     left = _read(file)
     held = Hold(file, left[0] if left else None)
     if held.cut_short:
@@ -112,9 +112,9 @@ def _path(lab: str) -> Path:
     return paths.machines() / f"{lab}{_ENDING}"
 
 
-def _locked(path: Path, lab: str) -> int:
+def _locked(path: Path, lab: str, patience: float) -> int:
     """Return the descriptor of a lock that is held and still has its name."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -141,7 +141,7 @@ def _locked(path: Path, lab: str) -> int:
             now = begun(lab)
             by = f"process {now.pid} is {now.step}" if now else "another process changes"
             raise EngineError(
-                f"{by} lab {lab!r}, and did not end in {_PATIENCE:.0f} s",
+                f"{by} lab {lab!r}, and did not end in {patience:.0f} s",
                 hint=f"end it{f': kill {now.pid}' if now else ''}; then the same command again",
             )
         time.sleep(_PAUSE)

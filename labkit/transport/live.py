@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import shlex
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -69,29 +70,38 @@ class LiveLink:
 
 
 class Agent:
-    """Runs commands on one node, many side by side, over one kept-open stream."""
+    """Runs commands on one node, many side by side, over one kept-open stream.
+
+    Where the stream has ended, the next command opens another: a machine that was put away while
+    nobody asked anything has lost its connections, and all else is as it was.
+    """
 
     def __init__(self, node: str, reach: Reach, docker: Callable[[], DockerClient]) -> None:
-        self._name, self._docker = node, docker
-        try:
-            self._socket = reach(AGENT)
-        except OSError as problem:
-            raise NodeUnreachable(node, f"{type(problem).__name__}: {problem}"[:300]) from problem
+        self._name, self._reach, self._docker = node, reach, docker
         self._numbers = itertools.count(1)
         self._sending = threading.Lock()
         self._results: dict[int, Future[CommandResult]] = {}
         self._ready: dict[int, Future[None]] = {}
         self._tasks: dict[int, Command] = {}  # those that need their container to be there
         self._known: dict[str, tuple[dict[str, Any], str]] = {}  # what `_words` found out of containers
+        self._closed = False
+        self._open()
+
+    def _open(self) -> None:
+        """Open the stream; raises NodeUnreachable."""
+        try:
+            self._socket = self._reach(AGENT)
+        except OSError as problem:
+            raise NodeUnreachable(self._name, f"{type(problem).__name__}: {problem}"[:300]) from problem
         self._ended = False
-        thread = threading.Thread(target=self._read, name=f"labkit agent {node}", daemon=True)
-        thread.start()
+        name = f"labkit agent {self._name}"
+        threading.Thread(target=self._read, args=(self._socket,), name=name, daemon=True).start()
 
     def submit(self, command: Command) -> tuple[int, Future[CommandResult]]:
         """Start a command; returns its number and the future of its result.
 
-        With `ready`, `wait_ready` returns when stderr holds that text. Raises NodeUnreachable where the
-        stream has ended. The result is TaskReplaced, raised, where the command's container is gone.
+        With `ready`, `wait_ready` returns when stderr holds that text. Raises NodeUnreachable where no
+        stream can be had. The result is TaskReplaced, raised, where the command's container is gone.
         """
         number = next(self._numbers)
         result: Future[CommandResult] = Future()
@@ -160,41 +170,47 @@ class Agent:
             self._ready.pop(number)
 
     def stop(self, number: int) -> None:
-        """Interrupt a command that still runs."""
-        self._send({"id": number, "stop": True})
+        """Interrupt a command that still runs; raises NodeUnreachable where its stream has ended."""
+        self._send({"id": number, "stop": True}, anew=False)
 
     def close(self) -> None:
         """End the agent, and with it whatever it still runs."""
+        self._closed = True
         self._socket.close()
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any], *, anew: bool = True) -> None:
         line = json.dumps(message).encode() + b"\n"
         try:
             with self._sending:
                 if self._ended:  # nobody would read the answer
-                    raise stream_ended(self._name)
+                    if self._closed or not anew:
+                        raise stream_ended(self._name)
+                    self._open()
                 self._socket.sendall(line)
         except OSError as problem:
             raise stream_ended(self._name) from problem
 
-    def _read(self) -> None:
+    def _read(self, stream: socket.socket) -> None:
         """Hand each message of the agent to who waits for it, until the stream ends."""
         try:
-            with self._socket.makefile("r", encoding="utf-8") as lines:
+            with stream.makefile("r", encoding="utf-8") as lines:
                 for line in lines:
                     self._take(json.loads(line))
         except (OSError, ValueError) as problem:
             log.info("the stream to %s ended: %s", self._name, problem)
         with self._sending:
             self._ended = True
-        left: list[Future[Any]] = [*self._results.values(), *self._ready.values()]
+            left: list[Future[Any]] = [*self._results.values(), *self._ready.values()]
+            self._results.clear()
+        stream.close()
         for future in left:
             if not future.done():
                 future.set_exception(stream_ended(self._name))
-        self._results.clear()
 
     def _take(self, message: dict[str, Any]) -> None:
         number = message["id"]
+        if number not in self._results:  # nobody waits: its stream ended before it was sent
+            return
         if message.get("ready"):
             # Nobody waits any more where it took too long.
             if ready := self._ready.get(number):

@@ -45,6 +45,23 @@ def test_the_first_visit_is_a_list_of_labs_and_a_way_on(page: Page, jupyter: Jup
     assert not complaints(folder.parent / "jupyter.log")
 
 
+def test_nothing_is_asked_while_nobody_is_there(page: Page, jupyter: Jupyter) -> None:
+    page.clock.install()
+    arrive(page, jupyter[0])
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    card = page.locator("#labkit-swarm .labkit-card")
+    expect(card).not_to_contain_text("Paused")
+    page.clock.fast_forward("03:00")
+    expect(card).to_contain_text("Paused while you are away", timeout=60_000)
+    asked.clear()
+    page.clock.fast_forward("10:00")
+    assert not [url for url in asked if "/labkit/swarm" in url]
+    with page.expect_request("**/labkit/swarm*"):
+        page.mouse.move(300, 300)
+    expect(card).not_to_contain_text("Paused")
+
+
 def test_who_comes_back_goes_on_where_checks_are_left(page: Page, jupyter: Jupyter) -> None:
     url, folder = jupyter
     path = folder / "03_reach_a_container.ipynb"

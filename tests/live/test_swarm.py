@@ -117,8 +117,9 @@ def test_nodes_have_no_way_out(lab: swarm.Lab) -> None:
 def test_only_loopback_listens_and_only_with_our_certificate(lab: swarm.Lab) -> None:
     running = machine.find(LAB)
     assert running
-    listening = [c.laddr for c in psutil.Process(running.pid).net_connections() if c.status == "LISTEN"]
-    ports = (running.port, running.relay)
+    processes = map(psutil.Process, (running.pid, running.proxy))
+    listening = [c.laddr for p in processes for c in p.net_connections() if c.status == "LISTEN"]
+    ports = (*running.inside, running.port, running.kit, running.relay)
     assert {(a.ip, a.port) for a in listening} == {("127.0.0.1", port) for port in ports}
     context = ssl.create_default_context(cafile=str(Path(running.tls) / "ca.pem"))
 

@@ -260,8 +260,10 @@ def test_failures_are_replayed_as_failures(
 
     toy.nodes["node1"].run = hang_up
     toy.nodes["node1"]._agent = _ending(toy.nodes["node1"]._agent)  # type: ignore[method-assign]
-    live = fail(labkit.attach())
+    lab = labkit.attach()
+    live = fail(lab)
     assert live[-1] == "node1 no longer answers: the stream to it has ended"
+    assert lab.manager.run("ip neigh").ok  # over another stream
     assert fail(replayed(file, monkeypatch)) == live
 
 

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 from labkit import paths
-from tests.soak import cycles, engine, fuzz, incidents, kills, results, side
+from tests.soak import cycles, engine, fuzz, incidents, kills, rest, results, side
 from tests.soak.home import MARK, Home
 
-PARTS = ("kills", "engine", "side", "cycles", "faults", "fuzz")
+PARTS = ("kills", "engine", "side", "cycles", "rest", "faults", "fuzz")
 
 
 def main() -> None:
@@ -27,6 +27,8 @@ def main() -> None:
     )
     parser.add_argument("--ups", type=int, default=100, help="how often a lab goes up and down")
     parser.add_argument("--resets", type=int, default=300, help="how often a lab is reset")
+    parser.add_argument("--pauses", type=int, default=200, help="how often a lab is paused")
+    parser.add_argument("--hibernations", type=int, default=20, help="how often a lab is hibernated")
     parser.add_argument("--fault-rounds", type=int, default=10, help="rounds of the faults")
     parser.add_argument("--outputs", type=int, default=200_000, help="outputs for each parser")
     asked = parser.parse_args()
@@ -42,6 +44,8 @@ def main() -> None:
             side.run(home, asked.rounds, asked.seed, asked.more)
         elif part == "cycles":
             cycles.run(home, asked.ups, asked.resets, asked.seed)
+        elif part == "rest":
+            rest.run(home, asked.pauses, asked.hibernations, asked.seed, asked.more)
         elif part == "faults":
             incidents.run(home, asked.fault_rounds, asked.seed, asked.more)
         else:

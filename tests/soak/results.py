@@ -21,6 +21,7 @@ TITLES = {
     "engine": "The engine goes away",
     "side": "Side by side",
     "cycles": "Many times",
+    "rest": "A lab rests",
     "faults": "Faults, injected and mended",
     "fuzz": "Bad input",
 }
@@ -174,6 +175,7 @@ _SHOWN: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "engine": _figures,
     "side": _figures,
     "cycles": _figures,
+    "rest": _figures,
     "faults": _by_version,
     "fuzz": _figures,
 }

@@ -17,6 +17,9 @@ from pathlib import Path
 from labkit import files, paths
 from labkit.engines import debian
 
+TRANSLATION_CACHE_MB = 256
+"""What QEMU may keep of translated code. Its own choice (0) is up to 1 GB for a lab (bench/idle.py)."""
+
 _DEADLINE = 10.0  # seconds; a working KVM needs about one
 _MARK = b"labkit: this accelerator works"
 _DEVICE = Path("/dev/kvm")
@@ -39,7 +42,8 @@ class Verdict:
         """
         if self.accel == "kvm":
             return ["-accel", "kvm", "-cpu", "host"]
-        return ["-accel", "tcg,thread=multi", "-cpu", "Westmere,cx16=off"]
+        emulation = f"tcg,thread=multi,tb-size={TRANSLATION_CACHE_MB}"
+        return ["-accel", emulation, "-cpu", "Westmere,cx16=off"]
 
 
 @cache

@@ -14,7 +14,7 @@ from pathlib import Path
 from labkit import files, paths
 from labkit.engines import debian, locks
 from labkit.engines.base import Checkpoint
-from labkit.engines.vm import machine, process, qmp, snapshots
+from labkit.engines.vm import machine, process, snapshots
 from labkit.errors import EngineError, UnknownNameError, UsageError
 
 MOST = 5
@@ -57,6 +57,7 @@ class MachineCheckpoints:
         self.remove_leftovers()
         unfinished = self._home / f"{_UNFINISHED}{name}"
         unfinished.mkdir(parents=True, mode=0o700)
+        running.set_clock()  # a machine that rests is woken by that
         try:
             with held.step("saving"):
                 process.save_whole(running, unfinished)
@@ -142,7 +143,7 @@ def go_on(lab: str, held: locks.Hold) -> None:
     """Let a lab's machine go on where who saved it was killed meanwhile."""
     if held.cut_short == "saving":
         if running := machine.find(lab):
-            qmp.resume(Path(running.directory))
+            process.resume(running)
             running.set_clock()
         held.done()
 

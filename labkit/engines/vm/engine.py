@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from labkit import paths
 from labkit.engines import debian, locks
 from labkit.engines.base import Acquired, Check, Connection, Recipe, SwarmSpec
-from labkit.engines.vm import accel, checkpoints, image, machine, process, snapshots
+from labkit.engines.vm import accel, checkpoints, image, machine, process, snapshots, standby
 from labkit.engines.vm.machine import INNER_LAB, Machine
 from labkit.errors import EngineError, LabkitError, SwarmError
 
@@ -50,6 +50,7 @@ class VmEngine:
         """Restore the swarm from a snapshot; where none fits, make one first."""
         if (lines := machine.crash_log(lab)) is not None:
             progress.say(f"the machine of lab {lab!r} had ended by itself; its last words:\n{lines}")
+        standby.idle()  # before anything is started: it may be wrong
         machine.remove(machine.lab_directory(lab))
         store = image.node_disk(spec.docker, progress)
         snapshot = snapshots.newest(spec)
@@ -146,6 +147,8 @@ class VmEngine:
             with locks.hold(lab) as held:
                 checkpoints.go_on(lab, held)
         running = machine.find(lab)
+        if running and not running.reachable:
+            running = process.proxy_again(running)
         return running.connection(self.kind) if running else None
 
     def spec_of(self, lab: str) -> SwarmSpec | None:

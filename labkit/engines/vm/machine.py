@@ -14,7 +14,8 @@ import shutil
 import socket
 import ssl
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,12 @@ INNER_LAB = "vm"
 
 RECORD = "machine.json"
 
+HIBERNATED = "hibernated"
+"""The file in a lab's directory that holds its machine, memory and all, while it has no process."""
+
+PROXY = "labkit.engines.vm.standby"
+"""The module that carries a machine's connections in a process of its own, as `python -m` names it."""
+
 _ANSWER_SECONDS = 120.0
 _CLOCK_SECONDS = 1.0  # how far a restored machine's clock may be off
 _CLOCK_TRIES = 8
@@ -51,23 +58,45 @@ class Machine:
     lab: str
     docker: str
     accel: str
+    memory_mb: int
     pid: int
+    inside: tuple[int, int]
+    """The ports of loopback that QEMU forwards, to its Docker daemon and to its relay."""
     port: int
+    """For docker clients; this and the two that follow are the proxy's, where it has one."""
+    kit: int
+    """For the kit's own docker clients."""
     relay: int
     tls: str
     directory: str
     state: str
     """The directory of the snapshot that it came from; empty where it was booted."""
+    proxy: int = 0
+    """The process that carries its connections; none carries those of one that was booted."""
 
     @property
     def alive(self) -> bool:
-        """Whether its QEMU still runs; a pid that was given to another program does not count."""
-        import psutil
+        """Whether its QEMU still runs, or it is hibernated and wakes when it is asked something.
 
-        try:
-            return _works_in(psutil.Process(self.pid), self.directory)
-        except psutil.NoSuchProcess:
-            return False
+        A pid that was given to another program does not count.
+        """
+        return _is(_is_qemu, self.pid, self.directory) or self.hibernated.exists()
+
+    @property
+    def hibernated(self) -> Path:
+        """The file that holds it while it has no process."""
+        return Path(self.directory) / HIBERNATED
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the proxy still runs, if it has one."""
+        return not self.proxy or _is(_is_proxy, self.proxy, self.directory)
+
+    @property
+    def directly(self) -> Machine:
+        """The same machine, past its proxy."""
+        api, relay = self.inside
+        return replace(self, port=api, kit=api, relay=relay)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -142,7 +171,7 @@ class Machine:
         )
         # The machine's daemon is ours, so its API version is known and need not be asked for.
         client = docker.DockerClient(
-            base_url=f"tcp://127.0.0.1:{self.port}",
+            base_url=f"tcp://127.0.0.1:{self.kit}",
             tls=config,
             version=API_VERSION,
             timeout=int(timeout),
@@ -198,8 +227,9 @@ def find(lab: str) -> Machine | None:
 def read(directory: Path) -> Machine:
     """Read how to reach the machine of a directory; raises EngineError."""
     try:
-        return Machine(**json.loads((directory / RECORD).read_text()))
-    except (TypeError, ValueError) as problem:
+        row = json.loads((directory / RECORD).read_text())
+        return Machine(**{**row, "inside": tuple(row["inside"])})
+    except (TypeError, ValueError, KeyError) as problem:
         raise EngineError(
             f"lab {directory.name!r} was started by another version of labkit",
             hint=f"labkit down --lab {directory.name}",
@@ -230,42 +260,63 @@ def tail(file: Path) -> list[str]:
 
 def remove(directory: Path) -> None:
     """End the machine of a directory, recorded or not, and remove the directory."""
-    import psutil
-
-    for process in qemus_in(directory):
-        log.info("QEMU %d of %s is killed", process.pid, directory.name)
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    wait_for_end(directory)
+    _end(proxies_in, directory)  # first: it could start the machine again
+    _end(qemus_in, directory)
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def wait_for_end(directory: Path) -> None:
+def _end(list_in: Callable[[Path], list[psutil.Process]], directory: Path) -> None:
+    import psutil
+
+    for process in list_in(directory):
+        log.info("process %d of %s is killed", process.pid, directory.name)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    wait_for_end(directory, list_in)
+
+
+def qemus_in(directory: Path) -> list[psutil.Process]:
+    """List the QEMU processes that work in a directory: the record may be missing, they cannot hide."""
+    return _processes(_is_qemu, directory)
+
+
+def proxies_in(directory: Path) -> list[psutil.Process]:
+    """List the proxies that work in a directory."""
+    return _processes(_is_proxy, directory)
+
+
+def wait_for_end(directory: Path, list_in: Callable[[Path], list[psutil.Process]] = qemus_in) -> None:
     """Wait until no QEMU works in a directory; raises EngineError where one does not end.
 
     Its directory is what it is known by, so it must not be removed before.
     """
     deadline = time.monotonic() + _END_SECONDS
-    while left := qemus_in(directory):
+    while left := list_in(directory):
         if time.monotonic() > deadline:
-            pids = " ".join(str(process.pid) for process in left)
+            pids = " ".join(f"{process.name()} {process.pid}" for process in left)
             raise EngineError(
-                f"QEMU {pids} of {directory.name} was ended and is still there after "
-                f"{_END_SECONDS:.0f} s",
+                f"{pids} of {directory.name} was ended and is still there after {_END_SECONDS:.0f} s",
                 hint="the same command again; a process that waits for a disk ends when that answers",
             )
         time.sleep(0.02)
 
 
-def qemus_in(directory: Path) -> list[psutil.Process]:
-    """List the QEMU processes that work in a directory: the record may be missing, they cannot hide."""
+def _is_qemu(process: psutil.Process) -> bool:
+    return process.name().startswith("qemu-system")
+
+
+def _is_proxy(process: psutil.Process) -> bool:
+    return PROXY in process.cmdline()
+
+
+def _processes(kind: Callable[[psutil.Process], bool], directory: Path) -> list[psutil.Process]:
     import psutil
 
-    return [process for process in psutil.process_iter() if _works_in(process, str(directory))]
+    return [p for p in psutil.process_iter() if _is(kind, p, str(directory))]
 
 
-def _works_in(process: psutil.Process, directory: str) -> bool:
-    """Whether a process is the QEMU of a directory.
+def _is(kind: Callable[[psutil.Process], bool], process: psutil.Process | int, directory: str) -> bool:
+    """Whether a process is of a kind and works in a directory.
 
     That tells it from another program with its pid; its start time would not, for it is reckoned from a
     clock that is set now and then. One that was killed and not yet waited for has no directory.
@@ -273,6 +324,7 @@ def _works_in(process: psutil.Process, directory: str) -> bool:
     import psutil
 
     try:
-        return process.name().startswith("qemu-system") and process.cwd() == directory
+        found = psutil.Process(process) if isinstance(process, int) else process
+        return found.cwd() == directory and kind(found)
     except psutil.Error:
         return False

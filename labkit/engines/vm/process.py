@@ -6,15 +6,18 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labkit.engines import debian
 from labkit.engines.vm import accel, image, machine, qmp
 from labkit.engines.vm.machine import Machine
+from labkit.engines.vm.proxy import DOORS
 from labkit.errors import EngineError, WaitTimeout
 
 log = logging.getLogger(__name__)
@@ -25,10 +28,12 @@ LAYERS = ("root.qcow2", "store.qcow2")
 
 _NETWORK = "192.168.199.0/24"  # Swarm's own pool is 10.0.0.0/8, Docker's begins at 172.17
 _GUEST = "192.168.199.15"
+_LOOPBACK = "127.0.0.1"
 _API_PORT = 2376
 _RELAY_PORT = 2377
 _MONITOR_SECONDS = 20.0  # from the start of QEMU to its monitor
 _START_SECONDS = 240.0
+_PORTS_SECONDS, _PORTS_PAUSE = 5.0, 0.05  # for ports that a proxy had which was killed
 _BOOTS = 4
 _SETTLE_SECONDS = 90.0
 _QUIET_PERCENT = 40.0  # of one processor
@@ -87,9 +92,12 @@ def restore(
     # Private: what the machine changes is copied first, so that labs share the file through the page
     # cache and none can alter it.
     ram = f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={snapshot / RAM},share=off"
-    with _launched(lab, directory, ram, memory_mb, incoming=True) as qemu:
+    with (
+        _proxy(directory) as proxy,
+        _launched(lab, directory, ram, memory_mb, incoming=True) as qemu,
+    ):
         qmp.load(directory, snapshot / DEVICES, shared_memory=True, verify=verify)
-        return qemu.machine(lab, docker, snapshot=str(snapshot)).record()
+        return proxy.before(qemu.machine(lab, docker, snapshot=str(snapshot))).record()
 
 
 def restore_whole(lab: str, docker: str, saved: Path, snapshot: str, *, memory_mb: int) -> Machine:
@@ -97,10 +105,17 @@ def restore_whole(lab: str, docker: str, saved: Path, snapshot: str, *, memory_m
     directory = _own_directory(lab)
     for name in LAYERS:
         shutil.copyfile(saved / name, directory / name)
-    ram = f"memory-backend-ram,id=ram,size={memory_mb}M"
-    with _launched(lab, directory, ram, memory_mb, incoming=True) as qemu:
+    with (
+        _proxy(directory) as proxy,
+        _launched(lab, directory, _ram(memory_mb), memory_mb, incoming=True) as qemu,
+    ):
         qmp.load(directory, saved / WHOLE, shared_memory=False)
-        return qemu.machine(lab, docker, snapshot=snapshot).record()
+        return proxy.before(qemu.machine(lab, docker, snapshot=snapshot)).record()
+
+
+def _ram(memory_mb: int) -> str:
+    """The memory of a machine that comes out of one file."""
+    return f"memory-backend-ram,id=ram,size={memory_mb}M"
 
 
 # --- two ways to save one ------------------------------------------------------------------------
@@ -133,6 +148,129 @@ def save_whole(running: Machine, into: Path) -> None:
     qmp.save_whole(Path(running.directory), into / WHOLE, LAYERS)
 
 
+# --- a machine that rests ------------------------------------------------------------------------
+
+
+def resume(paused: Machine) -> None:
+    """Let a machine go on that stands still. What was written of it meanwhile counts no more."""
+    paused.hibernated.unlink(missing_ok=True)
+    qmp.resume(Path(paused.directory))
+
+
+def hibernate(running: Machine, unwanted: Callable[[], bool]) -> bool:
+    """Write a machine into its directory and end its QEMU, if it is `unwanted` even then.
+
+    It stands still afterwards where it is not; returns whether it was ended.
+    """
+    directory = Path(running.directory)
+    part = directory / f"{machine.HIBERNATED}.part"
+
+    def written() -> bool:
+        if unwanted():
+            part.rename(running.hibernated)
+            return True
+        return False
+
+    try:
+        ended = qmp.save_whole_and_quit(directory, part, written)
+    finally:
+        part.unlink(missing_ok=True)
+    if ended:
+        machine.wait_for_end(directory)
+    return ended
+
+
+def wake(asleep: Machine) -> Machine:
+    """Start a machine out of what `hibernate` wrote of it; it goes on where it was.
+
+    Raises EngineError where QEMU does not take it; it is still hibernated then.
+    """
+    directory = Path(asleep.directory)
+    ram = _ram(asleep.memory_mb)
+    with _launched(asleep.lab, directory, ram, asleep.memory_mb, incoming=True) as qemu:
+        # From here on the layers differ from what the file has, so it must not be taken once more.
+        qmp.load(directory, asleep.hibernated, shared_memory=False, loaded=asleep.hibernated.unlink)
+        started = qemu.machine(asleep.lab, asleep.docker, snapshot=asleep.state)
+        here = replace(asleep, pid=started.pid, inside=started.inside, accel=started.accel)
+        return here.record()
+
+
+# --- the proxy -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Proxy:
+    """The process that carries a machine's connections, and the ports that it listens on."""
+
+    pid: int
+    ports: dict[str, int]
+
+    def before(self, running: Machine) -> Machine:
+        """Return a machine as it is reached through this."""
+        people, kit, relay = (self.ports[door] for door in DOORS)
+        return replace(running, proxy=self.pid, port=people, kit=kit, relay=relay)
+
+
+@contextlib.contextmanager
+def _proxy(directory: Path) -> Iterator[_Proxy]:
+    """Start a proxy for the machine that the body starts; it ends where the body fails."""
+    process, ports = _start_proxy(directory, {})
+    try:
+        yield _Proxy(process.pid, ports)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+
+
+def proxy_again(running: Machine) -> Machine:
+    """Start a proxy where that of a machine was ended, on the same ports: clients know those.
+
+    Raises EngineError where another program has taken one of them.
+    """
+    ports = {"people": running.port, "kit": running.kit, "relay": running.relay}
+    directory = Path(running.directory)
+    deadline = time.monotonic() + _PORTS_SECONDS
+    while True:
+        try:
+            process, _ = _start_proxy(directory, ports)
+            return replace(running, proxy=process.pid).record()
+        except OSError as problem:  # the old one is still ending, or another command was quicker
+            now = machine.read(directory)
+            if now.reachable:
+                return now
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"the ports of lab {running.lab!r} cannot be had again: {problem.strerror}",
+                    hint=f"labkit reset --lab {running.lab}",
+                ) from problem
+            time.sleep(_PORTS_PAUSE)
+
+
+def _start_proxy(
+    directory: Path, ports: Mapping[str, int]
+) -> tuple[subprocess.Popen[bytes], dict[str, int]]:
+    """Start a proxy on ports of loopback, free ones where none is named; who comes early waits."""
+    with contextlib.ExitStack() as opened:
+        doors = {
+            door: opened.enter_context(socket.create_server((_LOOPBACK, ports.get(door, 0))))
+            for door in DOORS
+        }
+        numbers = [door.fileno() for door in doors.values()]
+        output = opened.enter_context((directory / "proxy.log").open("ab"))
+        process = subprocess.Popen(
+            # Not from the directory that it works in.
+            [sys.executable, "-P", "-m", machine.PROXY, *map(str, numbers)],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=numbers,
+            start_new_session=True,
+        )
+        return process, {name: door.getsockname()[1] for name, door in doors.items()}
+
+
 # --- QEMU ----------------------------------------------------------------------------------------
 
 
@@ -143,6 +281,7 @@ class _Qemu:
     directory: Path
     process: subprocess.Popen[bytes]
     accel: str
+    memory_mb: int
 
     def machine(self, lab: str, docker: str, *, snapshot: str) -> Machine:
         """Describe the machine that runs in it."""
@@ -153,8 +292,11 @@ class _Qemu:
             lab=lab,
             docker=docker,
             accel=self.accel,
+            memory_mb=self.memory_mb,
             pid=self.process.pid,
+            inside=(ports[_API_PORT], ports[_RELAY_PORT]),
             port=ports[_API_PORT],
+            kit=ports[_API_PORT],
             relay=ports[_RELAY_PORT],
             tls=str(image.directory() / "tls"),
             directory=str(self.directory),
@@ -176,7 +318,7 @@ def _launched(
             if process.poll() is not None or time.monotonic() > deadline:
                 raise qmp.qemu_error(directory, "did not start")
             time.sleep(0.01)
-        yield _Qemu(directory, process, verdict.accel)
+        yield _Qemu(directory, process, verdict.accel, memory_mb)
     except BaseException:
         process.kill()
         process.wait()
@@ -201,7 +343,7 @@ def _qemu_argv(
     disks: Path, ram: str, memory_mb: int, verdict: accel.Verdict, *, incoming: bool
 ) -> list[str]:
     base = image.directory()
-    forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-{_GUEST}:{p}" for p in (_API_PORT, _RELAY_PORT))
+    forwards = ",".join(f"hostfwd=tcp:{_LOOPBACK}:0-{_GUEST}:{p}" for p in (_API_PORT, _RELAY_PORT))
     argv = [
         debian.tool("qemu-system-x86_64"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),

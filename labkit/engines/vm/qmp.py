@@ -32,12 +32,18 @@ T = TypeVar("T")
 
 
 def load(
-    directory: Path, saved: Path, *, shared_memory: bool, verify: Callable[[], None] = lambda: None
+    directory: Path,
+    saved: Path,
+    *,
+    shared_memory: bool,
+    verify: Callable[[], None] = lambda: None,
+    loaded: Callable[[], None] = lambda: None,
 ) -> None:
     """Give a QEMU that waits for it what was saved, and let it run when `verify` has returned.
 
-    With `shared_memory`, the memory is in a file of its own and not in the stream. Raises what `verify`
-    raises, and EngineError where QEMU refuses the stream.
+    With `shared_memory`, the memory is in a file of its own and not in the stream. `loaded` is called
+    when all has been read and before it runs. Raises what `verify` raises, and EngineError where QEMU
+    refuses the stream.
     """
 
     async def talk(client: QMPClient) -> None:
@@ -54,6 +60,7 @@ def load(
                 await asyncio.to_thread(stream.sendfile, file)
         await _wait_until_migrated(client)
         await verified
+        loaded()
         await _execute(client, "cont")
 
     _converse(directory, talk)
@@ -84,8 +91,44 @@ def save_whole(directory: Path, target: Path, layers: Sequence[str]) -> None:
     _converse(directory, talk)
 
 
+def save_whole_and_quit(directory: Path, target: Path, written: Callable[[], bool]) -> bool:
+    """Write a whole machine, memory and all, and end it if `written`, called then, returns True.
+
+    It stands still afterwards where it does not; returns whether it was ended.
+    """
+
+    async def talk(client: QMPClient) -> bool:
+        await _write(client, directory, target, shared_memory=False)
+        if not written():
+            return False
+        await _execute(client, "quit")
+        return True
+
+    return _converse(directory, talk)
+
+
+def pause(directory: Path) -> None:
+    """Let a machine stand still, and its clock with it."""
+
+    async def talk(client: QMPClient) -> None:
+        await _execute(client, "stop")
+
+    _converse(directory, talk)
+
+
+def runs(directory: Path) -> bool:
+    """Whether a machine runs, or stands still."""
+
+    async def talk(client: QMPClient) -> bool:
+        answer = await client.execute("query-status")
+        assert isinstance(answer, dict)
+        return bool(answer["running"])
+
+    return _converse(directory, talk)
+
+
 def resume(directory: Path) -> None:
-    """Let a machine go on that stands still because who saved it was killed."""
+    """Let a machine go on that stands still, be it that who saved it was killed."""
 
     async def talk(client: QMPClient) -> None:
         while (await _migration(client)).get("status") in _UNDER_WAY:

@@ -2,6 +2,8 @@
 
 import { button, element, refill } from "./elements.js";
 
+const PAUSED = "Paused while you are away: this is how it was. Move the mouse or press a key to go on.";
+
 // An empty card; a screen reader says what comes into it.
 export function emptyCard() {
   return element("div", { class: "labkit-card", "aria-live": "polite" });
@@ -10,7 +12,7 @@ export function emptyCard() {
 // Shows in a card what is said of the swarm, where that is something new.
 export function showCard(card, feed, server) {
   const { seen, version, ...said } = feed.state ?? {};
-  const now = JSON.stringify([said, feed.failed?.message]);
+  const now = JSON.stringify([said, feed.failed?.message, feed.resting]);
   if (card.dataset.said !== now) {
     card.dataset.said = now;
     refill(card, wordsOf(feed, server));
@@ -29,6 +31,7 @@ function wordsOf(feed, server) {
     line(state.state, state.sign, state.title),
     element("p", {}, sentence(state.told)),
     state.hint && element("p", { class: "labkit-hint" }, state.hint),
+    feed.resting && element("p", { class: "labkit-hint" }, PAUSED),
     state.failed && element("p", { class: "labkit-problem" }, state.failed),
     state.state === "working" && element("progress", { "aria-label": state.told }),
     step(state, server, feed),

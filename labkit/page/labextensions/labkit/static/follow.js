@@ -1,6 +1,9 @@
-// Follows the state of the swarm for whoever shows it: one question at a time, and none while nobody looks.
+// Follows the state of the swarm for whoever shows it: one question at a time, and none while nobody looks
+// or nobody is there. A swarm that nobody asks anything can rest.
 
 const PAUSE_MS = 2000; // after a question that failed
+const AWAY_MS = 120_000; // without a movement, a key or a touch
+const MOVES = ["pointermove", "pointerdown", "keydown", "wheel", "touchstart"];
 
 export class Feed {
   constructor(server) {
@@ -9,7 +12,22 @@ export class Feed {
     this.failed = null;
     this.looking = new Set();
     this.running = false;
+    this.resting = false;
+    this.moved = Date.now();
     document.addEventListener("visibilitychange", () => this.run());
+    for (const move of MOVES) {
+      document.addEventListener(move, () => this.here(), { capture: true, passive: true });
+    }
+  }
+
+  // Somebody is there.
+  here() {
+    this.moved = Date.now();
+    if (this.resting) {
+      this.resting = false;
+      this.show();
+      this.run();
+    }
   }
 
   // Calls `show()` now and at each change, until the function that this returns is called.
@@ -30,11 +48,15 @@ export class Feed {
     }
     this.running = true;
     try {
-      while (this.wanted) {
+      while (this.wanted && Date.now() - this.moved < AWAY_MS) {
         await this.once();
       }
     } finally {
       this.running = false;
+    }
+    if (this.wanted) {
+      this.resting = true;
+      this.show();
     }
   }
 
