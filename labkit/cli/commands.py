@@ -47,6 +47,7 @@ COMMANDS = {
     "sign": Entry("labkit.cli.marking", "Sign evidence that was handed in, on the lab's host."),
     "signing-key": Entry("labkit.cli.marking", "Make a pair of keys to sign evidence with."),
     "feedback": Entry("labkit.cli.marking", "Write each learner's pages: answers and marks."),
+    "marks": Entry("labkit.cli.marking", "Put marks into an export of Moodle or Canvas."),
     "checkpoint": Entry(
         "labkit.cli.checkpoints", "Keep a lab as it is, and come back to it.", group=True
     ),

@@ -1,4 +1,4 @@
-"""Commands for marking: grade, feedback, and sign for the host of a class."""
+"""Commands for marking: grade, feedback, marks for a platform, and sign for the host of a class."""
 
 from __future__ import annotations
 
@@ -187,3 +187,47 @@ def feedback(
         print_json([str(path) for path in written])
     else:
         print(f"pages in {course / 'feedback'}: {len(written)}")
+
+
+@app.command()
+def marks(
+    grades: Annotated[Path, typer.Argument(metavar="GRADES", help="The CSV file of `labkit grade`.")],
+    into: Annotated[Path, typer.Option(help="The gradebook that Moodle or Canvas has exported.")],
+    out: Annotated[Path, typer.Option(help="The file to write, for the platform to import.")],
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAB=TITLE", help="A lab's column in it, 03='Assignment: ARP (Real)' say."
+        ),
+    ] = None,
+    learner_column: Annotated[str, typer.Option(help="Its column with the learners' ids.")] = "",
+    scale: Annotated[
+        bool, typer.Option("--scale", help="Turn points into those of a column with another maximum.")
+    ] = False,
+    unread: Annotated[
+        bool, typer.Option("--unread", help="Also those with answers in words that nobody has read.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Put the marks into a gradebook's export, for Moodle or Canvas to import again."""
+    from labkit.errors import UsageError
+    from labkit.grading import platforms
+
+    columns = dict(one.partition("=")[::2] for one in column or ())
+    if not all(columns.values()):
+        raise UsageError("--column wants LAB=TITLE", hint="--column 03='Assignment: ARP (Real)'")
+    filled = platforms.fill(
+        into,
+        platforms.read_marks(grades),
+        columns=columns,
+        learner=learner_column,
+        scale=scale,
+        unread=unread,
+    )
+    platforms.write(out, filled)
+    if as_json:
+        print_json({"file": str(out), "marks": filled.marks, "left_out": list(filled.left_out)})
+        return
+    for sentence in filled.left_out:
+        print(f"left out: {sentence}")
+    print(f"marks: {filled.marks}, in {out}; import it where you exported {into.name}")

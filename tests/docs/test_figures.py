@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from html import unescape
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from labkit import paths
 from labkit.authoring import release, runner
 
+IMAGE = re.compile(r'<img src="data:image/png;base64,[^"]+" alt="([^"]*)">')
 LABS = release.find_labs(paths.SOURCES)
 FIRST = """
 ```{{code-cell}}
@@ -39,15 +43,13 @@ def test_figures(lab: Path, tmp_path: Path) -> None:
         assert figure["faint"] == [], figure["alt"]
         assert figure["smallest"] >= 8, figure["alt"]
     notebook = nbformat.read(result.notebook_path, as_version=4)  # type: ignore[no-untyped-call]
-    shown = [
-        o
-        for cell in notebook.cells
-        for o in cell.get("outputs", ())
-        if "image/png" in o.get("data", {})
-    ]
-    assert len(shown) == len(figures)
-    texts = [
-        output["metadata"].get("image/png", {}).get("alt") or output["metadata"].get("alt")
-        for output in shown
-    ]
-    assert texts == [figure["alt"] for figure in figures]
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert [text for output in outputs for text in texts_of(output)] == [f["alt"] for f in figures]
+
+
+def texts_of(output: dict[str, Any]) -> list[str | None]:
+    """The alternative texts of the pictures in an output: a picture, or those in a panel's HTML."""
+    data, about = output.get("data", {}), output.get("metadata", {})
+    if "image/png" in data:
+        return [about.get("image/png", {}).get("alt") or about.get("alt")]
+    return [unescape(text) for text in IMAGE.findall(data.get("text/html", ""))]
