@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from labkit.cli.options import Database, Json, print_json
+
+if TYPE_CHECKING:
+    from labkit.grading.batch import MarkAll
 
 app = typer.Typer()
 
@@ -45,6 +48,12 @@ def grade(
         float, typer.Option(help="Points that a question loses for each wrong answer before.", min=0)
     ] = 0.0,
     per_hint: Annotated[float, typer.Option(help="Points that it loses for each hint.", min=0)] = 0.0,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            metavar="URL", help="Mark on the workers of this Dask scheduler, tcp://HOST:8786."
+        ),
+    ] = "",
     unsafe: Annotated[
         bool, typer.Option("--unsafe", help="Run strangers' code unsandboxed, with all your rights.")
     ] = False,
@@ -76,12 +85,22 @@ def grade(
         sandboxed=not unsafe,
         looks=looks,
         costs=grading.Costs(per_try, per_hint),
+        mark_all=_on(scheduler),
         progress=Bars(),
     )
     if as_json:
         print_json(rows)
     else:
         _show_marks(rows, out, course or grading.course_of(directory, out))
+
+
+def _on(scheduler: str) -> MarkAll:
+    """Return what marks: the workers of a scheduler, or this machine where none is named."""
+    from functools import partial
+
+    from labkit.grading import dask_marking, processes
+
+    return partial(dask_marking.mark_all, scheduler=scheduler) if scheduler else processes.mark_all
 
 
 def _date(text: str) -> datetime:

@@ -122,7 +122,7 @@ FAULTS = (
         steps=_late(*_OWN_NAME),
         evidence=_ask_late,
         shows=_runs_but_starts,
-        says={"states": "late.1 Starting"},
+        says={"states": r"^late\.1 Starting$"},
     ),
     Fault(
         id="alias-shared",

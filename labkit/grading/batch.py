@@ -11,19 +11,14 @@ A course folder, laid out as nbgrader wants it, holds the result:
 
 from __future__ import annotations
 
-import logging
-import multiprocessing.connection
-import os
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nbformat
-import psutil
 
 from labkit import files
 from labkit.authoring import release
@@ -32,12 +27,11 @@ from labkit.grading import (
     archive,
     inspection,
     likeness,
-    marking,
     overview,
+    processes,
     results,
     sandbox,
     submissions,
-    workers,
 )
 from labkit.grading.gradebook import Book
 from labkit.grading.inspection import Inspected, name_of
@@ -49,14 +43,11 @@ from labkit.nbgrader_cells import points_of
 from labkit.progress import Progress
 
 if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerProcess
-
     from nbformat import NotebookNode
 
-_OVERTIME_S = 90.0  # that a process may take beside the time its notebook may
-_WORKER_OVERHEAD = 2**29  # bytes of memory, beside those of its sandbox
 
-_log = logging.getLogger(__name__)
+MarkAll = Callable[[Sequence[Job]], Generator[Job]]
+"""Marks submissions; gives each job when its record is there."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +94,16 @@ def grade(
     sandboxed: bool = True,
     looks: Looks | None = None,
     costs: Costs | None = None,
+    mark_all: MarkAll = processes.mark_all,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Mark every submission in a folder or a ZIP file; returns one row per submission (`results.row`).
 
     The CSV file ``out`` has the same rows, and ``course``/class.html sums them up. ``course`` is
     nbgrader's course folder, by default that of `course_of`. What was marked before, from the same
-    source, is not run again; its points may have been changed by hand since. Raises SandboxError where
-    no sandbox can be had, UsageError where there is no submission, the gradebook does not fit, or the
-    ZIP file or the public key cannot be read.
+    source, is not run again; its points may have been changed by hand since. ``mark_all`` does the
+    work, on this machine by default. Raises SandboxError where no sandbox can be had, UsageError where
+    there is no submission, the gradebook does not fit, or ZIP file or public key cannot be read.
     """
     limits, looks, progress = limits or Limits(), looks or Looks(), progress or Progress()
     costs = costs or Costs()
@@ -140,6 +132,7 @@ def grade(
             sandboxed,
             looks,
             costs,
+            mark_all,
             progress,
         )
     rows = sorted([*marked, *refused], key=lambda row: (row["student"], row["assignment"], row["lab"]))
@@ -157,6 +150,7 @@ def _mark(
     sandboxed: bool,
     looks: Looks,
     costs: Costs,
+    mark_all: MarkAll,
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """Mark submissions into a course folder and look across them; returns their rows."""
@@ -170,7 +164,7 @@ def _mark(
             _enter(book, job, costs)
     with (
         progress.stage(f"{len(to_mark)} of {len(jobs)} submissions") as step,
-        closing(_mark_all(to_mark)) as marked,
+        closing(mark_all(to_mark)) as marked,
     ):
         for done, job in enumerate(marked, 1):
             _enter(book, job, costs)
@@ -269,82 +263,3 @@ def _enter(book: Book, job: Job, costs: Costs) -> None:
     questions = [costs.taken_off(question) for question in results.read_record(job)["questions"]]
     if not book.has(job.submission, questions):
         book.enter(job.submission, questions)
-
-
-# --- the processes -------------------------------------------------------------------------------
-
-
-def _mark_all(jobs: Sequence[Job]) -> Generator[Job]:
-    """Mark submissions in processes of their own; yields each job when its record is there."""
-    waiting = []
-    for job in jobs:
-        if job.submission.path.exists():
-            waiting.append(job)
-        else:
-            marking.give_up(job, "it was not handed in", status="missing", key=job.key)
-            yield job
-    if not waiting:
-        return
-    with closing(_Workers(waiting[0].limits)) as started:
-        while waiting or started.busy:
-            while waiting and started.has_room:
-                started.start(waiting.pop(0))
-            yield from started.wait()
-
-
-class _Workers:
-    """Processes that mark, as many at once as there are processors and memory for."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._context = workers.context()
-        available = psutil.virtual_memory().available
-        by_memory = int(available // (limits.memory + _WORKER_OVERHEAD))
-        self._most = max(1, min(os.cpu_count() or 1, by_memory))
-        self._running: dict[ForkServerProcess, tuple[Job, float]] = {}
-        self._left = ExitStack()
-        self._scratch = self._left.enter_context(files.scratch())
-        self._scratch.chmod(0o711)  # where root grades, a sandbox passes through as nobody
-
-    @property
-    def busy(self) -> bool:
-        """Whether any of them runs."""
-        return bool(self._running)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more may start."""
-        return len(self._running) < self._most
-
-    def start(self, job: Job) -> None:
-        """Begin to mark a submission."""
-        _log.info("marking %s", job.submission.path)
-        job.record.unlink(missing_ok=True)
-        process = self._context.Process(
-            target=marking.mark, args=(job, str(self._scratch)), daemon=True
-        )
-        process.start()
-        deadline = time.monotonic() + job.limits.notebook_seconds + _OVERTIME_S
-        self._running[process] = (job, deadline)
-
-    def wait(self) -> Iterator[Job]:
-        """Wait a second at most; yields the jobs that have ended, or had to be ended."""
-        multiprocessing.connection.wait([p.sentinel for p in self._running], timeout=1)
-        for process, (job, deadline) in list(self._running.items()):
-            if process.is_alive() and time.monotonic() < deadline:
-                continue
-            why = f"the process that marked it ended with code {process.exitcode}"
-            if process.is_alive():
-                process.kill()
-                why = "the process that marked it did not end"
-            process.join()
-            del self._running[process]
-            if not job.record.is_file():
-                marking.give_up(job, why)
-            yield job
-
-    def close(self) -> None:
-        """End those that still run, and remove their temporary files."""
-        for process in self._running:
-            process.kill()
-            process.join()
-        self._left.close()
