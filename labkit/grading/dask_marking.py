@@ -99,7 +99,7 @@ def _sent(client: Any, jobs: Sequence[Job], kit: str) -> Iterator[Job]:
 
     waiting = list(jobs)
     running: dict[str, Job] = {}
-    done: Any = distributed.as_completed()  # type: ignore[no-untyped-call]
+    done: Any = distributed.as_completed(loop=client.loop)  # type: ignore[no-untyped-call]
 
     def send() -> None:
         most = _AHEAD * max(1, sum(client.nthreads().values()))

@@ -18,7 +18,8 @@ from labkit.errors import UsageError
 from labkit.grading import batch as batches
 from labkit.grading import dask_marking, results
 from labkit.grading.marking import Job
-from tests.grading.conftest import LIMITS, Batch
+from tests.grading import course
+from tests.grading.conftest import LIMITS
 
 CHOSEN = ("solved", "half", "deleted_check", "forged_evidence", "not_json", "reads", "ends", "nothing")
 SOON = 60.0
@@ -52,16 +53,23 @@ def dask(base: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen[
         yield address, started
 
 
-def plain(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows without what differs from run to run, and without what is said of learners not chosen."""
-    kept = [{**row, "seconds": 0, "findings": sorted(map(str, row["findings"]))} for row in rows]
-    return [row for row in kept if row["student"] in CHOSEN]
+@pytest.fixture(scope="module")
+def handed_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the chosen learners have handed in, with the lab's source beside it."""
+    base = tmp_path_factory.mktemp("dask")
+    course.hand_in(course.Course(course.sources(base)[0]), base / "in")
+    for folder in (base / "in").iterdir():
+        if folder.name not in CHOSEN:
+            shutil.rmtree(folder)
+    return base / "in"
 
 
-def test_the_same_marks_with_a_worker_killed_on_the_way(batch: Batch, tmp_path: Path) -> None:
-    for name in CHOSEN:
-        shutil.copytree(batch.handed_in / name, tmp_path / "in" / name)
+def grade(handed_in: Path, out: Path, **more: Any) -> list[dict[str, Any]]:
+    sources = [handed_in.parent / "labs" / f"{course.LAB}.md"]
+    return batches.grade(handed_in, sources=sources, out=out, limits=LIMITS, **more)
 
+
+def test_the_same_marks_with_a_worker_killed_on_the_way(handed_in: Path, tmp_path: Path) -> None:
     with dask(tmp_path, 2) as (address, workers):
 
         def mark_all(jobs: Sequence[Job]) -> Generator[Job]:
@@ -70,30 +78,26 @@ def test_the_same_marks_with_a_worker_killed_on_the_way(batch: Batch, tmp_path: 
                     workers[0].kill()
                 yield job
 
-        out = tmp_path / "grades.csv"
-        there = {"sources": batch.sources, "limits": LIMITS}
-        rows = batches.grade(tmp_path / "in", out=out, mark_all=mark_all, **there)  # type: ignore[arg-type]
-        again = tmp_path / "again"
-        shutil.copytree(tmp_path / "in", again)
-        here = batches.grade(again, out=tmp_path / "here.csv", **there)  # type: ignore[arg-type]
-    assert [row["student"] for row in rows] == sorted(CHOSEN)
-    assert plain(rows) == plain(here)
-    assert {row["student"]: row["points"] for row in rows} == {
-        name: batch.rows[name]["points"] for name in CHOSEN
+        there = grade(handed_in, tmp_path / "there.csv", mark_all=mark_all)
+    here = grade(handed_in, tmp_path / "here.csv")
+    assert [row["student"] for row in there] == sorted(CHOSEN)
+    assert {row["student"]: row["points"] for row in there} == {
+        name: course.LEARNERS[name].points for name in CHOSEN
     }
+    for rows in (here, there):
+        for row in rows:
+            row["seconds"] = 0
+    assert there == here
 
 
 def test_a_worker_with_another_labkit_marks_nothing(
-    batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    handed_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(batch.handed_in / "solved", tmp_path / "in" / "solved")
     monkeypatch.setattr(results, "hash_of_kit", lambda: "another")
     with dask(tmp_path, 1) as (address, _), pytest.raises(UsageError, match="another labkit"):
-        batches.grade(
-            tmp_path / "in",
-            sources=batch.sources,
-            out=tmp_path / "grades.csv",
-            limits=LIMITS,
+        grade(
+            handed_in,
+            tmp_path / "grades.csv",
             mark_all=lambda jobs: dask_marking.mark_all(jobs, address),
         )
 
