@@ -188,11 +188,11 @@ def wake(asleep: Machine) -> Machine:
     directory = Path(asleep.directory)
     ram = _ram(asleep.memory_mb)
     with _launched(asleep.lab, directory, ram, asleep.memory_mb, incoming=True) as qemu:
-        # From here on the layers differ from what the file has, so it must not be taken once more.
-        qmp.load(directory, asleep.hibernated, shared_memory=False, loaded=asleep.hibernated.unlink)
         started = qemu.machine(asleep.lab, asleep.docker, snapshot=asleep.state)
-        here = replace(asleep, pid=started.pid, inside=started.inside, accel=started.accel)
-        return here.record()
+        here = replace(asleep, pid=started.pid, inside=started.inside, accel=started.accel).record()
+        # Once it runs, the layers differ from what the file has: it must not be taken once more.
+        qmp.load(directory, asleep.hibernated, shared_memory=False, loaded=asleep.hibernated.unlink)
+        return here
 
 
 # --- the proxy -----------------------------------------------------------------------------------
