@@ -16,6 +16,7 @@ import pytest
 from labkit import cli, paths
 from labkit import doctor as diagnosis
 from labkit.engines import debian as bootstrap
+from labkit.engines.vm import accel, engine
 from labkit.engines.vm import image as machine
 from tests import BIN
 
@@ -132,6 +133,25 @@ def test_doctor_says_which_engine_and_why(tmp_path: Path) -> None:
     for check in told["checks"]:
         assert set(check) == {"name", "ok", "detail", "remedy"}
         assert check["ok"] or check["remedy"] or check["name"] == "accelerator"
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "ok"),
+    [
+        ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", "tcg", False),
+        ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", "kvm", True),
+        ("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1)", "tcg", True),
+        ("QEMU emulator, of one's own", "tcg", True),
+    ],
+)
+def test_doctor_recommends_a_qemu_that_does_not_panic(
+    line: str, kind: str, ok: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accel, "qemu_version", lambda: line)
+    monkeypatch.setattr(engine, "_verdict", lambda: accel.Verdict(kind, "so it is"))
+    (check,) = [c for c in engine.VmEngine().examine() if c.name == "QEMU"]
+    assert check.ok is ok
+    assert ("backports" in check.remedy) is not ok
 
 
 def test_doctor_examines_a_machine_whose_qemu_was_removed(

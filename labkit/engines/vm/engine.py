@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_STEADY = (8, 1)  # from this QEMU on, no processor runs code that another one is rewriting
 _LEAST_MEMORY = 2e9  # bytes that `doctor` asks for
 
 
@@ -204,6 +206,7 @@ class VmEngine:
             _space(),
             _memory(),
             Check("accelerator", verdict.accel == "kvm", verdict.reason, verdict.remedy),
+            *_qemu(verdict),
             Check("embedded machine", built, detail, "labkit vm build"),
         ]
 
@@ -215,6 +218,21 @@ def _verdict() -> accel.Verdict:
         return accel.decide(image.directory())
     except LabkitError as problem:  # QEMU is gone, say: the other rows tell what is missing
         return accel.Verdict("tcg", problem.args[0], problem.hint)
+
+
+def _qemu(verdict: accel.Verdict) -> list[Check]:
+    """Recommend another QEMU where this one emulates and is older than 8.1 (see docs/decisions.md)."""
+    try:
+        line = accel.qemu_version()
+    except LabkitError:  # it is missing, as another row tells
+        return []
+    numbers = re.search(r"version (\d+)\.(\d+)", line)
+    version = tuple(map(int, numbers.groups())) if numbers else _STEADY
+    name = numbers[0] if numbers else line
+    if verdict.accel == "kvm" or version >= _STEADY:
+        return [Check("QEMU", True, name)]
+    detail = f"{name}; before {'.'.join(map(str, _STEADY))} an emulated machine panics once in a while"
+    return [Check("QEMU", False, detail, "a newer QEMU: Debian 12 has one in bookworm-backports")]
 
 
 def _packages(built: bool) -> Check:
