@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -104,12 +105,12 @@ async def ask(talk: Talk, words: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def proxied(rest: Idle, machine: Machine | None = None) -> AsyncIterator[Reached]:
+async def proxied(rest: Idle, machine: Machine | None = None, **more: Any) -> AsyncIterator[Reached]:
     machine = machine or Machine()
     await machine.serve()
     doors = {door: socket.create_server(("127.0.0.1", 0)) for door in DOORS}
     ports = {door: listening.getsockname()[1] for door, listening in doors.items()}
-    task = asyncio.create_task(Proxy(machine, rest).serve(doors))
+    task = asyncio.create_task(Proxy(machine, rest, **more).serve(doors))
     try:
         yield Reached(machine, ports, task)
     finally:
@@ -227,6 +228,24 @@ def test_who_cannot_be_served_is_told_and_the_next_one_tries_again() -> None:
             assert await ask(await reached.talk(), b"in vain") == b""
             reached.machine.refuses = set()
             assert await ask(await reached.talk(), b"again") == b"AGAIN"
+
+    run(test())
+
+
+def test_somebody_elses_connection_neither_wakes_it_nor_gets_in() -> None:
+    async def test() -> None:
+        refused: list[bool] = []
+        admits = lambda client, door: not refused  # noqa: E731
+        async with proxied(Idle(0.05, None), admits=admits) as reached:
+            await reached.until("paused")
+            refused.append(True)
+            reader, writer = await reached.talk("people")
+            writer.write(b"let me in\n")
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            assert reached.machine.been == ["paused"]
+            refused.clear()
+            assert await ask(await reached.talk(), b"it is me") == b"IT IS ME"
 
     run(test())
 

@@ -35,15 +35,20 @@ class Verdict:
 
     @property
     def options(self) -> list[str]:
-        """QEMU's options for it.
+        """QEMU's options for it; a machine's saved state fits where they are the same.
 
         Emulated, the CPU is a plain one: with `max`, Debian 13's 6.12 kernel panics under QEMU 7.2's
         emulation unless cx16 is off, and once in a while even then (measured).
         """
         if self.accel == "kvm":
             return ["-accel", "kvm", "-cpu", "host"]
-        emulation = f"tcg,thread=multi,tb-size={TRANSLATION_CACHE_MB}"
-        return ["-accel", emulation, "-cpu", "Westmere,cx16=off"]
+        return ["-accel", "tcg,thread=multi", "-cpu", "Westmere,cx16=off"]
+
+    @property
+    def tuned(self) -> list[str]:
+        """The same options with one that costs or spares memory; no saved state depends on it."""
+        cache = f",tb-size={TRANSLATION_CACHE_MB}"
+        return [f"{word}{cache}" if word.startswith("tcg,") else word for word in self.options]
 
 
 @cache

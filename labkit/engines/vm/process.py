@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labkit.engines import debian
-from labkit.engines.vm import accel, image, machine, qmp
+from labkit.engines.vm import accel, image, isolation, machine, qmp
 from labkit.engines.vm.machine import Machine
 from labkit.engines.vm.proxy import DOORS
 from labkit.errors import EngineError, WaitTimeout
@@ -94,7 +95,7 @@ def restore(
     ram = f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={snapshot / RAM},share=off"
     with (
         _proxy(directory) as proxy,
-        _launched(lab, directory, ram, memory_mb, incoming=True) as qemu,
+        _launched(lab, directory, ram, memory_mb, incoming=True, beside=proxy.pid) as qemu,
     ):
         qmp.load(directory, snapshot / DEVICES, shared_memory=True, verify=verify)
         return proxy.before(qemu.machine(lab, docker, snapshot=str(snapshot))).record()
@@ -107,7 +108,7 @@ def restore_whole(lab: str, docker: str, saved: Path, snapshot: str, *, memory_m
         shutil.copyfile(saved / name, directory / name)
     with (
         _proxy(directory) as proxy,
-        _launched(lab, directory, _ram(memory_mb), memory_mb, incoming=True) as qemu,
+        _launched(lab, directory, _ram(memory_mb), memory_mb, incoming=True, beside=proxy.pid) as qemu,
     ):
         qmp.load(directory, saved / WHOLE, shared_memory=False)
         return proxy.before(qemu.machine(lab, docker, snapshot=snapshot)).record()
@@ -214,7 +215,7 @@ class _Proxy:
 @contextlib.contextmanager
 def _proxy(directory: Path) -> Iterator[_Proxy]:
     """Start a proxy for the machine that the body starts; it ends where the body fails."""
-    process, ports = _start_proxy(directory, {})
+    process, ports = _start_proxy(directory, {}, beside=None)
     try:
         yield _Proxy(process.pid, ports)
     except BaseException:
@@ -233,7 +234,8 @@ def proxy_again(running: Machine) -> Machine:
     deadline = time.monotonic() + _PORTS_SECONDS
     while True:
         try:
-            process, _ = _start_proxy(directory, ports)
+            beside = None if running.hibernated.exists() else running.pid
+            process, _ = _start_proxy(directory, ports, beside=beside)
             return replace(running, proxy=process.pid).record()
         except OSError as problem:  # the old one is still ending, or another command was quicker
             now = machine.read(directory)
@@ -248,24 +250,30 @@ def proxy_again(running: Machine) -> Machine:
 
 
 def _start_proxy(
-    directory: Path, ports: Mapping[str, int]
+    directory: Path, ports: Mapping[str, int], *, beside: int | None
 ) -> tuple[subprocess.Popen[bytes], dict[str, int]]:
-    """Start a proxy on ports of loopback, free ones where none is named; who comes early waits."""
+    """Start a proxy on ports of loopback, free ones where none is named; who comes early waits.
+
+    It is in the network of the machine `beside`, or in a new one, and listens in this process's.
+    """
     with contextlib.ExitStack() as opened:
         doors = {
             door: opened.enter_context(socket.create_server((_LOOPBACK, ports.get(door, 0))))
             for door in DOORS
         }
-        numbers = [door.fileno() for door in doors.values()]
+        table = opened.enter_context(open(isolation.CONNECTIONS, "rb"))
+        numbers = [table.fileno(), *(door.fileno() for door in doors.values())]
         output = opened.enter_context((directory / "proxy.log").open("ab"))
-        process = subprocess.Popen(
-            # Not from the directory that it works in.
-            [sys.executable, "-P", "-m", machine.PROXY, *map(str, numbers)],
+        # Not from the directory that it works in.
+        argv = [sys.executable, "-P", "-m", machine.PROXY, *map(str, numbers)]
+        apart = functools.partial(isolation.start_beside, beside) if beside else isolation.start_apart
+        process = apart(
+            argv,
+            pass_fds=numbers,
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            pass_fds=numbers,
             start_new_session=True,
         )
         return process, {name: door.getsockname()[1] for name, door in doors.items()}
@@ -306,12 +314,22 @@ class _Qemu:
 
 @contextlib.contextmanager
 def _launched(
-    lab: str, disks: Path, ram: str, memory_mb: int, *, incoming: bool = False
+    lab: str,
+    disks: Path,
+    ram: str,
+    memory_mb: int,
+    *,
+    incoming: bool = False,
+    beside: int | None = None,
 ) -> Iterator[_Qemu]:
-    """Start QEMU in the lab's directory; it ends where the body fails."""
+    """Start QEMU in the lab's directory, in the network of the process `beside`, or of this one.
+
+    It ends where the body fails.
+    """
     directory = _own_directory(lab)
     verdict = accel.decide(image.directory())
-    process = _start_qemu(directory, _qemu_argv(disks, ram, memory_mb, verdict, incoming=incoming))
+    argv = _qemu_argv(disks, ram, memory_mb, verdict, incoming=incoming)
+    process = _start_qemu(directory, argv, beside or os.getpid())
     try:
         deadline = time.monotonic() + _MONITOR_SECONDS
         while not (directory / "qmp.sock").exists():
@@ -325,11 +343,12 @@ def _launched(
         raise
 
 
-def _start_qemu(directory: Path, argv: list[str]) -> subprocess.Popen[bytes]:
+def _start_qemu(directory: Path, argv: list[str], beside: int) -> subprocess.Popen[bytes]:
     log.debug("in %s: %s", directory, " ".join(argv))
     with (directory / "qemu.log").open("wb") as output:
         # A session of its own: Ctrl-C ends labkit, and labkit ends QEMU.
-        return subprocess.Popen(
+        return isolation.start_beside(
+            beside,
             argv,
             cwd=directory,
             stdin=subprocess.DEVNULL,
@@ -348,7 +367,7 @@ def _qemu_argv(
         debian.tool("qemu-system-x86_64"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-machine", "q35,memory-backend=ram", "-m", str(memory_mb), "-object", ram),
-        *verdict.options,
+        *verdict.tuned,
         *("-smp", str(processors())),
         *("-kernel", str(base / "vmlinuz"), "-initrd", str(base / "initrd")),
         *("-append", f"console=ttyS0 quiet panic=-1 {_KERNEL}"),

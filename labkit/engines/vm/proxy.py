@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+from labkit.engines.vm.isolation import Address
 from labkit.errors import LabkitError
 
 log = logging.getLogger(__name__)
@@ -81,12 +82,20 @@ class _Way:
 
 
 class Proxy:
-    """Carries the connections of one machine, which rests while it is not needed."""
+    """Carries the connections of one machine, which rests while it is not needed.
+
+    `admits` is asked of each connection with the addresses of its client and its door.
+    """
 
     def __init__(
-        self, control: Control, idle: Idle, clock: Callable[[], float] = time.monotonic
+        self,
+        control: Control,
+        idle: Idle,
+        *,
+        admits: Callable[[Address, Address], bool] = lambda client, door: True,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._control, self._idle, self._clock = control, idle, clock
+        self._control, self._idle, self._admits, self._clock = control, idle, admits, clock
         self._state: State = control.state()
         self._changing = asyncio.Lock()
         self._last = clock()
@@ -113,6 +122,11 @@ class Proxy:
     async def _carry(
         self, door: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
+        client, here = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+        if not client or not self._admits(client, here):
+            log.warning("somebody else's connection is refused, at the door for %s", door)
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task
         way = _Way(door == "people", task)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from labkit.engines import locks
 from labkit.engines.vm import machine, process, qmp
+from labkit.engines.vm.isolation import Peers
 from labkit.engines.vm.machine import Machine
 from labkit.engines.vm.proxy import DOORS, Idle, Proxy, State
 from labkit.errors import EngineError, UsageError
@@ -118,18 +119,19 @@ def _recorded(directory: Path) -> Machine | None:
 def main(arguments: list[str]) -> None:
     """Carry the connections of the machine whose directory this process works in.
 
-    The arguments are the descriptors of the listening sockets, in the order of DOORS.
+    The arguments are descriptors: the table of connections, and the listening sockets in the order of
+    DOORS.
     """
+    table, *listening = map(int, arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    doors = {
-        door: socket.socket(fileno=int(number)) for door, number in zip(DOORS, arguments, strict=True)
-    }
+    doors = {door: socket.socket(fileno=number) for door, number in zip(DOORS, listening, strict=True)}
     directory = Path.cwd()
     if _recorded(directory) is None:
         return
 
     async def serve() -> None:
-        await Proxy(MachineControl(directory), idle()).serve(doors)
+        peers = Peers(table)
+        await Proxy(MachineControl(directory), idle(), admits=peers.are_own).serve(doors)
 
     asyncio.run(serve())
 
