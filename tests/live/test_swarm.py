@@ -147,6 +147,20 @@ def test_only_loopback_listens_and_only_with_our_certificate(lab: swarm.Lab) -> 
     assert abs(running.set_clock()) < 2
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_gets_no_connection(lab: swarm.Lab) -> None:
+    running = machine.find(LAB)
+    assert running
+    for port in (running.port, running.kit, running.relay):
+        # The lab's own user would wait here, for TLS wants to hear the client first.
+        words = f"exec 3<>/dev/tcp/127.0.0.1/{port}; cat <&3"
+        asked = subprocess.run(
+            ["bash", "-c", words], user="nobody", cwd="/", capture_output=True, timeout=20, check=False
+        )
+        assert asked.stdout == b""
+    assert lab.manager.run("true").ok
+
+
 def test_an_ordinary_client_sees_the_nodes(
     lab: swarm.Lab, labkit: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
