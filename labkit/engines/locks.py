@@ -63,14 +63,14 @@ class Hold:
 
 
 @contextmanager
-def hold(lab: str, *, patience: float = _PATIENCE) -> Iterator[Hold]:
-    """Let this process alone change a lab; waits for another one that does, `patience` seconds.
+def hold(lab: str, *, patience: float | None = None) -> Iterator[Hold]:
+    """Let this process alone change a lab; waits for another one that does.
 
-    Who finds `cut_short` mends that first. Raises EngineError where the other one does not end, or no
+    It waits `patience` seconds, without it as long as a lab takes to be made. Who finds `cut_short` mends that first. Raises EngineError where the other one does not end, or no
     lock can be had.
     """
     path = _path(lab)
-    file = _locked(path, lab, patience)
+    file = _locked(path, lab, _PATIENCE if patience is None else patience)
     left = _read(file)
     held = Hold(file, left[0] if left else None)
     if held.cut_short:

@@ -362,7 +362,7 @@ def _qemu_argv(
     disks: Path, ram: str, memory_mb: int, verdict: accel.Verdict, *, incoming: bool
 ) -> list[str]:
     base = image.directory()
-    forwards = ",".join(f"hostfwd=tcp:{_LOOPBACK}:0-{_GUEST}:{p}" for p in (_API_PORT, _RELAY_PORT))
+    forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-{_GUEST}:{p}" for p in (_API_PORT, _RELAY_PORT))
     argv = [
         debian.tool("qemu-system-x86_64"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
