@@ -66,8 +66,8 @@ class Hold:
 def hold(lab: str, *, patience: float | None = None) -> Iterator[Hold]:
     """Let this process alone change a lab; waits for another one that does.
 
-    It waits `patience` seconds, without it as long as a lab takes to be made. Who finds `cut_short` mends that first. Raises EngineError where the other one does not end, or no
-    lock can be had.
+    It waits `patience` seconds, without it as long as a lab takes to be made. Who finds `cut_short`
+    mends that first. Raises EngineError where the other one does not end, or no lock can be had.
     """
     path = _path(lab)
     file = _locked(path, lab, _PATIENCE if patience is None else patience)
