@@ -1,8 +1,7 @@
 """Measures labs that are left alone: what they cost at rest and paused, and how soon they are back.
 
 bench/idle.py [PART …] [--rounds N] writes bench/results/idle-<date>.json, each part as soon as it is
-measured. What a lab needs after work is measured side by side with QEMU's own setting of its
-translation cache, in turns.
+measured.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from labkit import benchmark, files, swarm
-from labkit.engines.vm import accel, machine, qmp
+from labkit.engines.vm import machine, qmp
 from labkit.engines.vm.machine import Machine
 from labkit.progress import Progress
 from tests import BIN
@@ -34,8 +33,6 @@ RESULTS = Path(__file__).parent / "results"
 LAB = "bench-idle"
 NEVER = {"LABKIT_PAUSE_AFTER": "0", "LABKIT_HIBERNATE_AFTER": "0"}
 REST_S = 30.0
-CACHES = ("", "128", "256", "512")
-"""MB of QEMU's translation cache; "" is QEMU's own choice: 1 GB, or an eighth of the memory."""
 
 
 @contextlib.contextmanager
@@ -99,25 +96,22 @@ def run(lab: str, *names: str) -> subprocess.Popen[bytes]:
 
 
 def work(rounds: int) -> dict[str, Any]:
-    """Lab 03 with each size of QEMU's translation cache: seconds, processor, memory."""
+    """Lab 03 on a lab of its own: seconds, processor, memory before and after."""
     rows = []
-    for number in range(rounds):
-        for cache in CACHES if number % 2 == 0 else CACHES[::-1]:
-            accel.TRANSLATION_CACHE_MB = int(cache or 0)
-            with up(LAB) as (running,):
-                first, before, began = own_mb(running), spent([running]), time.monotonic()
-                code = run(LAB, "03").wait()
-                rows.append(
-                    {
-                        "cache": cache or "QEMU's own",
-                        "code": code,
-                        "seconds": round(time.monotonic() - began, 1),
-                        "processor_s": round(spent([running]) - before, 1),
-                        "own_mb_before": round(first),
-                        "own_mb_after": round(own_mb(running)),
-                    }
-                )
-                print(rows[-1], flush=True)
+    for _ in range(rounds):
+        with up(LAB) as (running,):
+            first, before, began = own_mb(running), spent([running]), time.monotonic()
+            code = run(LAB, "03").wait()
+            rows.append(
+                {
+                    "code": code,
+                    "seconds": round(time.monotonic() - began, 1),
+                    "processor_s": round(spent([running]) - before, 1),
+                    "own_mb_before": round(first),
+                    "own_mb_after": round(own_mb(running)),
+                }
+            )
+            print(rows[-1], flush=True)
     return {"rows": rows}
 
 

@@ -17,9 +17,6 @@ from pathlib import Path
 from labkit import files, paths
 from labkit.engines import debian
 
-TRANSLATION_CACHE_MB = 256
-"""What QEMU may keep of translated code. Its own choice (0) is up to 1 GB for a lab (bench/idle.py)."""
-
 _DEADLINE = 10.0  # seconds; a working KVM needs about one
 _MARK = b"labkit: this accelerator works"
 _DEVICE = Path("/dev/kvm")
@@ -43,12 +40,6 @@ class Verdict:
         if self.accel == "kvm":
             return ["-accel", "kvm", "-cpu", "host"]
         return ["-accel", "tcg,thread=multi", "-cpu", "Westmere,cx16=off"]
-
-    @property
-    def tuned(self) -> list[str]:
-        """The same options with one that costs or spares memory; no saved state depends on it."""
-        cache = f",tb-size={TRANSLATION_CACHE_MB}"
-        return [f"{word}{cache}" if word.startswith("tcg,") else word for word in self.options]
 
 
 @cache

@@ -19,7 +19,16 @@ from typing import TYPE_CHECKING, TypeVar
 from labkit import paths
 from labkit.engines import debian, locks
 from labkit.engines.base import Acquired, Check, Connection, Recipe, SwarmSpec
-from labkit.engines.vm import accel, checkpoints, image, machine, process, snapshots, standby
+from labkit.engines.vm import (
+    accel,
+    checkpoints,
+    image,
+    machine,
+    process,
+    proxy_process,
+    snapshots,
+    standby,
+)
 from labkit.engines.vm.machine import INNER_LAB, Machine
 from labkit.errors import EngineError, LabkitError, SwarmError
 
@@ -150,7 +159,7 @@ class VmEngine:
                 checkpoints.go_on(lab, held)
         running = machine.find(lab)
         if running and not running.reachable:
-            running = process.proxy_again(running)
+            running = proxy_process.again(running)
         return running.connection(self.kind) if running else None
 
     def spec_of(self, lab: str) -> SwarmSpec | None:

@@ -23,6 +23,8 @@ Address = tuple[str, int]
 CONNECTIONS = "/proc/net/tcp"
 """The kernel's table of the connections in a network, as of the process that opens it."""
 
+_LOOKS = 5  # at the table, until a connection is taken for gone
+
 # Brings loopback up (SIOCSIFFLAGS; IFF_UP), gives up the right to do so (PR_CAP_AMBIENT_CLEAR_ALL),
 # tells on a descriptor that it is up, and becomes another program.
 _LOOPBACK_UP = """
@@ -94,13 +96,14 @@ class Peers:
     def are_own(self, client: Address, door: Address) -> bool:
         """Whether the client's end of a connection belongs to this user, or to root.
 
-        One that is not there any more belongs to nobody.
+        One that is not there any more belongs to nobody. The table is given page by page, and others
+        come and go meanwhile: what was not seen is looked for again.
         """
-        ends = _in_table(client), _in_table(door)
-        for line in self._lines():
-            fields = line.split()
-            if tuple(fields[1:3]) == ends:
-                return int(fields[7]) in (os.geteuid(), 0)
+        ends = [_in_table(client), _in_table(door)]
+        for _ in range(_LOOKS):
+            for fields in map(str.split, self._lines()):
+                if fields[1:3] == ends:
+                    return int(fields[7]) in (os.geteuid(), 0)
         return False
 
     def _lines(self) -> list[str]:

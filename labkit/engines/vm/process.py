@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import shutil
-import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labkit.engines import debian
-from labkit.engines.vm import accel, image, isolation, machine, qmp
+from labkit.engines.vm import accel, image, isolation, machine, proxy_process, qmp
 from labkit.engines.vm.machine import Machine
-from labkit.engines.vm.proxy import DOORS
 from labkit.errors import EngineError, WaitTimeout
 
 log = logging.getLogger(__name__)
@@ -29,12 +25,10 @@ LAYERS = ("root.qcow2", "store.qcow2")
 
 _NETWORK = "192.168.199.0/24"  # Swarm's own pool is 10.0.0.0/8, Docker's begins at 172.17
 _GUEST = "192.168.199.15"
-_LOOPBACK = "127.0.0.1"
 _API_PORT = 2376
 _RELAY_PORT = 2377
 _MONITOR_SECONDS = 20.0  # from the start of QEMU to its monitor
 _START_SECONDS = 240.0
-_PORTS_SECONDS, _PORTS_PAUSE = 5.0, 0.05  # for ports that a proxy had which was killed
 _BOOTS = 4
 _SETTLE_SECONDS = 90.0
 _QUIET_PERCENT = 40.0  # of one processor
@@ -94,7 +88,7 @@ def restore(
     # cache and none can alter it.
     ram = f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={snapshot / RAM},share=off"
     with (
-        _proxy(directory) as proxy,
+        proxy_process.start(directory) as proxy,
         _launched(lab, directory, ram, memory_mb, incoming=True, beside=proxy.pid) as qemu,
     ):
         qmp.load(directory, snapshot / DEVICES, shared_memory=True, verify=verify)
@@ -107,7 +101,7 @@ def restore_whole(lab: str, docker: str, saved: Path, snapshot: str, *, memory_m
     for name in LAYERS:
         shutil.copyfile(saved / name, directory / name)
     with (
-        _proxy(directory) as proxy,
+        proxy_process.start(directory) as proxy,
         _launched(lab, directory, _ram(memory_mb), memory_mb, incoming=True, beside=proxy.pid) as qemu,
     ):
         qmp.load(directory, saved / WHOLE, shared_memory=False)
@@ -194,89 +188,6 @@ def wake(asleep: Machine) -> Machine:
         # Once it runs, the layers differ from what the file has: it must not be taken once more.
         qmp.load(directory, asleep.hibernated, shared_memory=False, loaded=asleep.hibernated.unlink)
         return here
-
-
-# --- the proxy -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Proxy:
-    """The process that carries a machine's connections, and the ports that it listens on."""
-
-    pid: int
-    ports: dict[str, int]
-
-    def before(self, running: Machine) -> Machine:
-        """Return a machine as it is reached through this."""
-        people, kit, relay = (self.ports[door] for door in DOORS)
-        return replace(running, proxy=self.pid, port=people, kit=kit, relay=relay)
-
-
-@contextlib.contextmanager
-def _proxy(directory: Path) -> Iterator[_Proxy]:
-    """Start a proxy for the machine that the body starts; it ends where the body fails."""
-    process, ports = _start_proxy(directory, {}, beside=None)
-    try:
-        yield _Proxy(process.pid, ports)
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
-
-
-def proxy_again(running: Machine) -> Machine:
-    """Start a proxy where that of a machine was ended, on the same ports: clients know those.
-
-    Raises EngineError where another program has taken one of them.
-    """
-    ports = {"people": running.port, "kit": running.kit, "relay": running.relay}
-    directory = Path(running.directory)
-    deadline = time.monotonic() + _PORTS_SECONDS
-    while True:
-        try:
-            beside = None if running.hibernated.exists() else running.pid
-            process, _ = _start_proxy(directory, ports, beside=beside)
-            return replace(running, proxy=process.pid).record()
-        except OSError as problem:  # the old one is still ending, or another command was quicker
-            now = machine.read(directory)
-            if now.reachable:
-                return now
-            if time.monotonic() > deadline:
-                raise EngineError(
-                    f"the ports of lab {running.lab!r} cannot be had again: {problem.strerror}",
-                    hint=f"labkit reset --lab {running.lab}",
-                ) from problem
-            time.sleep(_PORTS_PAUSE)
-
-
-def _start_proxy(
-    directory: Path, ports: Mapping[str, int], *, beside: int | None
-) -> tuple[subprocess.Popen[bytes], dict[str, int]]:
-    """Start a proxy on ports of loopback, free ones where none is named; who comes early waits.
-
-    It is in the network of the machine `beside`, or in a new one, and listens in this process's.
-    """
-    with contextlib.ExitStack() as opened:
-        doors = {
-            door: opened.enter_context(socket.create_server((_LOOPBACK, ports.get(door, 0))))
-            for door in DOORS
-        }
-        table = opened.enter_context(open(isolation.CONNECTIONS, "rb"))
-        numbers = [table.fileno(), *(door.fileno() for door in doors.values())]
-        output = opened.enter_context((directory / "proxy.log").open("ab"))
-        # Not from the directory that it works in.
-        argv = [sys.executable, "-P", "-m", machine.PROXY, *map(str, numbers)]
-        apart = functools.partial(isolation.start_beside, beside) if beside else isolation.start_apart
-        process = apart(
-            argv,
-            pass_fds=numbers,
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        return process, {name: door.getsockname()[1] for name, door in doors.items()}
 
 
 # --- QEMU ----------------------------------------------------------------------------------------
@@ -367,7 +278,7 @@ def _qemu_argv(
         debian.tool("qemu-system-x86_64"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-machine", "q35,memory-backend=ram", "-m", str(memory_mb), "-object", ram),
-        *verdict.tuned,
+        *verdict.options,
         *("-smp", str(processors())),
         *("-kernel", str(base / "vmlinuz"), "-initrd", str(base / "initrd")),
         *("-append", f"console=ttyS0 quiet panic=-1 {_KERNEL}"),
