@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Generator, Sequence
 
 import nbformat
 import psutil
 import pytest
 
-from labkit.grading import batch as batches
-from labkit.grading import feedback
+from labkit.grading import feedback, processes
 from labkit.grading.marking import Job
 from tests.grading import course
 from tests.grading.conftest import Batch, files
@@ -148,16 +148,14 @@ def test_a_page_does_not_repeat_what_a_learners_code_read(batch: Batch) -> None:
     assert "what it said is not shown" in page.read_text()
 
 
-def test_a_batch_goes_on_where_it_was(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_goes_on_where_it_was(batch: Batch) -> None:
     marked: list[str] = []
-    real = batches._mark_all
 
-    def noted(jobs: list[Job]) -> object:
+    def noted(jobs: Sequence[Job]) -> Generator[Job]:
         marked.extend(job.submission.student for job in jobs)
-        return real(jobs)
+        return processes.mark_all(jobs)
 
-    monkeypatch.setattr(batches, "_mark_all", noted)
-    rows = batch.again()
+    rows = batch.again(mark_all=noted)
     assert marked == []
     assert rows == list(batch.rows.values())
     # One learner hands in again, and one record is lost.
@@ -167,7 +165,7 @@ def test_a_batch_goes_on_where_it_was(batch: Batch, monkeypatch: pytest.MonkeyPa
     solved = batch.handed_in / "solved" / half.name
     try:
         half.write_bytes(solved.read_bytes())
-        points = {row["student"]: row["points"] for row in batch.again()}
+        points = {row["student"]: row["points"] for row in batch.again(mark_all=noted)}
     finally:
         half.write_bytes(kept)
     assert marked == ["half", "nearly"]
