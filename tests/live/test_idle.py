@@ -23,8 +23,8 @@ SOON = 60.0  # seconds; a deadline, not a measure
 
 @pytest.fixture
 def resting(monkeypatch: pytest.MonkeyPatch) -> Iterator[swarm.Lab]:
-    """A lab that is paused after two seconds of silence, with a service on it."""
-    monkeypatch.setenv("LABKIT_PAUSE_AFTER", "2")
+    """A lab that is paused after a second of silence, or twelve with a connection; with a service."""
+    monkeypatch.setenv("LABKIT_PAUSE_AFTER", "1")
     monkeypatch.setenv("LABKIT_HIBERNATE_AFTER", "0")
     yield from _lab()
 
@@ -32,8 +32,8 @@ def resting(monkeypatch: pytest.MonkeyPatch) -> Iterator[swarm.Lab]:
 @pytest.fixture
 def leaving(monkeypatch: pytest.MonkeyPatch) -> Iterator[swarm.Lab]:
     """A lab that is hibernated two seconds after it was paused, with a service on it."""
-    monkeypatch.setenv("LABKIT_PAUSE_AFTER", "2")
-    monkeypatch.setenv("LABKIT_HIBERNATE_AFTER", "4")
+    monkeypatch.setenv("LABKIT_PAUSE_AFTER", "1")
+    monkeypatch.setenv("LABKIT_HIBERNATE_AFTER", "1.2")
     yield from _lab()
 
 

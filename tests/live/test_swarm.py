@@ -122,7 +122,7 @@ def test_only_loopback_listens_and_only_with_our_certificate(lab: swarm.Lab) -> 
     listening = [
         c.laddr for c in psutil.Process(running.proxy).net_connections() if c.status == "LISTEN"
     ]
-    ports = (running.port, running.kit, running.relay)
+    ports = (running.port, running.relay)
     assert {(a.ip, a.port) for a in listening} == {("127.0.0.1", port) for port in ports}
     # The machine itself listens in a network of its own, where this user may have one.
     apart = os.readlink(f"/proc/{running.pid}/ns/net") != os.readlink("/proc/self/ns/net")
@@ -150,7 +150,7 @@ def test_only_loopback_listens_and_only_with_our_certificate(lab: swarm.Lab) -> 
 def test_who_is_no_user_of_the_lab_gets_no_connection(lab: swarm.Lab) -> None:
     running = machine.find(LAB)
     assert running
-    for port in (running.port, running.kit, running.relay):
+    for port in (running.port, running.relay):
         # TLS wants to hear the client first: who is let in waits here.
         words = f"exec 3<>/dev/tcp/127.0.0.1/{port}; timeout 2 cat <&3"
         own = subprocess.run(["bash", "-c", words], capture_output=True, timeout=20, check=False)

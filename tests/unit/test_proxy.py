@@ -89,7 +89,7 @@ class Reached:
     def __init__(self, machine: Machine, ports: dict[str, int], task: asyncio.Task[None]) -> None:
         self.machine, self.ports, self.task = machine, ports, task
 
-    async def talk(self, door: str = "kit") -> Talk:
+    async def talk(self, door: str = "api") -> Talk:
         return await asyncio.open_connection("127.0.0.1", self.ports[door])
 
     async def until(self, *been: str) -> None:
@@ -157,7 +157,7 @@ def test_it_does_not_rest_while_an_answer_is_to_come() -> None:
 def test_it_does_not_rest_while_another_client_is_connected() -> None:
     async def test() -> None:
         async with proxied(Idle(0.05, None)) as reached:
-            people = await reached.talk("people")
+            people = await reached.talk("api")
             assert await ask(people, b"docker run") == b"DOCKER RUN"
             await asyncio.sleep(0.3)
             assert reached.machine.been == []
@@ -239,7 +239,7 @@ def test_somebody_elses_connection_neither_wakes_it_nor_gets_in() -> None:
         async with proxied(Idle(0.05, None), admits=admits) as reached:
             await reached.until("paused")
             refused.append(True)
-            reader, writer = await reached.talk("people")
+            reader, writer = await reached.talk("api")
             writer.write(b"let me in\n")
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""

@@ -63,9 +63,7 @@ class Machine:
     inside: tuple[int, int]
     """The ports of loopback that QEMU forwards, to its Docker daemon and to its relay."""
     port: int
-    """For docker clients; this and the two that follow are the proxy's, where it has one."""
-    kit: int
-    """For the kit's own docker clients."""
+    """Of its Docker daemon; this and the next are the proxy's, where it has one."""
     relay: int
     tls: str
     directory: str
@@ -96,7 +94,7 @@ class Machine:
     def directly(self) -> Machine:
         """The same machine, past its proxy."""
         api, relay = self.inside
-        return replace(self, port=api, kit=api, relay=relay)
+        return replace(self, port=api, relay=relay)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -171,7 +169,7 @@ class Machine:
         )
         # The machine's daemon is ours, so its API version is known and need not be asked for.
         client = docker.DockerClient(
-            base_url=f"tcp://127.0.0.1:{self.kit}",
+            base_url=f"tcp://127.0.0.1:{self.port}",
             tls=config,
             version=API_VERSION,
             timeout=int(timeout),

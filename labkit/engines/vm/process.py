@@ -215,7 +215,6 @@ class _Qemu:
             pid=self.process.pid,
             inside=(ports[_API_PORT], ports[_RELAY_PORT]),
             port=ports[_API_PORT],
-            kit=ports[_API_PORT],
             relay=ports[_RELAY_PORT],
             tls=str(image.directory() / "tls"),
             directory=str(self.directory),

@@ -4,9 +4,9 @@ After some minutes of silence the machine is paused, and after some more it is h
 its directory, and its process ended. The next byte that a client sends waits here until it runs again,
 with its clock set.
 
-A machine is not paused while somebody waits: an answer is still to come, or a client that is not of the
-kit holds a connection. Such a client may wait for something that tells nothing of itself (`docker run
-… sleep 900`), so it counts through an hour of silence.
+Whether somebody waits for an answer cannot be read in bytes that are encrypted, nor on a stream that
+carries many commands. So whoever is connected, a notebook's kernel or a docker client, may be waiting
+for something that tells nothing of itself (`sleep 900`): then it takes much more silence.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from labkit.engines.vm.isolation import Address
@@ -26,11 +25,11 @@ from labkit.errors import LabkitError
 
 log = logging.getLogger(__name__)
 
-DOORS = ("people", "kit", "relay")
-"""Where clients come in: any docker client, the kit's own, and the kit to the relay in the machine."""
+DOORS = ("api", "relay")
+"""Where clients come in: to the Docker daemon, and to the relay in the machine."""
 
 _CHUNK = 1 << 16
-_WAITING = 3600.0  # seconds of silence in which a client counts as one who waits
+_PATIENCE = 12  # times as much silence while somebody is connected: an hour, where it is five minutes
 
 State = Literal["running", "paused", "hibernated"]
 """A machine runs, or it stands still in memory, or it is in a file and has no process."""
@@ -71,16 +70,6 @@ class Control(Protocol):
         ...
 
 
-@dataclass(eq=False)
-class _Way:
-    """One connection that is carried."""
-
-    held_by_people: bool
-    task: asyncio.Task[None]
-    awaits: bool = False
-    """Whether the last that was said on it is the client's."""
-
-
 class Proxy:
     """Carries the connections of one machine, which rests while it is not needed.
 
@@ -100,7 +89,7 @@ class Proxy:
         self._changing = asyncio.Lock()
         self._last = clock()
         self._said = asyncio.Event()  # something went either way since the watch looked
-        self._ways: set[_Way] = set()
+        self._ways: set[asyncio.Task[None]] = set()  # one for each connection
         self._gone = asyncio.Event()
 
     async def serve(self, doors: dict[str, socket.socket]) -> None:
@@ -129,20 +118,19 @@ class Proxy:
             return
         task = asyncio.current_task()
         assert task
-        way = _Way(door == "people", task)
-        self._ways.add(way)
+        self._ways.add(task)
         there: asyncio.StreamWriter | None = None
         try:
             await self._awake()
             answers, there = await asyncio.open_connection("127.0.0.1", self._control.port(door))
             await asyncio.gather(
-                self._pass_on(reader, there, way, asks=True),
-                self._pass_on(answers, writer, way, asks=False),
+                self._pass_on(reader, there, asks=True),
+                self._pass_on(answers, writer, asks=False),
             )
         except (LabkitError, OSError) as problem:  # it does not wake, or either side has ended
             log.debug("%s: %s", door, problem)
         finally:
-            self._ways.discard(way)
+            self._ways.discard(task)
             for end in (writer, there):
                 if end:
                     end.close()
@@ -151,13 +139,12 @@ class Proxy:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        way: _Way,
         *,
         asks: bool,
     ) -> None:
         """Carry bytes one way until they end, and pass their end on too."""
         while data := await reader.read(_CHUNK):
-            self._last, way.awaits = self._clock(), asks
+            self._last = self._clock()
             self._said.set()
             if asks and self._state != "running":
                 await self._awake()
@@ -166,9 +153,9 @@ class Proxy:
         if writer.can_write_eof():
             writer.write_eof()
 
-    def _close(self, ways: set[_Way]) -> None:
+    def _close(self, ways: set[asyncio.Task[None]]) -> None:
         for way in ways:
-            way.task.cancel()
+            way.cancel()
 
     # --- where the machine is -----------------------------------------------------------------------
 
@@ -211,10 +198,8 @@ class Proxy:
                     await self._hibernate()
 
     def _silence(self, wanted: float) -> float:
-        """How long it has to be silent: longer where somebody may be waiting."""
-        if self._state == "running" and any(way.held_by_people or way.awaits for way in self._ways):
-            return max(wanted, _WAITING)
-        return wanted
+        """How long it has to be silent: longer where somebody is connected, and may be waiting."""
+        return wanted * _PATIENCE if self._ways else wanted
 
     async def _pause(self) -> None:
         if self._last + self._silence(self._idle.pause or 0) > self._clock():

@@ -32,8 +32,8 @@ class Started:
 
     def before(self, running: Machine) -> Machine:
         """Return a machine as it is reached through this."""
-        people, kit, relay = (self.ports[door] for door in DOORS)
-        return replace(running, proxy=self.pid, port=people, kit=kit, relay=relay)
+        api, relay = (self.ports[door] for door in DOORS)
+        return replace(running, proxy=self.pid, port=api, relay=relay)
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def again(running: Machine) -> Machine:
 
     Raises EngineError where another program has taken one of them.
     """
-    ports = {"people": running.port, "kit": running.kit, "relay": running.relay}
+    ports = {"api": running.port, "relay": running.relay}
     directory = Path(running.directory)
     deadline = time.monotonic() + _PORTS_SECONDS
     while True:
