@@ -82,12 +82,11 @@ class Proxy:
         idle: Idle,
         *,
         admits: Callable[[Address, Address], bool] = lambda client, door: True,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._control, self._idle, self._admits, self._clock = control, idle, admits, clock
+        self._control, self._idle, self._admits = control, idle, admits
         self._state: State = control.state()
         self._changing = asyncio.Lock()
-        self._last = clock()
+        self._last = time.monotonic()
         self._said = asyncio.Event()  # something went either way since the watch looked
         self._ways: set[asyncio.Task[None]] = set()  # one for each connection
         self._gone = asyncio.Event()
@@ -144,7 +143,7 @@ class Proxy:
     ) -> None:
         """Carry bytes one way until they end, and pass their end on too."""
         while data := await reader.read(_CHUNK):
-            self._last = self._clock()
+            self._last = time.monotonic()
             self._said.set()
             if asks and self._state != "running":
                 await self._awake()
@@ -171,7 +170,7 @@ class Proxy:
             except (LabkitError, OSError) as problem:
                 log.warning("it does not wake: %s", problem)
                 raise
-            self._state, self._last = "running", self._clock()
+            self._state, self._last = "running", time.monotonic()
             self._said.set()
             if before == "hibernated":
                 self._watch_process()
@@ -187,7 +186,7 @@ class Proxy:
             if wanted is None:
                 await self._said.wait()
                 continue
-            left = self._last + self._silence(wanted) - self._clock()
+            left = self._last + self._silence(wanted) - time.monotonic()
             if left > 0:
                 await asyncio.sleep(min(left, wanted))  # who waits now may have gone by then
                 continue
@@ -202,13 +201,13 @@ class Proxy:
         return wanted * _PATIENCE if self._ways else wanted
 
     async def _pause(self) -> None:
-        if self._last + self._silence(self._idle.pause or 0) > self._clock():
+        if self._last + self._silence(self._idle.pause or 0) > time.monotonic():
             return  # somebody came meanwhile
         self._state = "paused"  # from now on, who asks wakes it
         if await asyncio.to_thread(self._control.pause):
             log.info("nobody asks: it is paused")
         else:
-            self._state, self._last = "running", self._clock()
+            self._state, self._last = "running", time.monotonic()
 
     async def _hibernate(self) -> None:
         last, ways = self._last, set(self._ways)
@@ -217,11 +216,11 @@ class Proxy:
             log.info("nobody asks: it is hibernated")
             self._close(ways)  # their other ends are gone
         else:
-            self._state, self._last = "paused", self._clock()
+            self._state, self._last = "paused", time.monotonic()
 
     def _watch_process(self) -> None:
         """End where the machine's process ends by itself: a client then finds nobody here."""
-        pid = self._control.pid()
+        pid = None if self._state == "hibernated" else self._control.pid()
         if pid is None:
             return
         try:

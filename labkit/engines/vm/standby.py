@@ -64,9 +64,9 @@ class MachineControl:
             return "hibernated"
         return "running" if qmp.runs(self._directory) else "paused"
 
-    def pid(self) -> int | None:
+    def pid(self) -> int:
         """Return the pid of its QEMU."""
-        return None if self.state() == "hibernated" else self._machine.pid
+        return self._machine.pid
 
     def port(self, door: str) -> int:
         """Return the port that QEMU forwards."""
