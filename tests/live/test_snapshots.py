@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -186,13 +187,26 @@ def test_a_record_that_is_no_record_is_refused(copied: Path) -> None:
         snapshots.check(copied)
 
 
+@pytest.fixture
+def home_of_its_own(lab: swarm.Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A home that has what this one has, linked: what is damaged there is damaged for nobody else."""
+    state = snapshots.newest(SPEC)
+    assert state
+    with TemporaryDirectory(dir=paths.cache()) as home:
+        for path in (image.directory(), image.nodes_directory(SPEC.docker), state):
+            there = Path(home) / "cache" / path.relative_to(paths.cache())
+            shutil.copytree(path, there, copy_function=os.link)
+        monkeypatch.setenv("LABKIT_HOME", home)
+        yield
+
+
 def test_a_flipped_byte_never_runs_and_the_state_is_made_anew(
-    lab: swarm.Lab, capfd: pytest.CaptureFixture[str]
+    home_of_its_own: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     state = snapshots.newest(SPEC)
     assert state
     ram = state / process.RAM
-    own(ram)  # the lab that runs has the file mapped
+    own(ram)  # labs that run have the file mapped
     where = chunks(ram)[len(chunks(ram)) // 2] + 4321
     with ram.open("r+b") as file:
         before = os.pread(file.fileno(), 1, where)
