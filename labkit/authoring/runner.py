@@ -6,6 +6,7 @@ A check's outcome follows from how its cell ended: without an error (pass), or i
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import os
@@ -13,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ OnProgress = Callable[[str, int, int], None]
 """Is called with a lab, the number of its cells that are done, and the number of its cells."""
 
 _log = logging.getLogger(__name__)
+
+_WAITING = 10  # tasks that may wait for one another while a cell runs; nbclient has three
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,10 @@ class _Run:
                 self._stopped_by = self._describe_stop(*self._errors[self._done])
             except DeadKernelError:
                 self._stopped_by = self._describe_stop("DeadKernelError", "the kernel died")
+            except KeyboardInterrupt:
+                with signals.wait():
+                    _end_what_waits()
+                raise
             finally:
                 with signals.wait():
                     if kernel.has_kernel:
@@ -306,6 +313,27 @@ class _Signals:
             signal.signal(number, handler)
             signal.raise_signal(number)
         self._held = False  # whoever was asked goes on
+
+
+def _end_what_waits() -> None:
+    """End what the event loop still waits for, when Ctrl-C has cut a cell short.
+
+    asyncio hands the KeyboardInterrupt to each task that waited for the one that it came in, and raises
+    it once more for each: here, and not while the kernel is taken down.
+    """
+    from jupyter_core.utils import run_sync
+
+    async def end() -> None:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    for _ in range(_WAITING):
+        # An `end` that was itself cut short is one of the others for the next one.
+        with suppress(KeyboardInterrupt, asyncio.CancelledError):
+            run_sync(end)()
+            return
 
 
 def _printed(cell: NotebookNode) -> str:

@@ -276,6 +276,37 @@ def test_ctrl_c_leaves_no_kernel(tmp_path: Path, when: str) -> None:
     assert (workdir / "03_reach_a_container.ipynb").exists(), stderr.decode()
 
 
+def test_ctrl_c_that_asyncio_raises_once_more_loses_nothing(tmp_path: Path) -> None:
+    """It does so for each task that waited: not while the kernel is taken down and all is written."""
+    source, workdir = write(tmp_path, code("1") + code("2")), tmp_path / "work"
+    program = """
+import sys
+from pathlib import Path
+import psutil
+from jupyter_core.utils import ensure_event_loop
+from labkit.authoring import runner
+
+async def waiting():
+    raise KeyboardInterrupt
+
+def stop(lab, done, cells):
+    if done:
+        left.extend(ensure_event_loop().create_task(waiting()) for _ in range(3))
+        raise KeyboardInterrupt
+
+left = []
+source, workdir = map(Path, sys.argv[1:])
+try:
+    runner.run_labs([source], workdir=workdir, env={}, timeout=60, on_progress=stop)
+except KeyboardInterrupt:
+    print("left:", [child.cmdline() for child in psutil.Process().children()])
+"""
+    argv = [sys.executable, "-c", program, str(source), str(workdir)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout == "left: []\n", done.stderr
+    assert (workdir / "03_reach_a_container.ipynb").exists()
+
+
 def test_a_killed_run_leaves_no_kernel_and_no_connection_file(tmp_path: Path) -> None:
     source = write(tmp_path, code("import time; open('ready', 'w').close()") + code("time.sleep(120)"))
     program = (
