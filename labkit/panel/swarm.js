@@ -1,6 +1,6 @@
 // Shows the picture that the kernel makes, and tells the kernel whether anybody can see it and is there.
 
-const AWAY_MS = 120_000; // without a movement, a key or a touch
+const AWAY_MS = 300_000; // without a movement, a key or a touch
 const LOOK_MS = 10_000; // between two looks whether anybody is there
 const MOVES = ["pointermove", "pointerdown", "keydown", "wheel", "touchstart"];
 

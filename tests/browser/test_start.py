@@ -52,7 +52,7 @@ def test_nothing_is_asked_while_nobody_is_there(page: Page, jupyter: Jupyter) ->
     page.on("request", lambda request: asked.append(request.url))
     card = page.locator("#labkit-swarm .labkit-card")
     expect(card).not_to_contain_text("Paused")
-    page.clock.fast_forward("03:00")
+    page.clock.fast_forward("06:00")
     expect(card).to_contain_text("Paused while you are away", timeout=60_000)
     asked.clear()
     page.clock.fast_forward("10:00")

@@ -73,7 +73,9 @@ def page(browser: Browser, jupyter: tuple[str, Path]) -> Iterator[Page]:
 
 @pytest.fixture
 def panel(page: Page) -> Locator:
-    """The swarm beside the notebook."""
+    """The swarm beside the notebook, and somebody who looks at it."""
+    for x in (0, 1):  # it asks nothing while nobody has moved for minutes, and Run All takes minutes
+        page.mouse.move(x, 1)
     return page.locator("#labkit-swarm")
 
 

@@ -2,7 +2,7 @@
 // or nobody is there. A swarm that nobody asks anything can rest.
 
 const PAUSE_MS = 2000; // after a question that failed
-const AWAY_MS = 120_000; // without a movement, a key or a touch
+const AWAY_MS = 300_000; // without a movement, a key or a touch
 const MOVES = ["pointermove", "pointerdown", "keydown", "wheel", "touchstart"];
 
 export class Feed {
