@@ -74,3 +74,24 @@ def test_most_questions_have_another_answer_for_each_learner() -> None:
             all_of_them += 1
             own += any(isinstance(n, ast.Name) for value in values for n in ast.walk(value))
     assert own / all_of_them >= 2 / 3, (own, all_of_them)
+
+
+WORDS_A_MINUTE = 130  # of a text in a second language: 139, M. Brysbaert, 2019; ours are technical
+TYPING, READY_MADE = 0.6, 0.15  # minutes for an answer, and for a look at a ready-made cell's output
+STATED = re.compile(r"\*\*What you'll need\.\*\* [^*]*?(?:about|to) (\w+) minutes(, and ten more)?")
+IN_WORDS = {"twenty": 20}
+TOLERANCE = 5.0  # minutes
+
+
+@pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.stem)
+def test_a_lab_takes_no_longer_than_it_says(lab: Path) -> None:
+    notebook = release.read_source(lab)
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    stated = next(found for text in texts if (found := STATED.search(text)))
+    minutes = IN_WORDS.get(stated[1]) or int(stated[1])
+    # The claims of the article, which lab 00 lists, are for looking up.
+    read = re.sub(r"<!--.*?-->|^\|[^\n]*\|$", "", "\n".join(texts), flags=re.DOTALL | re.M)
+    answers = sum(role_of(cell) is Role.ANSWER for cell in notebook.cells)
+    others = sum(cell.cell_type == "code" for cell in notebook.cells) - answers
+    reckoned = len(read.split()) / WORDS_A_MINUTE + TYPING * answers + READY_MADE * others
+    assert reckoned <= minutes + (10 if stated[2] else 0) + TOLERANCE, round(reckoned)
