@@ -29,6 +29,7 @@ Graph = Mapping[str, frozenset[str]]
 FOR_NOTEBOOKS = {
     "capture",
     "checks",
+    "diagnosis",
     "errors",
     "experiments",
     "faults",

@@ -52,6 +52,7 @@ COMMANDS = {
         "labkit.cli.checkpoints", "Keep a lab as it is, and come back to it.", group=True
     ),
     "fault": Entry("labkit.cli.faults", "Break one thing on purpose, find it, mend it.", group=True),
+    "diagnose": Entry("labkit.cli.diagnosing", "Say what is wrong with a swarm, and what mends it."),
     "class": Entry("labkit.cli.classroom", "Before a class: check machines, make slides.", group=True),
 }
 """Name -> a command of this package."""

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from labkit.transport.base import API_VERSION, DAEMON, DaemonError, NodeUnreachable, Reach, Through
+from labkit.transport.silence import hang_up_after_silence
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -41,7 +42,10 @@ def daemon(
     class Adapter(BaseHTTPAdapter):
         def __init__(self) -> None:
             super().__init__()
-            self._pool = Pool("node", maxsize=4, timeout=timeout)
+            self._pool = self._empty_pool()
+
+        def _empty_pool(self) -> HTTPConnectionPool:
+            return Pool("node", maxsize=4, timeout=timeout)
 
         def get_connection_with_tls_context(self, *_: object, **__: object) -> HTTPConnectionPool:
             return self._pool
@@ -65,6 +69,7 @@ def daemon(
 
         def close(self) -> None:
             self._pool.close()
+            self._pool = self._empty_pool()
 
     # A name that is never looked up: the adapter mounted for it opens the stream.
     client = docker.DockerClient(base_url="tcp://node:1", version=API_VERSION, timeout=int(timeout))
@@ -79,6 +84,7 @@ def daemon(
         except APIError as problem:
             raise _refusal(node, response.status_code, problem) from problem
 
+    hang_up_after_silence(api)
     # The one place through which the SDK turns an answer into an error.
     api._raise_for_status = raise_for_status
     return client

@@ -5,6 +5,7 @@ Both listen on unix sockets inside the node's container and nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -31,6 +32,7 @@ from labkit.transport.base import (
     stream_ended,
 )
 from labkit.transport.daemon import daemon
+from labkit.transport.silence import Silence
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -72,8 +74,8 @@ class LiveLink:
 class Agent:
     """Runs commands on one node, many side by side, over one kept-open stream.
 
-    Where the stream has ended, the next command opens another: a machine that was put away while
-    nobody asked anything has lost its connections, and all else is as it was.
+    Where the stream has ended, the next command opens another: it is closed after some silence, and a
+    machine that was put away meanwhile has lost its connections; all else is as it was.
     """
 
     def __init__(self, node: str, reach: Reach, docker: Callable[[], DockerClient]) -> None:
@@ -85,6 +87,7 @@ class Agent:
         self._tasks: dict[int, Command] = {}  # those that need their container to be there
         self._known: dict[str, tuple[dict[str, Any], str]] = {}  # what `_words` found out of containers
         self._closed = False
+        self._silence = Silence(self._hang_up)
         self._open()
 
     def _open(self) -> None:
@@ -170,13 +173,22 @@ class Agent:
             self._ready.pop(number)
 
     def stop(self, number: int) -> None:
-        """Interrupt a command that still runs; raises NodeUnreachable where its stream has ended."""
-        self._send({"id": number, "stop": True}, anew=False)
+        """Interrupt a command if it still runs; raises NodeUnreachable where its stream has ended."""
+        if number in self._results:
+            self._send({"id": number, "stop": True}, anew=False)
 
     def close(self) -> None:
         """End the agent, and with it whatever it still runs."""
         self._closed = True
-        self._socket.close()
+        self._silence.end()
+        _end(self._socket)
+
+    def _hang_up(self) -> None:
+        """End the stream if no command is under way on it."""
+        with self._sending:
+            if not self._results and not self._ended:
+                self._ended = True
+                _end(self._socket)
 
     def _send(self, message: dict[str, Any], *, anew: bool = True) -> None:
         line = json.dumps(message).encode() + b"\n"
@@ -187,6 +199,7 @@ class Agent:
                         raise stream_ended(self._name)
                     self._open()
                 self._socket.sendall(line)
+            self._silence.broken()
         except OSError as problem:
             raise stream_ended(self._name) from problem
 
@@ -198,10 +211,12 @@ class Agent:
                     self._take(json.loads(line))
         except (OSError, ValueError) as problem:
             log.info("the stream to %s ended: %s", self._name, problem)
+        left: list[Future[Any]] = []
         with self._sending:
-            self._ended = True
-            left: list[Future[Any]] = [*self._results.values(), *self._ready.values()]
-            self._results.clear()
+            if stream is self._socket and not self._ended:  # else nothing was under way on it
+                self._ended = True
+                left += [*self._results.values(), *self._ready.values()]
+                self._results.clear()
         stream.close()
         for future in left:
             if not future.done():
@@ -228,6 +243,13 @@ class Agent:
         result = _result_of(message)
         log.debug("%s, command %d: code %d in %.3f s", self._name, number, result.code, result.seconds)
         self._results.pop(number).set_result(result)
+        self._silence.broken()
+
+
+def _end(stream: socket.socket) -> None:
+    """End a stream for both sides; who reads it here closes it."""
+    with contextlib.suppress(OSError):  # it has ended already
+        stream.shutdown(socket.SHUT_RDWR)
 
 
 def _gone(message: dict[str, Any], task: Command) -> bool:

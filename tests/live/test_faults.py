@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from labkit import faults, swarm
+from labkit import diagnosis, faults, swarm
 from labkit.errors import UsageError
 from labkit.faults import condition, incidents, injection
 from labkit.faults.health import red_checks, wait_until_green
@@ -32,6 +32,9 @@ ONE_OF_EACH = [
     "unshared-network",  # a label
     "vxlan-dropped",  # a whole node
 ]
+
+
+DIAGNOSED = ONE_OF_EACH[::2]  # each takes a quarter of a minute in emulation; all: `make soak`
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,24 @@ def nothing_left(bench: swarm.Lab) -> Iterator[None]:
         faults.heal(bench)
 
 
+def wait_until_named(bench: swarm.Lab, fault: str) -> None:
+    """Wait until a diagnosis, which is not told of the fault, names it and nothing else."""
+
+    def look() -> tuple[bool, str]:
+        told = diagnosis.findings(bench)
+        return {finding.fault for finding in told} == {fault}, f"findings: {told}"
+
+    bench.wait_for(f"the diagnosis of {fault}", look, seconds=60)
+
+
+def test_a_healthy_swarm_has_no_finding(bench: swarm.Lab, labkit: Command) -> None:
+    done = labkit("diagnose", "--lab", LAB)
+    assert (done.returncode, done.stdout) == (
+        0,
+        "nothing is wrong that can be seen in its tables, rules and tasks\n",
+    )
+
+
 @pytest.mark.parametrize("name", list(faults.FAULTS) * ROUNDS or ONE_OF_EACH)
 def test_fault(bench: swarm.Lab, name: str) -> None:
     fault = faults.of(name)
@@ -66,6 +87,8 @@ def test_fault(bench: swarm.Lab, name: str) -> None:
 
     bench.wait_for(f"the checks of {fault.id}", looks_like_it, seconds=60)
     assert [other.id for other in faults.FAULTS.values() if other.fits(found)] == [fault.id]
+    if ROUNDS or name in DIAGNOSED:
+        wait_until_named(bench, fault.id)
     faults.heal(bench)  # by its remedy; ends when every check is green
     assert not fault.shows(fault.evidence(faults.find(bench)))
     assert faults.injected(bench) is None
@@ -86,6 +109,9 @@ def test_a_fault_is_mended_by_another_process_and_twice(bench: swarm.Lab, labkit
     assert checked.returncode == 1
     rows = {row["check"]: row["ok"] for row in json.loads(checked.stdout)}
     assert {name for name, ok in rows.items() if not ok} == set(faults.of("stale-fdb").red)
+    named = labkit("diagnose", "--lab", LAB)
+    assert named.returncode == 1
+    assert "on purpose: labkit fault inject stale-fdb" in " ".join(named.stdout.split())
     for healed in (True, False):
         done = labkit("fault", "heal", "--lab", LAB, "--json")
         assert done.returncode == 0

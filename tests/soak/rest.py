@@ -11,11 +11,13 @@ from labkit import swarm
 from labkit.engines.vm import machine, qmp
 from labkit.errors import LabkitError
 from labkit.progress import Bars
+from labkit.transport import silence
 from tests.soak.home import Home
 from tests.soak.results import Part
 
 LAB = "soak-rest"
 KINDS = {"paused": ("0.5", "0"), "hibernated": ("0.5", "1")}  # seconds until each of the two
+_SILENCE = 0.3  # seconds until this process hangs up, in place of a minute
 _SOON = 120.0
 
 
@@ -32,6 +34,7 @@ def run(home: Home, pauses: int, hibernations: int, seed: int, more: bool) -> No
 
 def _rest(part: Part, kind: str, numbers: range) -> None:
     swarm.down(LAB)
+    silence.SECONDS = _SILENCE
     os.environ["LABKIT_PAUSE_AFTER"], os.environ["LABKIT_HIBERNATE_AFTER"] = KINDS[kind]
     lab = swarm.up(LAB, engine="vm", progress=Bars()).lab
     try:

@@ -23,6 +23,7 @@ TITLES = {
     "cycles": "Many times",
     "rest": "A lab rests",
     "faults": "Faults, injected and mended",
+    "diagnosis": "Faults, named by a diagnosis that is not told of them",
     "fuzz": "Bad input",
 }
 _BLOCK = re.compile(r"(<!-- soak -->\n).*(<!-- /soak -->)", re.DOTALL)
@@ -177,5 +178,6 @@ _SHOWN: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "cycles": _figures,
     "rest": _figures,
     "faults": _by_version,
+    "diagnosis": _by_version,
     "fuzz": _figures,
 }

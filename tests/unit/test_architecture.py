@@ -27,7 +27,7 @@ ORDER = [
     ("evidence",),
     ("swarm", "workspace"),
     ("experiments", "outcomes"),
-    ("faults", "plots", "checks", "panel", "tries"),
+    ("faults", "diagnosis", "plots", "checks", "panel", "tries"),
     ("authoring",),
     ("grading",),
     ("doctor", "benchmark", "page"),

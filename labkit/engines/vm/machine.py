@@ -25,6 +25,7 @@ from labkit.engines.base import Connection
 from labkit.engines.vm import relay
 from labkit.errors import EngineError
 from labkit.transport.base import API_VERSION
+from labkit.transport.silence import hang_up_after_silence
 
 if TYPE_CHECKING:
     import psutil
@@ -176,6 +177,7 @@ class Machine:
         )
         # A proxy or a REQUESTS_CA_BUNDLE in the environment is not meant for a port of loopback.
         client.api.trust_env = False
+        hang_up_after_silence(client.api)
         return client
 
     def connection(self, kind: str) -> Connection:

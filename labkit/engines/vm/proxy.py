@@ -5,8 +5,9 @@ its directory, and its process ended. The next byte that a client sends waits he
 with its clock set.
 
 Whether somebody waits for an answer cannot be read in bytes that are encrypted, nor on a stream that
-carries many commands. So whoever is connected, a notebook's kernel or a docker client, may be waiting
-for something that tells nothing of itself (`sleep 900`): then it takes much more silence.
+carries many commands. So whoever is connected may be waiting for something that tells nothing of itself
+(`sleep 900`): then it takes much more silence. The kit itself hangs up when it asks nothing
+(transport/silence.py).
 """
 
 from __future__ import annotations

@@ -1,0 +1,144 @@
+"""Firewalls that stop what Swarm needs, or what a service publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from labkit.diagnosis.finding import Finding
+from labkit.diagnosis.packets import Packet, Rules
+from labkit.diagnosis.seen import LINKS, LISTENING, RULES
+
+if TYPE_CHECKING:
+    from labkit.capture import Capture
+    from labkit.diagnosis.declared import Declared
+    from labkit.diagnosis.seen import NodeSeen
+
+_FULL = 1450  # bytes of a packet that VXLAN has wrapped, where the underlay takes 1500
+
+
+@dataclass(frozen=True)
+class _Traffic:
+    """What the nodes say to each other: one packet of it, what it carries, who teaches it."""
+
+    packet: Packet
+    carries: str
+    lab: str
+    fault: str
+
+
+# Source: docs.docker.com/engine/swarm/swarm-tutorial, open protocols and ports between the hosts.
+_TASKS = "all that tasks say to tasks on other nodes"
+_VXLAN = _Traffic(Packet("udp", 4789), _TASKS, "04", "vxlan-dropped")
+_LARGE = _Traffic(Packet("udp", 4789, length=_FULL), _TASKS, "09", "large-vxlan-dropped")
+_GOSSIP = [
+    _Traffic(Packet(protocol, 7946), "gossip: who has which task and address", "05", "gossip-dropped")
+    for protocol in ("udp", "tcp")
+]
+_ESP = _Traffic(Packet("esp"), "what encrypted overlays send", "09", "esp-dropped")
+
+
+def between_nodes(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Finding]:
+    """Find what a node's firewall stops of that which the nodes say to each other."""
+    wanted = [_VXLAN, _LARGE, *_GOSSIP]
+    if any(network.encrypted for network in said.networks):
+        wanted.append(_ESP)
+    for name, here in seen.items():
+        found: dict[str, tuple[_Traffic, set[str]]] = {}
+        for traffic in wanted:
+            if rules := _stopping(here, traffic.packet, seen):
+                found.setdefault(traffic.fault, (traffic, set()))[1].update(rules)
+        if _VXLAN.fault in found:
+            found.pop(_LARGE.fault)  # they are stopped with all the others
+        for fault, (traffic, rules) in found.items():
+            yield Finding(
+                what=f"the firewall of {name} stops {traffic.packet}",
+                where=name,
+                evidence="; ".join(sorted(rules)),
+                why=f"that is {traffic.carries}; it has to pass between all nodes",
+                remedy=f"let it through on {name}: remove the rule, or put one that accepts before it",
+                lab=traffic.lab,
+                fault=fault,
+            )
+
+
+def without_gossip(seen: Mapping[str, NodeSeen]) -> set[str]:
+    """Return the nodes whose firewall stops gossip: what they have not heard follows from that."""
+    return {
+        name
+        for name, here in seen.items()
+        if any(_stopping(here, traffic.packet, seen) for traffic in _GOSSIP)
+    }
+
+
+def _stopping(here: NodeSeen, packet: Packet, seen: Mapping[str, NodeSeen]) -> set[str]:
+    """Return the rules of a node that stop a packet from or to one of the others."""
+    if here.silent:
+        return set()
+    rules, mine, interface = Rules(here.read[RULES].text, "filter"), here.node.address, _interface(here)
+    found: set[str | None] = set()
+    for other in seen.values():
+        if (theirs := other.node.address) != mine:
+            came = replace(packet, source=theirs, destination=mine, interface=interface)
+            goes = replace(packet, source=mine, destination=theirs, interface=interface)
+            found |= {rules.stops(came, "INPUT"), rules.stops(goes, "OUTPUT")}
+    return {rule for rule in found if rule}
+
+
+def _interface(here: NodeSeen) -> str:
+    """Return the interface by which a node reaches the others."""
+    from labkit import parsers
+
+    rows = parsers.ip_addr(here.read[LINKS].text)
+    found = rows[rows["address"] == here.node.address]["interface"]
+    return str(found.iloc[0]) if len(found) else ""
+
+
+def of_published_ports(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Finding]:
+    """Find what a node's DOCKER-USER stops of that which comes from outside for a published port."""
+    for name, here in seen.items():
+        if here.silent:
+            continue
+        rules = Rules(here.read[RULES].text, "filter")
+        for service in said.services:
+            for port in (port for port in service.ports if port.ingress):
+                packet = Packet(port.protocol, port.published, interface=_interface(here))
+                if rule := rules.stops(packet, "DOCKER-USER"):
+                    yield Finding(
+                        what=f"{name} lets nobody outside ask port {port.published}, of {service.name}",
+                        where=name,
+                        evidence=rule,
+                        why="DOCKER-USER comes before Docker's rules; the node itself is not stopped",
+                        remedy=f"if it is not meant, remove the rule from DOCKER-USER of {name}",
+                        lab="12",
+                        fault="user-firewall",
+                    )
+
+
+def of_tasks(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Finding]:
+    """Find rules in a task's own namespace that stop what comes for its app."""
+    for here in seen.values():
+        for task, read in here.tasks.items():
+            rules = Rules(read[RULES].text, "filter")
+            for protocol, port in sorted(listening(read[LISTENING])):
+                if rule := rules.stops(Packet(protocol, port), "INPUT"):
+                    yield Finding(
+                        what=f"a rule in the network namespace of {task} stops {protocol} port {port}",
+                        where=f"{task} on {here.node.name}",
+                        evidence=rule,
+                        why="the app listens there, and nobody who asks it gets an answer",
+                        remedy="remove the rule from the chain INPUT of the task's namespace; "
+                        "a task that is made anew has no rule of its own",
+                        lab="03",
+                        fault="task-firewalled",
+                    )
+
+
+def listening(sockets: Capture) -> set[tuple[str, int]]:
+    """Return at which protocols and ports a namespace can be asked, by `ss -lntu` there."""
+    rows = sockets.table
+    rows = rows[~rows["local_address"].str.match(r"127\.|::1$")]
+    return {
+        (str(kind), int(port)) for kind, port in zip(rows["netid"], rows["local_port"], strict=True)
+    }

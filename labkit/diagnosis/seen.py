@@ -1,0 +1,113 @@
+"""What the nodes show: each node's rules, the tables of each overlay and balancer, each task's sandbox.
+
+Everything is read and nothing changed. All commands of a node run side by side.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from labkit.errors import SwarmError
+from labkit.experiments.swarms import NAMESPACE_FILES, namespaces_of
+from labkit.swarm.places import Place
+
+if TYPE_CHECKING:
+    from labkit.capture import Capture
+    from labkit.diagnosis.declared import Declared
+    from labkit.swarm import Lab, Node, Task
+
+RULES = ("iptables-save",)
+NEIGHBOURS = ("ip", "neigh", "show", "dev", "vxlan0")
+FORWARDING = ("bridge", "fdb", "show", "dev", "vxlan0")
+SERVERS = ("ipvsadm", "-ln")
+TIMEOUTS = ("ipvsadm", "-l", "--timeout")
+FORWARDS = ("sysctl", "-n", "net.ipv4.ip_forward")
+LISTENING = ("ss", "-lntu")
+LINKS = ("ip", "-d", "addr")
+
+log = logging.getLogger(__name__)
+
+Argv = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """An overlay's namespace, or the one that balances a network, with what was read in it."""
+
+    network: str
+    place: Place
+    read: Mapping[Argv, Capture]
+
+
+@dataclass(frozen=True)
+class NodeSeen:
+    """What one node shows; `silent` is why it does not, and then there is nothing else."""
+
+    node: Node
+    silent: str = ""
+    read: Mapping[Argv, Capture] = field(default_factory=dict)
+    overlays: Sequence[Namespace] = ()
+    balancers: Sequence[Namespace] = ()
+    tasks: Mapping[str, Mapping[Argv, Capture]] = field(default_factory=dict)
+    """What was read in the sandbox of each task that runs here, by the task's name."""
+
+
+def of(lab: Lab, said: Declared) -> dict[str, NodeSeen]:
+    """Read what every node shows, by the nodes' names; a node that does not answer is silent."""
+
+    def look(node: Node) -> NodeSeen:
+        try:
+            return _seen(lab, node, said)
+        except SwarmError as problem:
+            log.info("%s does not show what it has: %s", node.name, problem)
+            return NodeSeen(node, silent=str(problem.args[0]))
+
+    with ThreadPoolExecutor(len(lab.nodes)) as pool:
+        return {found.node.name: found for found in pool.map(look, lab.nodes.values())}
+
+
+def _seen(lab: Lab, node: Node, said: Declared) -> NodeSeen:
+    known = {network.id: network.name for network in said.networks}
+    rows = namespaces_of(node.run(NAMESPACE_FILES).check().lines, known)
+    mesh = next((network.name for network in said.networks if network.ingress), "")
+    overlays, balancers = [], []
+    for row in rows:
+        name, network = row["name"], row["network"]
+        place = Place(node, f"{node.name}/{name}", netns=f"/run/docker/netns/{name}")
+        if row["kind"] == "overlay" and network in said.by_name:
+            overlays.append((network, place))
+        elif row["kind"] == "ingress_sbox" and mesh:
+            balancers.append((mesh, place))
+        elif row["kind"] == "load balancer" and network in said.by_name:
+            balancers.append((network, place))
+    tasks = [task for task in said.running if task.node.name == node.name]
+    wanted: list[tuple[Place, Argv]] = [(node.place, argv) for argv in (RULES, LINKS)]
+    wanted += [(place, argv) for _, place in overlays for argv in (NEIGHBOURS, FORWARDING)]
+    wanted += [(place, argv) for _, place in balancers for argv in (RULES, SERVERS, TIMEOUTS, FORWARDS)]
+    wanted += [(task.sandbox, argv) for task in tasks for argv in (RULES, LISTENING, LINKS)]
+    read: dict[str, dict[Argv, Capture]] = {}
+    for (place, argv), capture in zip(wanted, lab.run_all(wanted), strict=True):
+        read.setdefault(place.label, {})[argv] = capture
+    return NodeSeen(
+        node,
+        read=read[node.name],
+        overlays=[Namespace(network, place, read[place.label]) for network, place in overlays],
+        balancers=[Namespace(network, place, read[place.label]) for network, place in balancers],
+        tasks=dict(_of_tasks(tasks, read)),
+    )
+
+
+def _of_tasks(
+    tasks: Sequence[Task], read: Mapping[str, Mapping[Argv, Capture]]
+) -> Iterator[tuple[str, Mapping[Argv, Capture]]]:
+    for task in tasks:
+        here = read[task.sandbox.label]
+        failed = [capture for capture in here.values() if not capture.ok]
+        for capture in failed:  # the task is just ending, as a rule
+            log.info("%s in %s: code %d, %s", capture.command, task, capture.code, capture.stderr)
+        if not failed:
+            yield task.name, here
