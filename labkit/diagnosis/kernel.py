@@ -13,6 +13,7 @@ from labkit.diagnosis.seen import (
     FORWARDS,
     LINKS,
     LISTENING,
+    MARKS,
     NEIGHBOURS,
     RULES,
     SERVERS,
@@ -137,7 +138,7 @@ def balancers(said: Declared, seen: Seen) -> Iterator[Finding]:
     """Find virtual IPs that a node sends to others than the tasks of their service."""
     for here in seen.values():
         for space in here.balancers:
-            marks, servers = _marks(space.read[RULES].text), _servers(space.read[SERVERS])
+            marks, servers = _marks(space.read[MARKS].text), _servers(space.read[SERVERS])
             for service in said.services:
                 virtual = service.virtual.get(space.network)
                 if virtual is None or virtual not in marks:
@@ -213,8 +214,7 @@ def balancing(said: Declared, seen: Seen) -> Iterator[Finding]:
                     lab="14",
                     fault="ipvs-timeout",
                 )
-            mesh = said.by_name[space.network].ingress
-            if mesh and space.read[FORWARDS].text.strip() == "0":
+            if FORWARDS in space.read and space.read[FORWARDS].text.strip() == "0":
                 yield Finding(
                     what=f"the routing mesh of {here.node.name} passes nothing on",
                     where=space.place.label,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from labkit.swarm import Lab, Node, Task
 
 RULES = ("iptables-save",)
+MARKS = ("iptables-save", "-t", "mangle")
 NEIGHBOURS = ("ip", "neigh", "show", "dev", "vxlan0")
 FORWARDING = ("bridge", "fdb", "show", "dev", "vxlan0")
 SERVERS = ("ipvsadm", "-ln")
@@ -87,7 +88,8 @@ def _seen(lab: Lab, node: Node, said: Declared) -> NodeSeen:
     tasks = [task for task in said.running if task.node.name == node.name]
     wanted: list[tuple[Place, Argv]] = [(node.place, argv) for argv in (RULES, LINKS)]
     wanted += [(place, argv) for _, place in overlays for argv in (NEIGHBOURS, FORWARDING)]
-    wanted += [(place, argv) for _, place in balancers for argv in (RULES, SERVERS, TIMEOUTS, FORWARDS)]
+    wanted += [(place, argv) for _, place in balancers for argv in (MARKS, SERVERS, TIMEOUTS)]
+    wanted += [(place, FORWARDS) for network, place in balancers if network == mesh]
     wanted += [(task.sandbox, argv) for task in tasks for argv in (RULES, LISTENING, LINKS)]
     read: dict[str, dict[Argv, Capture]] = {}
     for (place, argv), capture in zip(wanted, lab.run_all(wanted), strict=True):

@@ -10,7 +10,7 @@ from labkit import paths
 from tests.soak import cycles, engine, fuzz, incidents, kills, rest, results, side
 from tests.soak.home import MARK, Home
 
-PARTS = ("kills", "engine", "side", "cycles", "rest", "faults", "fuzz")
+PARTS = ("kills", "engine", "side", "cycles", "rest", "faults", "diagnosis", "fuzz")
 
 
 def main() -> None:
@@ -48,6 +48,8 @@ def main() -> None:
             rest.run(home, asked.pauses, asked.hibernations, asked.seed, asked.more)
         elif part == "faults":
             incidents.run(home, asked.fault_rounds, asked.seed, asked.more)
+        elif part == "diagnosis":
+            incidents.run_diagnosis(home, asked.seed, asked.more)
         else:
             fuzz.run(asked.outputs, asked.seed, asked.more)
         results.write_page()
