@@ -15,6 +15,7 @@ from labkit.engines.vm.checkpoints import MachineCheckpoints
 from labkit.engines.vm.machine import Machine
 from labkit.progress import Progress
 from labkit.swarm import membership
+from labkit.transport import silence
 from tests.conftest import Command
 
 LAB = "idle"
@@ -25,6 +26,15 @@ SOON = 60.0  # seconds; a deadline, not a measure
 def resting(monkeypatch: pytest.MonkeyPatch) -> Iterator[swarm.Lab]:
     """A lab that is paused after a second of silence, or twelve with a connection; with a service."""
     monkeypatch.setenv("LABKIT_PAUSE_AFTER", "1")
+    monkeypatch.setenv("LABKIT_HIBERNATE_AFTER", "0")
+    yield from _lab()
+
+
+@pytest.fixture
+def hanging_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[swarm.Lab]:
+    """A lab that is paused after four seconds of silence, and from which this process hangs up soon."""
+    monkeypatch.setattr(silence, "SECONDS", 0.5)
+    monkeypatch.setenv("LABKIT_PAUSE_AFTER", "4")
     monkeypatch.setenv("LABKIT_HIBERNATE_AFTER", "0")
     yield from _lab()
 
@@ -104,6 +114,14 @@ def test_it_is_not_paused_while_a_command_runs(resting: swarm.Lab) -> None:
     capture = resting.manager.run("sleep 6", timeout=60)
     assert capture.ok
     assert capture.seconds < 30
+
+
+def test_an_open_notebook_that_asks_nothing_lets_it_rest(hanging_up: swarm.Lab) -> None:
+    prove(hanging_up)
+    began = time.monotonic()
+    swarm.wait_for("the machine to be paused", is_paused, seconds=SOON)
+    assert time.monotonic() - began < 40  # it takes 48 s while somebody is connected
+    prove(hanging_up)
 
 
 def test_a_checkpoint_is_saved_of_a_lab_that_rests(resting: swarm.Lab) -> None:
