@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 from labkit.diagnosis.finding import Finding
 from labkit.diagnosis.firewalls import listening, without_gossip
 from labkit.diagnosis.seen import (
-    FORWARDING,
     FORWARDS,
     LINKS,
     LISTENING,
     MARKS,
-    NEIGHBOURS,
     RULES,
     SERVERS,
     TIMEOUTS,
@@ -37,37 +35,43 @@ def neighbours(said: Declared, seen: Seen) -> Iterator[Finding]:
     macs = {name: _macs(read) for here in seen.values() for name, read in here.tasks.items()}
     for here in seen.values():
         for space in here.overlays:
-            neighbour, fdb = _tables(space)
             for task in _elsewhere(said, here, space.network):
-                address, where = task.addresses[space.network], f"{here.node.name}, {space.network}"
-                mac = macs.get(task.name, {}).get(address)
-                if mac is None or unheard(here, task, space.network):
-                    continue  # it is just beginning or ending; or nothing was heard, another finding
-                there = neighbour.get(address)
-                if there != mac:
-                    yield Finding(
-                        what=f"{here.node.name} answers ARP requests for {task.name} with another MAC "
-                        "address",
-                        where=where,
-                        evidence=f"ip neigh: {address} lladdr {there}; the task has {mac}",
-                        why="who asks sends its packets to an address that nobody has",
-                        remedy=f"in the overlay's namespace of {here.node.name}: ip neigh replace "
-                        f"{address} lladdr {mac} dev vxlan0 nud permanent",
-                        lab="05",
-                        fault="wrong-neighbour",
-                    )
-                elif fdb.get(mac) != task.node.address:
-                    yield Finding(
-                        what=f"{here.node.name} sends what is for {task.name} to another node",
-                        where=where,
-                        evidence=f"bridge fdb: {mac} dst {fdb.get(mac)}; the task is on "
-                        f"{task.node.name}, {task.node.address}",
-                        why="VXLAN wraps a packet for the node that the FDB names, right or wrong",
-                        remedy=f"in the overlay's namespace of {here.node.name}: bridge fdb replace "
-                        f"{mac} dev vxlan0 self permanent dst {task.node.address}",
-                        lab="05",
-                        fault="stale-fdb",
-                    )
+                mac = macs.get(task.name, {}).get(task.addresses[space.network])
+                # Where the task is just ending there is none; where nothing was heard, `gossip` tells.
+                if mac and not unheard(here, task, space.network):
+                    yield from _neighbour(here, space, task, mac)
+
+
+def _neighbour(here: NodeSeen, space: Namespace, task: Task, mac: str) -> Iterator[Finding]:
+    """Compare what an overlay has of a task with the task's own MAC address, and with its node."""
+    name, address = here.node.name, task.addresses[space.network]
+    inside = f"in the overlay's namespace of {name}"
+    if (there := space.neighbours.get(address)) != mac:
+        yield Finding(
+            what=f"{name} has another MAC address for {task.name}"
+            if there
+            else f"{name} has no MAC address for {task.name}",
+            where=f"{name}, {space.network}",
+            evidence=f"ip neigh: {address} lladdr {there or 'not there'}; the task has {mac}",
+            why="a node answers the ARP requests of its tasks by this table, right or wrong",
+            remedy=f"{inside}: ip neigh replace {address} lladdr {mac} dev vxlan0 nud permanent",
+            lab="05",
+            fault="wrong-neighbour",
+        )
+    elif (node := space.forwarding.get(mac)) != task.node.address:
+        yield Finding(
+            what=f"{name} sends what is for {task.name} to another node"
+            if node
+            else f"{name} does not know the node of {task.name}",
+            where=f"{name}, {space.network}",
+            evidence=f"bridge fdb: {mac} dst {node or 'not there'}; the task is on {task.node.name}, "
+            f"{task.node.address}",
+            why="VXLAN wraps a packet for the node that the FDB names, right or wrong",
+            remedy=f"{inside}: bridge fdb replace {mac} dev vxlan0 self permanent dst "
+            f"{task.node.address}",
+            lab="05",
+            fault="stale-fdb",
+        )
 
 
 def gossip(said: Declared, seen: Seen) -> Iterator[Finding]:
@@ -97,22 +101,12 @@ def gossip(said: Declared, seen: Seen) -> Iterator[Finding]:
 
 
 def unheard(here: NodeSeen, task: Task, network: str) -> bool:
-    """Whether a node's overlay has neither a neighbour nor an FDB entry for a task elsewhere."""
-    for space in here.overlays:
-        if space.network == network:
-            neighbour, fdb = _tables(space)
-            mac = neighbour.get(task.addresses[network])
-            return mac is None and not any(vtep == task.node.address for vtep in fdb.values())
-    return False
-
-
-def _tables(space: Namespace) -> tuple[dict[str, str], dict[str, str]]:
-    """Return an overlay's neighbours, address -> MAC, and its FDB, MAC -> node."""
-    near, far = (space.read[argv].table for argv in (NEIGHBOURS, FORWARDING))
-    near, far = near.dropna(subset="mac"), far.dropna(subset="vtep")
-    return (
-        dict(zip(near["address"], near["mac"], strict=True)),
-        dict(zip(far["mac"], far["vtep"], strict=True)),
+    """Whether a node's overlay knows neither a task elsewhere nor anything else of its node."""
+    return any(
+        task.addresses[network] not in space.neighbours
+        and task.node.address not in space.forwarding.values()
+        for space in here.overlays
+        if space.network == network
     )
 
 

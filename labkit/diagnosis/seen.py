@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from labkit.errors import SwarmError
@@ -18,7 +19,7 @@ from labkit.swarm.places import Place
 if TYPE_CHECKING:
     from labkit.capture import Capture
     from labkit.diagnosis.declared import Declared
-    from labkit.swarm import Lab, Node, Task
+    from labkit.swarm import Lab, Node
 
 RULES = ("iptables-save",)
 MARKS = ("iptables-save", "-t", "mangle")
@@ -42,6 +43,18 @@ class Namespace:
     network: str
     place: Place
     read: Mapping[Argv, Capture]
+
+    @cached_property
+    def neighbours(self) -> dict[str, str]:
+        """An overlay's neighbours: address -> MAC address."""
+        rows = self.read[NEIGHBOURS].table.dropna(subset="mac")
+        return dict(zip(rows["address"], rows["mac"], strict=True))
+
+    @cached_property
+    def forwarding(self) -> dict[str, str]:
+        """An overlay's FDB: MAC address -> address of the node."""
+        rows = self.read[FORWARDING].table.dropna(subset="vtep")
+        return dict(zip(rows["mac"], rows["vtep"], strict=True))
 
 
 @dataclass(frozen=True)
@@ -94,22 +107,29 @@ def _seen(lab: Lab, node: Node, said: Declared) -> NodeSeen:
     read: dict[str, dict[Argv, Capture]] = {}
     for (place, argv), capture in zip(wanted, lab.run_all(wanted), strict=True):
         read.setdefault(place.label, {})[argv] = capture
+    for capture in read[node.name].values():
+        capture.check()
+    whole = {place: here for place, here in read.items() if _is_whole(here)}
     return NodeSeen(
         node,
         read=read[node.name],
-        overlays=[Namespace(network, place, read[place.label]) for network, place in overlays],
-        balancers=[Namespace(network, place, read[place.label]) for network, place in balancers],
-        tasks=dict(_of_tasks(tasks, read)),
+        overlays=list(_namespaces(overlays, whole)),
+        balancers=list(_namespaces(balancers, whole)),
+        tasks={task.name: here for task in tasks if (here := whole.get(task.sandbox.label))},
     )
 
 
-def _of_tasks(
-    tasks: Sequence[Task], read: Mapping[str, Mapping[Argv, Capture]]
-) -> Iterator[tuple[str, Mapping[Argv, Capture]]]:
-    for task in tasks:
-        here = read[task.sandbox.label]
-        failed = [capture for capture in here.values() if not capture.ok]
-        for capture in failed:  # the task is just ending, as a rule
-            log.info("%s in %s: code %d, %s", capture.command, task, capture.code, capture.stderr)
-        if not failed:
-            yield task.name, here
+def _is_whole(read: Mapping[Argv, Capture]) -> bool:
+    """Whether every command of a place has ended well; as a rule one fails where a task just ends."""
+    failed = [capture for capture in read.values() if not capture.ok]
+    for capture in failed:
+        log.info("%s in %s: code %d, %s", capture.command, capture.place, capture.code, capture.stderr)
+    return not failed
+
+
+def _namespaces(
+    chosen: Sequence[tuple[str, Place]], whole: Mapping[str, Mapping[Argv, Capture]]
+) -> Iterator[Namespace]:
+    for network, place in chosen:
+        if place.label in whole:
+            yield Namespace(network, place, whole[place.label])
