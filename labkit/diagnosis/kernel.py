@@ -263,6 +263,7 @@ def published(said: Declared, seen: Seen) -> Iterator[Finding]:
                 for here in seen.values()
                 for name, read in here.tasks.items()
                 if name in {task.name for task in tasks}
+                and port.protocol in ("tcp", "udp")  # of which `ss -lntu` tells
                 and (port.protocol, port.target) not in listening(read[LISTENING])
             ]
             if deaf:
