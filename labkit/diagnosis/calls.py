@@ -29,7 +29,8 @@ def addresses(said: Declared, seen: Seen) -> Iterator[Finding]:
                 host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
             except ValueError:
                 continue  # not an address after all
-            yield from _call(said, seen, service, f"{named}={url}", host, port)
+            told = f"{named}={parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # without a password
+            yield from _call(said, seen, service, told, host, port)
 
 
 def _call(

@@ -60,7 +60,8 @@ def _try_all(
     part = Part(name, len(wanted), seed, more)
     held = {what: kind["survived"] for what, kind in part.kinds().items()}
     left = (Counter(wanted) - Counter({one: held.get(_told(one), 0) for one in wanted})).elements()
-    waiting = sorted(left, key=lambda one: one[0])  # each change of the version is a swarm made anew
+    # Each change of the version is a swarm made anew; first the one that most people have.
+    waiting = sorted(left, key=lambda one: (one[0] != DEFAULT_DOCKER, one[0]))
     writing = threading.Lock()
 
     def worker(at: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from labkit import diagnosis, faults, paths
-from labkit.diagnosis import deployments
+from labkit.diagnosis import calls, deployments
 from labkit.diagnosis.declared import Declared, Network, Service, Wanted
 from labkit.diagnosis.packets import Packet, Rules
 
@@ -132,6 +133,14 @@ def test_a_name_of_two_services_is_found_where_both_are() -> None:
     (found,) = deployments.aliases(said(shop, test), {})
     assert (found.fault, found.where) == ("alias-shared", "front")
     assert not [*deployments.aliases(said(shop, service("test", "back", aliases=("shop",))), {})]
+
+
+def test_a_password_in_an_address_is_not_told() -> None:
+    shop = dataclasses.replace(service("shop"), urls={"API": "http://me:secret@back:80/buy?key=secret"})
+    (found,) = calls.addresses(said(shop, service("back")), {})
+    assert found.fault == "no-common-network"
+    assert "API=http://back:80" in found.evidence
+    assert "secret" not in str(found)
 
 
 def test_every_fault_has_its_finding_and_every_finding_a_lab() -> None:
