@@ -55,8 +55,9 @@ def findings(lab: Lab) -> list[Finding]:
     what was seen both times: a task that is just starting is no finding.
 
     Raises:
-        DaemonError, NodeUnreachable: the manager does not answer. Of another node it is a finding.
-        CommandFailed: a node has not the tools that it is looked at with.
+        DaemonError: the manager refuses to tell.
+        NodeUnreachable: the manager does not answer; of another node that is a finding.
+        CommandFailed: a node does not have the tools that it is looked at with.
     """
     first = {(finding.what, finding.where) for finding in _look(lab)}
     if not first:
