@@ -20,7 +20,10 @@ _URL = re.compile(r"https?://[^\s\"'<>]+")
 
 @dataclass(frozen=True)
 class Network:
-    """An overlay network; `pool` is what addresses are given out of."""
+    """An overlay network; `pool` is what addresses are given out of.
+
+    One that Swarm cannot set up, since another has its subnet, is there by its name alone.
+    """
 
     id: str
     name: str
@@ -29,14 +32,11 @@ class Network:
     subnets: tuple[ipaddress.IPv4Network, ...]
     pool: tuple[ipaddress.IPv4Network, ...]
     gateways: frozenset[str]
+    allocated: bool = True
 
     def holds(self, address: str) -> bool:
         """Whether an address is of one of its subnets."""
         return any(ipaddress.ip_address(address) in subnet for subnet in self.subnets)
-
-    def overlaps(self, other: Network) -> bool:
-        """Whether the two have an address in common."""
-        return any(mine.overlaps(theirs) for mine in self.subnets for theirs in other.subnets)
 
     @property
     def room(self) -> int:
@@ -131,7 +131,7 @@ def of(lab: Lab) -> Declared:
     with ThreadPoolExecutor(4) as pool:
         asked = (
             pool.submit(api.nodes),
-            pool.submit(api.networks, filters={"driver": "overlay"}),
+            pool.submit(api.networks, filters={"scope": "swarm"}),
             pool.submit(api.services),
             pool.submit(api.tasks, filters={"desired-state": "running"}),
         )
@@ -163,6 +163,7 @@ def _network(row: Mapping[str, Any]) -> Network:
         subnets=subnets,
         pool=tuple(ipaddress.IPv4Network(c.get("IPRange") or c["Subnet"]) for c in configs),
         gateways=frozenset(config.get("Gateway", "") for config in configs),
+        allocated=bool((row["IPAM"] or {}).get("Config")),
     )
 
 

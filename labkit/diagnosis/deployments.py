@@ -80,18 +80,16 @@ def _why_it_waits(said: Declared, task: Wanted) -> Finding:
         said.by_name[name] for name in said.service(task.service).networks if name in said.by_name
     ]
     for network in networks:
-        for other in said.networks:
-            if other.id != network.id and network.overlaps(other):
-                told = f"{network.name} and {other.name} have the same addresses, {_subnets(network)}"
-                return Finding(
-                    what,
-                    where,
-                    f"{evidence}; {told}",
-                    "no address is given out twice in a swarm",
-                    f"make {network.name} anew with a subnet that no other network has",
-                    "10",
-                    "subnets-overlap",
-                )
+        if not network.allocated:
+            return Finding(
+                what,
+                where,
+                f"{evidence}; docker network inspect {network.name}: no subnet",
+                "no address is given out twice in a swarm: another network has this subnet",
+                f"make {network.name} anew with a subnet that no other network has",
+                "10",
+                "subnets-overlap",
+            )
     for network in networks:
         used = _used(said, network)
         if used >= network.room:
@@ -120,10 +118,6 @@ def _used(said: Declared, network: Network) -> int:
     tasks = [task for task in said.running if network.name in task.addresses]
     virtual = [service for service in said.services if network.name in service.virtual]
     return len(tasks) + len(virtual) + len({task.node.name for task in tasks})
-
-
-def _subnets(network: Network) -> str:
-    return ", ".join(map(str, network.subnets))
 
 
 def health(said: Declared, seen: Seen) -> Iterator[Finding]:
