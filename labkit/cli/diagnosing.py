@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_WIDTH, _INDENT = 92, " " * 10
+_WIDTH, _INDENT = 92, 11
 
 
 @app.command()
@@ -58,12 +58,12 @@ def _told(finding: Finding) -> str:
 
 
 def _row(name: str, text: str) -> str:
-    begin = f"    {name}".ljust(len(_INDENT) + 1)
+    begin = f"    {name}".ljust(_INDENT)
     return textwrap.fill(
         text,
         _WIDTH,
         initial_indent=begin,
-        subsequent_indent=" " * len(begin),
+        subsequent_indent=" " * _INDENT,
         break_long_words=False,
         break_on_hyphens=False,
     )

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from labkit.diagnosis.finding import Finding
-from labkit.diagnosis.firewalls import listening
-from labkit.diagnosis.seen import LISTENING
+from labkit.diagnosis.seen import listening
 
 if TYPE_CHECKING:
     from labkit.diagnosis.declared import Declared, Service
@@ -76,20 +75,15 @@ def _by_name(
             fault="no-common-network",
         )
         return
-    names = {task.name for task in said.tasks(called.name)}
-    sockets = [
-        listening(read[LISTENING])
-        for here in seen.values()
-        for name, read in here.tasks.items()
-        if name in names
-    ]
-    if sockets and not any(("tcp", port) in open_there for open_there in sockets):
+    sockets = listening(seen, said.tasks(called.name)).values()
+    every = set().union(*sockets)
+    if sockets and ("tcp", port) not in every:
         published = _is_published(said, port)
-        sockets_told = ", ".join(f"{kind} {number}" for kind, number in sorted(set().union(*sockets)))
+        told = ", ".join(f"{kind} {number}" for kind, number in sorted(every))
         yield Finding(
             what=f"{service.name} is to call {called.name} at port {port}, where no app listens",
             where=service.name,
-            evidence=f"{evidence}; ss -lntu there: {sockets_told}",
+            evidence=f"{evidence}; ss -lntu there: {told}",
             why="nodes have a published port; in an overlay the container's own port counts"
             if published
             else "nothing listens there",

@@ -72,7 +72,6 @@ class Port:
 class Service:
     """A service: where it can be reached, what it is called, whom it says that it calls."""
 
-    id: str
     name: str
     networks: frozenset[str]
     """The names of its overlays, without the routing mesh's."""
@@ -180,7 +179,6 @@ def _service(row: Mapping[str, Any], known: Mapping[str, str]) -> Service:
     }
     variables = dict(item.partition("=")[::2] for item in container.get("Env") or ())
     return Service(
-        id=row["ID"],
         name=spec["Name"],
         networks=frozenset(attached) - {""},
         virtual={network: address for network, address in given.items() if network and address},

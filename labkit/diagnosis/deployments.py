@@ -122,20 +122,16 @@ def _used(said: Declared, network: Network) -> int:
 
 def health(said: Declared, seen: Seen) -> Iterator[Finding]:
     """Find tasks that are kept from their service by a health check that fails."""
+    failed = {name: told for here in seen.values() for name, told in here.health.items()}
     for task in said.wanted:
-        here = seen.get(task.node)
-        if task.state != "starting" or not task.container or here is None or here.silent:
-            continue
-        state = here.node.docker.api.inspect_container(task.container)["State"]
-        log = (state.get("Health") or {}).get("Log") or ()
-        if not log or log[-1]["ExitCode"] == 0:
+        if task.name not in failed:
             continue
         service = said.service(task.service)
         own = re.search(rf"(?<![\w.-]){re.escape(service.name)}(?![\w.-])", service.health)
         yield Finding(
             what=f"the health check of {task.name} fails, so its service does not have it",
             where=f"{task.name} on {task.node}",
-            evidence=f"{service.health}: {log[-1]['Output'].strip()[-200:]}",
+            evidence=f"{service.health}: {failed[task.name]}",
             why="a name leads to healthy tasks only, and this check asks for its own service's name"
             if own
             else "a task gets requests only when its health check has passed",

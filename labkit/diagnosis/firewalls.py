@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from labkit.diagnosis.finding import Finding
 from labkit.diagnosis.packets import Packet, Rules
-from labkit.diagnosis.seen import LINKS, LISTENING, RULES
+from labkit.diagnosis.seen import RULES, listening
 
 if TYPE_CHECKING:
-    from labkit.capture import Capture
     from labkit.diagnosis.declared import Declared
     from labkit.diagnosis.seen import NodeSeen
 
@@ -50,7 +49,7 @@ def between_nodes(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Find
             if rules := _stopping(here, traffic.packet, seen):
                 found.setdefault(traffic.fault, (traffic, set()))[1].update(rules)
         if _VXLAN.fault in found:
-            found.pop(_LARGE.fault)  # they are stopped with all the others
+            found.pop(_LARGE.fault, None)  # they are stopped with all the others
         for fault, (traffic, rules) in found.items():
             yield Finding(
                 what=f"the firewall of {name} stops {traffic.packet}",
@@ -76,23 +75,14 @@ def _stopping(here: NodeSeen, packet: Packet, seen: Mapping[str, NodeSeen]) -> s
     """Return the rules of a node that stop a packet from or to one of the others."""
     if here.silent:
         return set()
-    rules, mine, interface = Rules(here.read[RULES].text, "filter"), here.node.address, _interface(here)
+    mine = here.node.address
     found: set[str | None] = set()
     for other in seen.values():
         if (theirs := other.node.address) != mine:
-            came = replace(packet, source=theirs, destination=mine, interface=interface)
-            goes = replace(packet, source=mine, destination=theirs, interface=interface)
-            found |= {rules.stops(came, "INPUT"), rules.stops(goes, "OUTPUT")}
+            came = replace(packet, source=theirs, destination=mine, interface=here.interface)
+            goes = replace(packet, source=mine, destination=theirs, interface=here.interface)
+            found |= {here.filter.stops(came, "INPUT"), here.filter.stops(goes, "OUTPUT")}
     return {rule for rule in found if rule}
-
-
-def _interface(here: NodeSeen) -> str:
-    """Return the interface by which a node reaches the others."""
-    from labkit import parsers
-
-    rows = parsers.ip_addr(here.read[LINKS].text)
-    found = rows[rows["address"] == here.node.address]["interface"]
-    return str(found.iloc[0]) if len(found) else ""
 
 
 def of_published_ports(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Finding]:
@@ -100,11 +90,10 @@ def of_published_ports(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator
     for name, here in seen.items():
         if here.silent:
             continue
-        rules = Rules(here.read[RULES].text, "filter")
         for service in said.services:
             for port in (port for port in service.ports if port.ingress):
-                packet = Packet(port.protocol, port.published, interface=_interface(here))
-                if rule := rules.stops(packet, "DOCKER-USER"):
+                packet = Packet(port.protocol, port.published, interface=here.interface)
+                if rule := here.filter.stops(packet, "DOCKER-USER"):
                     yield Finding(
                         what=f"{name} lets nobody outside ask port {port.published}, of {service.name}",
                         where=name,
@@ -118,10 +107,11 @@ def of_published_ports(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator
 
 def of_tasks(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Finding]:
     """Find rules in a task's own namespace that stop what comes for its app."""
+    sockets = listening(seen, said.running)
     for here in seen.values():
         for task, read in here.tasks.items():
             rules = Rules(read[RULES].text, "filter")
-            for protocol, port in sorted(listening(read[LISTENING])):
+            for protocol, port in sorted(sockets[task]):
                 if rule := rules.stops(Packet(protocol, port), "INPUT"):
                     yield Finding(
                         what=f"a rule in the network namespace of {task} stops {protocol} port {port}",
@@ -133,12 +123,3 @@ def of_tasks(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Finding]:
                         lab="03",
                         fault="task-firewalled",
                     )
-
-
-def listening(sockets: Capture) -> set[tuple[str, int]]:
-    """Return at which protocols and ports a namespace can be asked, by `ss -lntu` there."""
-    rows = sockets.table
-    rows = rows[~rows["local_address"].str.match(r"127\.|::1$")]
-    return {
-        (str(kind), int(port)) for kind, port in zip(rows["netid"], rows["local_port"], strict=True)
-    }

@@ -6,16 +6,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from labkit import parsers
 from labkit.diagnosis.finding import Finding
-from labkit.diagnosis.firewalls import listening, without_gossip
+from labkit.diagnosis.firewalls import without_gossip
 from labkit.diagnosis.seen import (
     FORWARDS,
     LINKS,
-    LISTENING,
     MARKS,
     RULES,
     SERVERS,
     TIMEOUTS,
+    listening,
 )
 
 if TYPE_CHECKING:
@@ -110,6 +111,11 @@ def unheard(here: NodeSeen, task: Task, network: str) -> bool:
     )
 
 
+def _knows(here: NodeSeen, task: Task, network: str) -> bool:
+    """Whether a task is a node's own, or the node has heard of it."""
+    return task.node.name == here.node.name or not unheard(here, task, network)
+
+
 def _elsewhere(said: Declared, here: NodeSeen, network: str) -> list[Task]:
     return [
         task for task in said.running if task.node.name != here.node.name and network in task.addresses
@@ -118,8 +124,6 @@ def _elsewhere(said: Declared, here: NodeSeen, network: str) -> list[Task]:
 
 def _macs(read: Mapping[Argv, Capture]) -> dict[str, str]:
     """Return the MAC addresses of a task by its IPv4 addresses."""
-    from labkit import parsers
-
     links = parsers.ip_link(read[LINKS].text)
     macs = dict(zip(links["interface"], links["mac"], strict=True))
     rows = parsers.ip_addr(read[LINKS].text)
@@ -139,9 +143,7 @@ def balancers(said: Declared, seen: Seen) -> Iterator[Finding]:
                     continue
                 tasks = [t for t in said.tasks(service.name) if space.network in t.addresses]
                 heard = {
-                    task.addresses[space.network]
-                    for task in tasks
-                    if task.node.name == here.node.name or not unheard(here, task, space.network)
+                    task.addresses[space.network] for task in tasks if _knows(here, task, space.network)
                 }
                 every = {task.addresses[space.network] for task in tasks}
                 chosen = servers.get(marks[virtual], set())
@@ -260,11 +262,9 @@ def published(said: Declared, seen: Seen) -> Iterator[Finding]:
                     )
             deaf = [
                 name
-                for here in seen.values()
-                for name, read in here.tasks.items()
-                if name in {task.name for task in tasks}
-                and port.protocol in ("tcp", "udp")  # of which `ss -lntu` tells
-                and (port.protocol, port.target) not in listening(read[LISTENING])
+                for name, sockets in listening(seen, tasks).items()
+                if port.protocol in ("tcp", "udp")  # of which `ss -lntu` tells
+                and (port.protocol, port.target) not in sockets
             ]
             if deaf:
                 yield Finding(
@@ -282,10 +282,7 @@ def published(said: Declared, seen: Seen) -> Iterator[Finding]:
 
 def _is_known(here: NodeSeen, tasks: Sequence[Task]) -> bool:
     """Whether a node has a task of a published service, or has heard of one."""
-    return not here.silent and any(
-        task.node.name == here.node.name or (task.ingress and not unheard(here, task, task.ingress))
-        for task in tasks
-    )
+    return not here.silent and any(task.ingress and _knows(here, task, task.ingress) for task in tasks)
 
 
 def _leads(here: NodeSeen, port: int) -> bool:

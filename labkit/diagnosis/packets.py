@@ -34,7 +34,10 @@ class Rules:
     """The rules of one table of one network namespace, as `iptables-save` lists them."""
 
     def __init__(self, saved: str, table: str) -> None:
-        """Take the output of `iptables-save`, and the table to be asked."""
+        """Take the output of `iptables-save`, and the table to be asked.
+
+        Not the parser's rows: of a chain without rules they do not tell the policy.
+        """
         self._chains: dict[str, list[tuple[str, list[str]]]] = {}
         self._policies: dict[str, str] = {}
         here = False

@@ -6,20 +6,23 @@ Everything is read and nothing changed. All commands of a node run side by side.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from labkit import parsers
+from labkit.diagnosis.packets import Rules
 from labkit.errors import SwarmError
 from labkit.experiments.swarms import NAMESPACE_FILES, namespaces_of
 from labkit.swarm.places import Place
+from labkit.transport.base import DaemonError
 
 if TYPE_CHECKING:
     from labkit.capture import Capture
     from labkit.diagnosis.declared import Declared
-    from labkit.swarm import Lab, Node
+    from labkit.swarm import Lab, Node, Task
 
 RULES = ("iptables-save",)
 MARKS = ("iptables-save", "-t", "mangle")
@@ -32,6 +35,8 @@ LISTENING = ("ss", "-lntu")
 LINKS = ("ip", "-d", "addr")
 
 log = logging.getLogger(__name__)
+
+_LAST = 200  # characters of what a health check said
 
 Argv = tuple[str, ...]
 
@@ -68,6 +73,37 @@ class NodeSeen:
     balancers: Sequence[Namespace] = ()
     tasks: Mapping[str, Mapping[Argv, Capture]] = field(default_factory=dict)
     """What was read in the sandbox of each task that runs here, by the task's name."""
+    health: Mapping[str, str] = field(default_factory=dict)
+    """What the last health check of a task that is starting said, where it failed; by the name."""
+
+    @cached_property
+    def filter(self) -> Rules:
+        """The rules of the node's own firewall."""
+        return Rules(self.read[RULES].text, "filter")
+
+    @cached_property
+    def interface(self) -> str:
+        """The interface by which the node reaches the others; empty where it is not known."""
+        rows = parsers.ip_addr(self.read[LINKS].text)
+        found = rows[rows["address"] == self.node.address]["interface"]
+        return str(found.iloc[0]) if len(found) else ""
+
+
+def listening(seen: Mapping[str, NodeSeen], tasks: Iterable[Task]) -> dict[str, set[tuple[str, int]]]:
+    """Return at which protocols and ports tasks can be asked, by their names; not of one that ends."""
+    return {
+        task.name: _sockets(here[LISTENING])
+        for task in tasks
+        if (here := seen[task.node.name].tasks.get(task.name))
+    }
+
+
+def _sockets(listed: Capture) -> set[tuple[str, int]]:
+    rows = listed.table
+    rows = rows[~rows["local_address"].str.match(r"127\.|::1$")]
+    return {
+        (str(kind), int(port)) for kind, port in zip(rows["netid"], rows["local_port"], strict=True)
+    }
 
 
 def of(lab: Lab, said: Declared) -> dict[str, NodeSeen]:
@@ -116,7 +152,22 @@ def _seen(lab: Lab, node: Node, said: Declared) -> NodeSeen:
         overlays=list(_namespaces(overlays, whole)),
         balancers=list(_namespaces(balancers, whole)),
         tasks={task.name: here for task in tasks if (here := whole.get(task.sandbox.label))},
+        health=dict(_failed_checks(node, said)),
     )
+
+
+def _failed_checks(node: Node, said: Declared) -> Iterator[tuple[str, str]]:
+    for task in said.wanted:
+        if task.state == "starting" and task.node == node.name and task.container:
+            try:
+                state = node.docker.api.inspect_container(task.container)["State"]
+            except DaemonError as problem:
+                if problem.status != 404:
+                    raise
+                continue  # it was replaced just now
+            checks = (state.get("Health") or {}).get("Log") or ()
+            if checks and checks[-1]["ExitCode"]:
+                yield task.name, checks[-1]["Output"].strip()[-_LAST:]
 
 
 def _is_whole(read: Mapping[Argv, Capture]) -> bool:

@@ -90,7 +90,7 @@ def network(name: str, subnet: str, pool: str = "", gateway: str = "") -> Networ
 def service(name: str, *networks: str, aliases: tuple[str, ...] = ()) -> Service:
     virtual = dict.fromkeys(networks, "10.0.0.2")
     called = dict.fromkeys(networks, frozenset(aliases))
-    return Service(name, name, frozenset(networks), virtual, (), called, {}, "")
+    return Service(name, frozenset(networks), virtual, (), called, {}, "")
 
 
 def said(*services: Service, networks: tuple[Network, ...] = (), **waits: str) -> Declared:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 import time
@@ -16,6 +15,7 @@ from labkit.transport import silence
 from labkit.transport.base import Command
 from labkit.transport.live import LiveLink
 from labkit.transport.silence import Silence, hang_up_after_silence
+from tests.unit.fakes import FakeNode, answer_a_look
 
 SOON = 10.0  # seconds; a deadline, not a measure
 
@@ -101,61 +101,42 @@ def test_a_session_closes_what_it_keeps_and_goes_on(address: str) -> None:
     assert comes_true(lambda: Slow.closed == 2)
 
 
-class Node:
-    """Stands in for a node's agent: it says `done` for each command that is not `hold`."""
-
-    def __init__(self) -> None:
-        self.streams: list[socket.socket] = []
-        self.ended: list[int] = []
-        self.threads: list[threading.Thread] = []
-
-    def reach(self, path: str) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        self.streams.append(theirs)
-        self.threads.append(
-            threading.Thread(target=self._serve, args=(len(self.streams), theirs), daemon=True)
-        )
-        self.threads[-1].start()
-        return ours
-
-    def _serve(self, number: int, stream: socket.socket) -> None:
-        with stream, stream.makefile("rw") as lines:
-            for line in lines:
-                asked = json.loads(line)
-                if asked.get("argv") == ["hold"]:
-                    continue
-                told = {"code": 0, "stdout": "done", "stderr": "", "started": 0.0, "seconds": 0.0}
-                lines.write(json.dumps({"id": asked["id"], **told, "timed_out": False}) + "\n")
-                lines.flush()
-        self.ended.append(number)
+def run(argv: list[str]) -> str:
+    return "done"
 
 
 def test_an_agents_stream_ends_in_silence_but_not_under_a_command() -> None:
-    node = Node()
-    link = LiveLink("node1", node.reach)
+    node, streams = FakeNode(run, answer_a_look), list[socket.socket]()
+
+    def reach(path: str) -> socket.socket:
+        streams.append(node.reach(path))
+        return streams[-1]
+
+    def ended() -> list[bool]:
+        return [stream.fileno() < 0 for stream in streams]
+
+    link = LiveLink("node1", reach)
     agent = link.runner
 
-    def run(*argv: str) -> str:
-        _, future = agent.submit(Command(argv, "node1"))
+    def run_one() -> str:
+        _, future = agent.submit(Command(("true",), "node1"))
         return future.result(SOON).stdout
 
-    assert [run("true") for _ in range(3)] == ["done"] * 3
-    assert len(node.streams) == 1
-    assert comes_true(lambda: node.ended == [1])
-    assert run("true") == "done"
-    assert len(node.streams) == 2
-    number, held = agent.submit(Command(("hold",), "node1"))
+    assert [run_one() for _ in range(3)] == ["done"] * 3
+    assert len(streams) == 1
+    assert comes_true(lambda: ended() == [True])
+    assert run_one() == "done"
+    assert len(streams) == 2
+    number, held = agent.submit(Command(("hold",), "node1", ready="listening"))
     time.sleep(0.5)
-    assert node.ended == [1]  # somebody waits
+    assert ended() == [True, False]  # somebody waits
     assert not held.done()
     agent.stop(number)  # says that it is done
     assert held.result(SOON).stdout == "done"
-    assert comes_true(lambda: node.ended == [1, 2])
+    assert comes_true(lambda: ended() == [True, True])
     agent.stop(number)  # it has ended, and so has its stream: nothing to do
     for _ in range(20):  # asked just as it hangs up
-        assert run("true") == "done"
+        assert run_one() == "done"
         time.sleep(0.2)
     link.close()
-    for thread in node.threads:
-        thread.join(SOON)
-    assert sorted(node.ended) == [*range(1, len(node.streams) + 1)]
+    assert comes_true(lambda: all(ended()))
