@@ -53,6 +53,7 @@ def _lab() -> Iterator[swarm.Lab]:
         lab = swarm.up(LAB, engine="vm", progress=Progress()).lab
         lab.service("hello", publish="8080:3000", replicas=2)
         lab.wait_for_answers("hello")
+        lab.wait_for_port(8080)  # the routing mesh opens it some moments after the tasks answer
         yield lab
         lab.close()
     finally:
