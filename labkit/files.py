@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -95,6 +96,17 @@ def remove_scratch() -> None:
                     shutil.rmtree(folder)
             finally:
                 os.close(lock)
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a large file with its holes; a file system that can share the blocks of both does.
+
+    Raises OSError.
+    """
+    argv = ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(target)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(done.stderr.strip())
 
 
 def write_text(target: Path, text: str, *, mode: int = 0o666) -> None:

@@ -6,6 +6,7 @@ that each constant here is right in both cases.
 
 ``LABKIT_HOME`` moves what the kit writes on this machine under one directory; without it, the cache
 directory of the platform holds what can be built again and the state directory holds what runs.
+``LABKIT_SHARED`` names the cache of somebody else on this machine, which is read and never written.
 """
 
 from __future__ import annotations
@@ -41,6 +42,23 @@ def cache() -> Path:
     """Return the directory of what was built; it may be deleted when no lab runs."""
     home = os.environ.get("LABKIT_HOME")
     return Path(home) / "cache" if home else platformdirs.user_cache_path("labkit")
+
+
+def shared() -> Path | None:
+    """Return the cache that the users of this machine have in common, where there is one."""
+    named = os.environ.get("LABKIT_SHARED")
+    return Path(named) if named else None
+
+
+def caches() -> list[Path]:
+    """Return the caches to look for what was built in: the user's own, then the shared one."""
+    return [cache(), *filter(None, [shared()])]
+
+
+def built(name: str) -> Path:
+    """Return where something that was built is, by its name in a cache; without it, its own place."""
+    places = [cache / name for cache in caches()]
+    return next((place for place in places if place.exists()), places[0])
 
 
 def machines() -> Path:

@@ -38,13 +38,14 @@ def lab(
 ) -> None:
     """Copy the labs into DIR, never over your work; stand the swarm up; open JupyterLab there."""
     from labkit import paths, workspace
+    from labkit.page import jupyterlab
 
     _show_copies(directory, workspace.fill(directory, paths.RELEASE))
     if replay := os.environ.get("LABKIT_REPLAY"):
         _say(f"no swarm is started: the answers are the recorded ones in {replay} (LABKIT_REPLAY)")
     else:
         docker, engine = _stand_up(lab, docker, engine, directory)
-    own = _environment(lab, docker, engine, instructor=instructor)
+    own = jupyterlab.environment(lab, docker, engine, instructor=instructor)
     _open_jupyterlab(directory, own, no_browser=no_browser)
 
 
@@ -102,39 +103,12 @@ def _stand_up(lab: str, docker: str, engine: str, directory: Path) -> tuple[str,
 
 def _open_jupyterlab(directory: Path, own: dict[str, str], *, no_browser: bool) -> NoReturn:
     """Become JupyterLab on a directory, for this machine only and with a token (Jupyter's default)."""
-    from labkit import page
+    from labkit.page import jupyterlab
 
-    argv = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1"]
-    argv.append(f"--ServerApp.root_dir={directory.resolve()}")
-    argv.append(f"--LabApp.extra_labextensions_path={page.LABEXTENSIONS}")
-    argv.append("--LabApp.extension_manager=readonly")  # the other one asks a registry
+    argv = [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", *jupyterlab.options(directory)]
     if no_browser:
         argv.append("--no-browser")
     if os.geteuid() == 0:
         argv.append("--allow-root")
     sys.stderr.flush()
     os.execve(sys.executable, argv, {**os.environ, **own})
-
-
-def _environment(lab: str, docker: str, engine: str, *, instructor: bool) -> dict[str, str]:
-    """Return what JupyterLab, its terminals and kernels get beside the current environment.
-
-    The kit's settings go before the user's: JupyterLab asks nobody for news or newer versions, and has
-    nothing of nbgrader's for a learner. What is typed as `labkit` is this one. The current directory of
-    a kernel is the notebook's, so LABKIT_REPLAY has to be absolute. A swarm that is started from there
-    is like the one that was started here.
-    """
-    from labkit import paths
-
-    own = {"LABKIT_LAB": lab, "LABKIT_DOCKER": docker, "LABKIT_ENGINE": engine}
-    kits = [paths.JUPYTER_CONFIG] if instructor else [paths.LEARNER_CONFIG, paths.JUPYTER_CONFIG]
-    own["JUPYTER_CONFIG_PATH"] = _before(os.environ.get("JUPYTER_CONFIG_PATH"), *map(str, kits))
-    own["PATH"] = _before(os.environ.get("PATH"), str(Path(sys.executable).parent))
-    if replay := os.environ.get("LABKIT_REPLAY"):
-        own["LABKIT_REPLAY"] = str(Path(replay).resolve())
-    return own
-
-
-def _before(users: str | None, *own: str) -> str:
-    """Return a list of directories as the environment has it, the kit's own before the user's."""
-    return os.pathsep.join([*own, *([users] if users else [])])

@@ -17,7 +17,11 @@ from typing import TYPE_CHECKING, Any
 from labkit.errors import EngineError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from labkit.engines.base import Checkpoints, Connection, Engine, SwarmSpec
+    from labkit.progress import Progress
 
 ENGINES = {
     "docker": "labkit.engines.docker:DockerEngine",
@@ -27,6 +31,9 @@ ENGINES = {
 
 `auto` tries them in this order, and takes the last where none can be used.
 """
+
+PRIVATE = "vm"
+"""The engine that gives each user a machine of their own, also where many use one computer."""
 
 COMMANDS = {
     "vm": ("labkit.engines.vm.commands", "The embedded machine: build it, hand it on, look at it.")
@@ -126,6 +133,21 @@ def kind_of(lab: str) -> str | None:
 def crash_log(lab: str) -> str | None:
     """Return the last lines of a lab's machine that exited unexpectedly; None where none did."""
     return next(filter(None, (engine.crash_log(lab) for engine in _by_lookup())), None)
+
+
+def share(directory: Path, spec: SwarmSpec, make: Callable[[str], None], progress: Progress) -> None:
+    """Put a saved state into a cache that all users of this machine may read.
+
+    `make` starts such a swarm on the named engine, and ends it, where no state of it is kept. Raises
+    UsageError where the cache cannot be written to.
+    """
+    from labkit.engines.vm import sharing, snapshots
+
+    try:
+        snapshots.fitting(spec)
+    except snapshots.SnapshotRefused:
+        make(PRIVATE)
+    sharing.share(directory, spec, progress)
 
 
 def checkpoints(lab: str) -> Checkpoints:

@@ -81,6 +81,11 @@ def odd_kind(path: Path) -> str:
     return _KINDS.get(stat.S_IFMT(path.lstat().st_mode), "")
 
 
+def is_plain(file: int) -> bool:
+    """Whether an open file is a plain one."""
+    return stat.S_ISREG(os.fstat(file).st_mode)
+
+
 def open_plain(path: Path) -> io.BufferedReader:
     """Open a stranger's file to read it: links are not followed, and a named pipe does not block.
 

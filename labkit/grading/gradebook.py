@@ -23,6 +23,9 @@ from labkit.outcomes import Outcome
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+CONFIG = "nbgrader_config.py"
+"""The file of a course folder that nbgrader reads."""
+
 _CONFIG = """\
 # Written by labkit; yours to change. The formgrader and nbgrader's commands run in this folder.
 c = get_config()
@@ -89,6 +92,16 @@ def _without_secrets(url: str, reason: str) -> tuple[str, str]:
     return parsed.set(query={}).render_as_string(hide_password=True), reason
 
 
+def default_url(course: Path) -> str:
+    """Return the URL of the gradebook in a course folder."""
+    return f"sqlite:///{course / 'gradebook.db'}"
+
+
+def config_text(database: str) -> str:
+    """Return what nbgrader has to know of a course folder whose gradebook has a URL."""
+    return _CONFIG.format(database=database, stub=TEXT_STUB)
+
+
 class Book:
     """The gradebook of a course: SQLite in its folder, or the database of a SQLAlchemy URL.
 
@@ -99,7 +112,7 @@ class Book:
         from nbgrader.api import Gradebook
         from sqlalchemy.exc import SQLAlchemyError
 
-        self._url = database or f"sqlite:///{course / 'gradebook.db'}"
+        self._url = database or default_url(course)
         # nbgrader calls its own helper `alembic` by name, and the environment may not be activated.
         path = f"{os.environ.get('PATH', os.defpath)}{os.pathsep}{Path(sys.executable).parent}"
         try:
@@ -112,10 +125,10 @@ class Book:
                 f"the gradebook {name} cannot be opened: {type(problem).__name__}: {reason}",
                 hint="--db takes a SQLAlchemy URL, sqlite:////home/ada/gradebook.db say",
             ) from None
-        config = course / "nbgrader_config.py"
+        config = course / CONFIG
         if not config.exists():
             # The URL may hold a password.
-            files.write_text(config, _CONFIG.format(database=self._url, stub=TEXT_STUB), mode=0o600)
+            files.write_text(config, config_text(self._url), mode=0o600)
 
     def prepare(self, assignment: str, lab: str, gradable: NotebookNode) -> None:
         """Enter a lab's questions, as nbgrader's `generate_assignment` does.

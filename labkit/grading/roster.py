@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from labkit import variants
@@ -29,23 +30,10 @@ def read(path: Path) -> dict[str, str]:
     Raises UsageError where it cannot be read, where a line has no learner's id, and where a folder or
     a learner is there twice.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            text = file.read(_MAX_BYTES)
-    except (OSError, UnicodeDecodeError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8"
-        raise UsageError(f"the roster {path} cannot be read: {reason}", hint=_HINT) from problem
-    first = text.split("\n", 1)[0]
-    rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in first else ",")
-    if not set(_COLUMNS) <= set(rows.fieldnames or ()):
-        raise UsageError(f"the roster {path} has no columns folder and student", hint=_HINT)
     found: dict[str, str] = {}
-    for row in rows:
-        folder, student = ((row[name] or "").strip() for name in _COLUMNS)
-        if not folder and not student:
-            continue
+    for line, (folder, student) in _rows(path, _COLUMNS, _HINT):
         folder = unicodedata.normalize("NFC", folder)
-        where = f"the roster {path}, line {rows.line_num}"
+        where = f"the roster {path}, line {line}"
         try:
             variants.of(student or " ")
         except UsageError as problem:
@@ -56,3 +44,29 @@ def read(path: Path) -> dict[str, str]:
             )
         found[folder] = student
     return found
+
+
+def learners(path: Path) -> list[str]:
+    """Return the learners' ids, the column `student`; raises UsageError where it cannot be read."""
+    hint = "a CSV file (UTF-8) with a column student, named in its first line"
+    return [student for _, (student,) in _rows(path, ("student",), hint)]
+
+
+def _rows(path: Path, columns: Sequence[str], hint: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of each line that is not empty, and its values in some columns."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            text = file.read(_MAX_BYTES)
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "it is not UTF-8"
+        raise UsageError(f"the roster {path} cannot be read: {reason}", hint=hint) from problem
+    first = text.split("\n", 1)[0]
+    rows = csv.DictReader(text.splitlines(), delimiter=";" if ";" in first else ",")
+    if not set(columns) <= set(rows.fieldnames or ()):
+        named = " and ".join(columns)
+        plural = "s" if len(columns) > 1 else ""
+        raise UsageError(f"the roster {path} has no column{plural} {named}", hint=hint)
+    for row in rows:
+        values = [(row[name] or "").strip() for name in columns]
+        if any(values):
+            yield rows.line_num, values

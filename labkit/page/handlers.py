@@ -1,5 +1,5 @@
-"""The kit's addresses on Jupyter's server: labs, questions, swarm, service, do and terminal under
-/labkit.
+"""The kit's addresses on Jupyter's server: labs, questions, swarm, service, do, terminal and class,
+under /labkit.
 
 All want the token of Jupyter's server, as its own addresses do, and answer in JSON. What a person can
 mend is an answer with status 400, `message` and `hint`.
@@ -25,7 +25,7 @@ from tornado.web import authenticated
 
 from labkit import paths, swarm
 from labkit.errors import LabkitError, UnknownNameError, UsageError
-from labkit.page import actions, labs, services
+from labkit.page import actions, handing, labs, services
 from labkit.page.actions import Shell
 from labkit.page.view import View
 
@@ -46,6 +46,7 @@ def add(server: ServerApp) -> None:
         "service": Service,
         "do": Do,
         "terminal": Terminal,
+        "class": Class,
     }
     rows = [
         (url_path_join(server.base_url, "labkit", name), kind, shared) for name, kind in kinds.items()
@@ -199,3 +200,21 @@ class Terminal(_Handler):
     def _lines(self, node: str, kept: str) -> list[str]:
         with contextlib.closing(swarm.get(self.view.lab)) as found:
             return found.node(node).run(["cat", kept]).lines  # nothing where nothing was typed
+
+
+class Class(_Handler):
+    """The class that this is the server of: what can be handed in; and hands in, or fetches."""
+
+    @authenticated
+    async def get(self) -> None:
+        await self.answer(asyncio.to_thread(self._look))
+
+    @authenticated
+    async def post(self) -> None:
+        await self.answer(asyncio.to_thread(self._do, self.asked()))
+
+    def _look(self) -> dict[str, Any]:
+        return dataclasses.asdict(handing.look())
+
+    def _do(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return dataclasses.asdict(handing.do(self.folder, asked))

@@ -62,17 +62,31 @@ class Silence:
 def hang_up_after_silence(session: Session) -> None:
     """Let a session of requests, a docker client's say, close the connections that it keeps in store.
 
-    One that carries a request stays.
+    While a request is under way none is closed: one that is about to take a connection would find that
+    there is no store any more.
     """
     send, close = session.send, session.close
-    silence = Silence(close)
+    gate, under_way = threading.Lock(), 0
+
+    def hang_up() -> None:
+        with gate:
+            if not under_way:
+                close()
+
+    silence = Silence(hang_up)
+
+    def count(change: int) -> None:
+        nonlocal under_way
+        with gate:
+            under_way += change
+        silence.broken()
 
     def sending(*args: Any, **kwargs: Any) -> Response:
-        silence.broken()
+        count(+1)
         try:
             return send(*args, **kwargs)
         finally:
-            silence.broken()
+            count(-1)
 
     def closing() -> None:
         silence.end()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -47,6 +48,12 @@ def qemu_version() -> str:
     """Return QEMU's version line; raises BuildError where QEMU is missing."""
     argv = [debian.tool("qemu-system-x86_64"), "--version"]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def qemu_release() -> tuple[int, int] | None:
+    """Return QEMU's version as numbers, (7, 2) say; None where its line names none."""
+    found = re.search(r"version (\d+)\.(\d+)", qemu_version())
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def decide(machine: Path) -> Verdict:

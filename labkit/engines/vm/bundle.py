@@ -43,13 +43,7 @@ def write(target: Path, spec: SwarmSpec, progress: Progress) -> dict[str, int]:
 
     if target.exists():
         raise UsageError(f"{target} is there already", hint="remove it, or name another file")
-    snapshot = snapshots.newest(spec)
-    if not snapshot:
-        raise snapshots.SnapshotRefused(
-            f"no saved state of {spec.nodes} nodes with Docker {spec.docker} is here",
-            hint=f"labkit up --engine vm --docker {spec.docker} --nodes {spec.nodes} makes it",
-        )
-    snapshots.check(snapshot)
+    snapshot = snapshots.fitting(spec)
     nodes = image.node_disk(spec.docker, progress).parent
     held = [
         path
@@ -102,7 +96,8 @@ def _manifest(docker: str, snapshot: Path, held: list[Path]) -> dict[str, Any]:
 
 
 def _inner(path: Path) -> str:
-    return str(path.relative_to(paths.cache()))
+    cache = next(cache for cache in paths.caches() if path.is_relative_to(cache))
+    return str(path.relative_to(cache))
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:

@@ -72,6 +72,24 @@ def import_(
     print(f"imported; next: labkit up --engine vm --docker {docker}")
 
 
+@app.command("share")
+def share(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The shared cache, made if need be.")
+    ],
+    nodes: Annotated[int, typer.Option(help="How many nodes, 1 to 20.")] = 3,
+    managers: Annotated[int, typer.Option(help="How many of them are managers.")] = 1,
+    docker: Docker = DEFAULT_DOCKER,
+) -> None:
+    """Put a saved state where every user of this machine can use it, and nobody else can change it."""
+    from labkit.engines.base import SwarmSpec
+    from labkit.engines.vm import sharing
+    from labkit.progress import Bars
+
+    print(sharing.share(directory, SwarmSpec.of(docker, nodes, managers), Bars()))
+    print(f"Whoever has LABKIT_SHARED={directory.resolve()} takes it from there.")
+
+
 @app.command("info")
 def info(as_json: Json = False) -> None:
     """Show what the cache holds and how much disk it takes."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import pwd
-import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -232,13 +231,11 @@ def _verdict() -> accel.Verdict:
 def _qemu(verdict: accel.Verdict) -> list[Check]:
     """Recommend another QEMU where this one emulates and is older than 8.1 (see docs/decisions.md)."""
     try:
-        line = accel.qemu_version()
+        release = accel.qemu_release()
     except LabkitError:  # it is missing, as another row tells
         return []
-    numbers = re.search(r"version (\d+)\.(\d+)", line)
-    version = tuple(map(int, numbers.groups())) if numbers else _STEADY
-    name = numbers[0] if numbers else line
-    if verdict.accel == "kvm" or version >= _STEADY:
+    name = "version {}.{}".format(*release) if release else accel.qemu_version()
+    if verdict.accel == "kvm" or (release or _STEADY) >= _STEADY:
         return [Check("QEMU", True, name)]
     detail = f"{name}; before {'.'.join(map(str, _STEADY))} an emulated machine panics once in a while"
     return [Check("QEMU", False, detail, "a newer QEMU: Debian 12 has one in bookworm-backports")]

@@ -37,7 +37,7 @@ def key() -> str:
 
 def directory() -> Path:
     """Return where the machine is, made or not: vmlinuz, initrd, disk.qcow2, tls/."""
-    return paths.cache() / f"machine-{key()}"
+    return paths.built(f"machine-{key()}")
 
 
 def build(progress: Progress) -> Path:
@@ -75,7 +75,7 @@ def build(progress: Progress) -> Path:
 
 def nodes_directory(docker: str) -> Path:
     """Return where the disk with the node image of a Docker version is, made or not."""
-    return paths.cache() / f"nodes-{docker}-{debian.node_key(docker)}"
+    return paths.built(f"nodes-{docker}-{debian.node_key(docker)}")
 
 
 def node_disk(docker: str, progress: Progress) -> Path:

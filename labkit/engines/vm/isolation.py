@@ -16,6 +16,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from labkit import paths
+from labkit.errors import EngineError
+
 log = logging.getLogger(__name__)
 
 Address = tuple[str, int]
@@ -43,7 +46,8 @@ def start_apart(
 ) -> subprocess.Popen[bytes]:
     """Start a program in a network of its own, in this process's where none can be had.
 
-    `options` are those of Popen. Returns when the network is there.
+    `options` are those of Popen. Returns when the network is there. Raises EngineError where none can
+    be had for a machine whose keys other users have, too.
     """
     ready, told = os.pipe()
     with open(ready, "rb") as answer:
@@ -56,6 +60,13 @@ def start_apart(
         if answer.read():
             return process
     process.wait()
+    if paths.shared():
+        raise EngineError(
+            "a machine out of a shared state needs a network of its own, since everybody here has its "
+            f"keys, and this user may not make one (code {process.returncode})",
+            hint="sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone: both above 0; on "
+            "Ubuntu kernel.apparmor_restrict_unprivileged_userns=0",
+        )
     log.info("no network of its own can be had (code %d)", process.returncode)
     return subprocess.Popen(argv, pass_fds=pass_fds, **options)
 

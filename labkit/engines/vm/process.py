@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from labkit import files
 from labkit.engines import debian
 from labkit.engines.vm import accel, image, isolation, machine, proxy_process, qmp
 from labkit.engines.vm.machine import Machine
@@ -30,6 +31,7 @@ _RELAY_PORT = 2377
 _MONITOR_SECONDS = 20.0  # from the start of QEMU to its monitor
 _START_SECONDS = 240.0
 _BOOTS = 4
+_READS_ONLY = (8, 2)  # the first QEMU that maps a file privately which it cannot write to
 _SETTLE_SECONDS = 90.0
 _QUIET_PERCENT = 40.0  # of one processor
 _MOST_PROCESSORS = 4
@@ -84,15 +86,32 @@ def restore(
     directory = _own_directory(lab)
     for name in LAYERS:
         _layer(directory / name, snapshot / name)
+    memory = _memory_of(snapshot, directory)
     # Private: what the machine changes is copied first, so that labs share the file through the page
     # cache and none can alter it.
-    ram = f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={snapshot / RAM},share=off"
+    ram = f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={memory},share=off"
     with (
         proxy_process.start(directory) as proxy,
         _launched(lab, directory, ram, memory_mb, incoming=True, beside=proxy.pid) as qemu,
     ):
         qmp.load(directory, snapshot / DEVICES, shared_memory=True, verify=verify)
         return proxy.before(qemu.machine(lab, docker, snapshot=str(snapshot))).record()
+
+
+def _memory_of(snapshot: Path, directory: Path) -> str:
+    """Return the file of a snapshot's memory, with QEMU's options where it may only be read.
+
+    QEMU before 8.2 opens it to write to it, though it maps it privately; it gets a copy then, which
+    ends with the lab.
+    """
+    file = snapshot / RAM
+    if os.access(file, os.W_OK):
+        return str(file)
+    if (accel.qemu_release() or _READS_ONLY) >= _READS_ONLY:
+        return f"{file},readonly=on,rom=off"
+    copy = directory / RAM
+    files.copy_sparse(file, copy)
+    return str(copy)
 
 
 def restore_whole(lab: str, docker: str, saved: Path, snapshot: str, *, memory_mb: int) -> Machine:

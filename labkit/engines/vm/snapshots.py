@@ -55,8 +55,22 @@ def kept() -> list[Path]:
 
 
 def newest(spec: SwarmSpec) -> Path | None:
-    """Find the snapshot of a spec that was made last, whether it fits or not."""
-    return max(home().glob(f"{_prefix(spec)}*"), default=None)
+    """Find the snapshot of a spec that was made last, own or shared, whether it fits or not."""
+    states = [cache / "states" for cache in paths.caches()]
+    found = [path for place in states for path in place.glob(f"{_prefix(spec)}*")]
+    return max(found, key=lambda path: path.name, default=None)
+
+
+def fitting(spec: SwarmSpec) -> Path:
+    """Return the newest snapshot of a spec; raises SnapshotRefused where none is here or fits."""
+    snapshot = newest(spec)
+    if not snapshot:
+        raise SnapshotRefused(
+            f"no saved state of {spec.nodes} nodes with Docker {spec.docker} is here",
+            hint=f"labkit up --engine vm --docker {spec.docker} --nodes {spec.nodes} makes it",
+        )
+    check(snapshot)
+    return snapshot
 
 
 def _prefix(spec: SwarmSpec) -> str:
@@ -251,8 +265,9 @@ def remove(directory: Path) -> None:
 
 
 def mark_used(directory: Path) -> None:
-    """Note that a snapshot was just used."""
-    os.utime(directory / RECORD)
+    """Note that a snapshot was just used; one that is shared is not this user's to write to."""
+    if directory.parent == home():
+        os.utime(directory / RECORD)
 
 
 def _last_used(directory: Path) -> float:

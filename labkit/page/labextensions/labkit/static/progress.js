@@ -64,6 +64,7 @@ export function progressPanel({ application, apputils, notebook, widgets }, serv
         if (!this.questions.has(name)) {
           this.questions.set(name, await server.questions(name));
         }
+        this.class = await server.class();
       } catch (problem) {
         refill(this.box, element("p", {}, problem.message), element("p", {}, problem.hint));
         return;
@@ -87,7 +88,33 @@ export function progressPanel({ application, apputils, notebook, widgets }, serv
           "data-key": "hand in",
         }),
         this.saying("hand in"),
+        ...this.handingIn(page, name),
       );
+    }
+
+    // Only on the server of a class there is somebody to hand in to.
+    handingIn(page, name) {
+      if (!this.class.course) {
+        return [];
+      }
+      const open = this.class.open.includes(name);
+      return [
+        button("Hand it in", () => this.handIn(page, name), { disabled: !open, "data-key": "hand it in" }),
+        !open && element("p", {}, "This lab cannot be handed in yet."),
+        this.saying("hand it in"),
+      ];
+    }
+
+    async handIn(page, name) {
+      await page.context.save();
+      this.told.set("hand it in", "Handing it in …");
+      this.draw();
+      try {
+        this.told.set("hand it in", (await server.handIn(name)).told.join("\n"));
+      } catch (problem) {
+        this.told.set("hand it in", `${problem.message}. ${problem.hint}`);
+      }
+      this.draw();
     }
 
     question(page, row) {

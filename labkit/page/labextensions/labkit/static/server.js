@@ -28,6 +28,9 @@ export function asking(services) {
     act: (what) => ask("do", what),
     terminal: (place) => ask("terminal", place),
     typed: (terminal) => ask("terminal", { terminal }),
+    class: () => ask("class"),
+    handIn: (lab) => ask("class", { do: "hand in", lab }),
+    fetch: () => ask("class", { do: "fetch" }),
   };
 }
 

@@ -18,6 +18,7 @@ export function startPage({ application, apputils, widgets }, server, feed) {
       this.open = open;
       this.swarm = emptyCard();
       this.next = element("div", { class: "labkit-next", "aria-live": "polite" });
+      this.back = element("div", { "aria-live": "polite" });
       this.list = element("ol", { class: "labkit-labs", "aria-label": "The labs" });
       this.node.append(
         element(
@@ -34,6 +35,7 @@ export function startPage({ application, apputils, widgets }, server, feed) {
           this.next,
           element("h2", {}, "The labs"),
           this.list,
+          this.back,
         ),
       );
     }
@@ -58,11 +60,25 @@ export function startPage({ application, apputils, widgets }, server, feed) {
       this.onBeforeHide();
     }
 
+    // What was marked and given back, each page in a tab of its own.
+    async fetch() {
+      try {
+        const { told, pages } = await server.fetch();
+        refill(this.back, givenBack(told, () => this.fetch(), pages, this.open));
+      } catch (problem) {
+        refill(this.back, givenBack([`${problem.message}. ${problem.hint}`], () => this.fetch()));
+      }
+    }
+
     async refresh() {
       try {
         const rows = await server.labs();
         refill(this.next, whereToGoOn(rows, this.open));
         refill(this.list, rows.map((row) => labRow(row, this.open)));
+        const { course } = await server.class();
+        if (course && !this.back.hasChildNodes()) {
+          refill(this.back, givenBack([], () => this.fetch()));
+        }
       } catch (problem) {
         refill(this.next, element("p", { class: "labkit-problem" }, `${problem.message}. ${problem.hint}`));
       }
@@ -163,5 +179,23 @@ function progress(row) {
     }),
     element("div", {}, row.run ? `${row.passed} of ${row.checks} checks passed` : `${row.checks} checks`),
     row.run > 0 && element("div", {}, `${inPoints(row.points)} of ${inPoints(row.of)} points`),
+  );
+}
+
+function givenBack(told, fetch, pages = [], open = null) {
+  return element(
+    "section",
+    { "aria-label": "Given back" },
+    element("h2", {}, "Given back"),
+    button("Fetch what was marked", fetch, { "data-key": "fetch" }),
+    told.map((sentence) => element("p", {}, sentence)),
+    element(
+      "ul",
+      {},
+      pages.map((page) => {
+        const name = page.split("/").at(-1).replace(/\.html$/, "").replaceAll("_", " ");
+        return element("li", {}, button(name, () => open(page), { class: "labkit-title", "data-key": page }));
+      }),
+    ),
   );
 }

@@ -1,0 +1,328 @@
+"""Hands labs in, collects and gives back where a class works on one machine: nbgrader's exchange.
+
+The exchange of a course is a folder that its instructor and its learners share:
+
+    outbound/ASSIGNMENT/                        the labs that are open, for everybody to read
+    inbound/LEARNER+ASSIGNMENT+TIME+RANDOM/     what was handed in; no learner can list this folder
+    feedback/HASH.html                          pages; only who handed in can tell the name
+
+A learner's side hands in and fetches through nbgrader. The instructor's side collects by itself: who
+handed in is whose the folder is, and not what its name says; links in it lead nowhere, and only the
+files of a submission are taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pwd
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from labkit import files
+from labkit.errors import UnknownNameError, UsageError
+from labkit.evidence import files as evidence
+from labkit.evidence import signing
+from labkit.grading.gradebook import CONFIG
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from nbgrader.coursedir import CourseDirectory
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "LABKIT_EXCHANGE"
+"""Names the exchange of a learner's course, in the environment."""
+
+_TIME, _SECRET = "timestamp.txt", "submission_secret.txt"
+_FORMAT = "%Y-%m-%d %H:%M:%S.%f UTC"
+_SLOWEST = timedelta(minutes=5)  # from the beginning of handing in to its end
+_MOST_BYTES = 128 * 1024 * 1024  # of a file that was handed in
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The exchange of a course: nbgrader's root folder, and the course's name in it."""
+
+    root: Path
+    course: str
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of the course."""
+        return self.root / self.course
+
+    def open_labs(self) -> list[str]:
+        """List the labs that can be handed in."""
+        outbound = self.folder / "outbound"
+        return sorted(path.name for path in outbound.glob("*") if path.is_dir())
+
+
+def of_learner() -> Exchange | None:
+    """Return the exchange that the environment names; None where there is none."""
+    named = os.environ.get(VARIABLE)
+    return Exchange(Path(named).parent, Path(named).name) if named else None
+
+
+def of_course(course: Path) -> Exchange:
+    """Return the exchange of an instructor's course folder; raises UsageError where it names none."""
+    from traitlets.config.loader import ConfigFileNotFound, PyFileConfigLoader
+
+    hint = "in the folder `course` that `labkit class init` made, or: --course DIR"
+    try:
+        config = PyFileConfigLoader(CONFIG, path=str(course)).load_config()
+        return Exchange(Path(config.Exchange.root), str(config.CourseDirectory.course_id))
+    except (ConfigFileNotFound, TypeError) as problem:
+        raise UsageError(f"{course / CONFIG} names no exchange", hint=hint) from problem
+
+
+# --- the learner's side ---------------------------------------------------------------------------
+
+
+def hand_in(exchange: Exchange, notebook: Path) -> str:
+    """Hand a notebook in with its evidence; returns when, as the exchange has it.
+
+    What was handed in before stays there; the last one counts. Raises UsageError where there is no such
+    notebook or its lab is not open, and where the exchange takes nothing.
+    """
+    if not notebook.is_file():
+        hint = "labkit class hand-in 03_reach_a_container.ipynb"
+        raise UsageError(f"{notebook} is not there", hint=hint)
+    lab = notebook.stem
+    if lab not in exchange.open_labs():
+        raise UnknownNameError("open lab", lab, exchange.open_labs(), hint="ask who teaches to open it")
+    from nbgrader.exchange.default import ExchangeSubmit
+
+    with tempfile.TemporaryDirectory() as place:
+        staged = Path(place) / lab
+        staged.mkdir()
+        for path in (notebook, evidence.beside(notebook)):
+            if path.is_file():
+                shutil.copy2(path, staged)
+        submit = ExchangeSubmit(**_parts(exchange, lab), assignment_dir=place)
+        with _told():
+            submit.start()
+        return str(submit.timestamp)
+
+
+def fetch(exchange: Exchange, folder: Path) -> list[Path]:
+    """Put the pages that were given back into FOLDER/feedback, the newest of each lab; returns them."""
+    from nbgrader.exchange.default import ExchangeFetchFeedback
+
+    if not (exchange.folder / "feedback").is_dir():
+        return []  # nothing was given back to anybody yet
+    fetching = ExchangeFetchFeedback(**_parts(exchange, ""))
+    with _told():
+        fetching.init_src()
+    newest = {lab: Path(page) for lab, _, page in sorted(fetching.feedback_files)}
+    pages = []
+    for lab, page in sorted(newest.items()):
+        target = folder / "feedback" / f"{lab}.html"
+        files.write_text(target, page.read_text(encoding="utf-8"))
+        pages.append(target)
+    return pages
+
+
+# --- the instructor's side ------------------------------------------------------------------------
+
+
+def open_lab(course: Path, notebook: Path) -> None:
+    """Open a lab: from now on learners can hand it in. One that is open is made anew."""
+    from nbgrader.exchange.default import ExchangeReleaseAssignment
+
+    lab = notebook.stem
+    files.write_text(course / "release" / lab / notebook.name, notebook.read_text(encoding="utf-8"))
+    parts = _parts(of_course(course), lab, course)
+    with _told():
+        ExchangeReleaseAssignment(**parts, force=True).start()
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A submission in the exchange, or where it was taken to: whose, of which lab, handed in when."""
+
+    learner: str
+    lab: str
+    handed_in: datetime
+    folder: Path
+    remark: str = ""
+    """What was odd about it."""
+
+    def with_remark(self, told: str) -> Collected:
+        """Return the same, with one more remark."""
+        return replace(self, remark="; ".join(filter(None, [self.remark, told])))
+
+
+def collect(course: Path, key: Path) -> list[Collected]:
+    """Take what learners handed in last, of every open lab, into COURSE/submitted/LEARNER/LAB.
+
+    What was collected before and is not newer is left alone. Evidence is signed with the private key of
+    this host, as received from its owner; a remark says why it was not. Returns what was taken.
+    """
+    host = signing.private_key(key)
+    exchange = of_course(course)
+    inbound = exchange.folder / "inbound"
+    newest: dict[tuple[str, str], Collected] = {}
+    for name in sorted(os.listdir(inbound)) if inbound.is_dir() else []:
+        found = _handed_in(inbound / name, exchange.open_labs())
+        if found:
+            before = newest.get((found.learner, found.lab))
+            if not before or before.handed_in < found.handed_in:
+                newest[found.learner, found.lab] = found
+    taken = [_take(course, found) for found in newest.values() if _is_newer(course, found)]
+    return [_signed(one, host) for one in taken]
+
+
+def give_back(course: Path) -> list[Path]:
+    """Put the pages that `labkit feedback` wrote where each learner alone can fetch theirs.
+
+    Returns the pages. Raises UsageError where there are none.
+    """
+    from nbgrader.exchange.default import ExchangeReleaseFeedback
+
+    exchange = of_course(course)
+    pages = []
+    for page in sorted((course / "feedback").glob("*/*/*.html")):
+        learner, lab = page.parts[-3:-1]
+        kept = [course / "submitted" / learner / lab / name for name in (_TIME, _SECRET)]
+        if all(path.is_file() for path in kept):
+            for path in kept:
+                shutil.copyfile(path, page.with_name(path.name))
+            pages.append(page)
+    if not pages:
+        raise UsageError(f"{course} has no pages to give back", hint=f"labkit feedback {course}, first")
+    for lab in sorted({page.parts[-2] for page in pages}):
+        with _told():
+            ExchangeReleaseFeedback(**_parts(exchange, lab, course)).start()
+    return pages
+
+
+def _handed_in(folder: Path, labs: list[str]) -> Collected | None:
+    """Read what a folder of the exchange is, by its owner and name; None where it is no submission."""
+    parts = folder.name.split("+")
+    if len(parts) != 4 or parts[1] not in labs:
+        return None
+    try:
+        with _opened(folder) as directory:
+            owner = pwd.getpwuid(os.fstat(directory).st_uid).pw_name
+            changed = _changed(directory)
+        when = _time(parts[2])
+    except (OSError, KeyError, ValueError) as problem:
+        log.warning("%s is no submission: %s", folder, problem)
+        return None
+    found = Collected(owner, parts[1], when, folder)
+    if owner != parts[0]:
+        found = found.with_remark(f"it was handed in by {owner}, under the name of {parts[0]}")
+    if abs(changed - when) > _SLOWEST:
+        told = f"it was changed at {changed:{_FORMAT}}, and its name says {when:{_FORMAT}}"
+        found = replace(found, handed_in=changed).with_remark(told)
+    return found
+
+
+def _changed(directory: int) -> datetime:
+    """Return when a folder or a file in it was changed last, as the kernel notes it for itself."""
+    looks = [os.fstat(directory)]
+    looks += [os.stat(n, dir_fd=directory, follow_symlinks=False) for n in os.listdir(directory)]
+    return datetime.fromtimestamp(max(look.st_ctime for look in looks), UTC).replace(tzinfo=None)
+
+
+def _is_newer(course: Path, found: Collected) -> bool:
+    """Whether a submission is newer than the one of the same lab that was collected before, if any."""
+    try:
+        before = _time((_place(course, found) / _TIME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return True
+    return before < found.handed_in
+
+
+def _place(course: Path, found: Collected) -> Path:
+    return course / "submitted" / found.learner / found.lab
+
+
+def _take(course: Path, found: Collected) -> Collected:
+    """Copy a submission into the course folder."""
+    target = _place(course, found)
+    unfinished = target.with_name(f".{found.lab}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    notebook = f"{found.lab}.ipynb"
+    names = (notebook, evidence.beside(Path(notebook)).name, _SECRET)
+    with _opened(found.folder) as directory:
+        left = [name for name in names if not _copied(directory, name, unfinished)]
+    (unfinished / _TIME).write_text(f"{found.handed_in:{_FORMAT}}", encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    unfinished.rename(target)
+    taken = replace(found, folder=target)
+    return taken.with_remark(f"it has no plain file {', '.join(left)}") if left else taken
+
+
+def _signed(taken: Collected, host: Ed25519PrivateKey) -> Collected:
+    """Sign the evidence of a submission."""
+    file = evidence.beside(taken.folder / f"{taken.lab}.ipynb")
+    if file.exists():
+        try:
+            signing.sign(file, host, lab=taken.lab, learner=taken.learner)
+        except UsageError as problem:
+            return taken.with_remark(str(problem.args[0]))
+    return taken
+
+
+def _copied(directory: int, name: str, into: Path) -> bool:
+    """Copy a plain file out of an open folder; returns whether there is one, and not too large."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with open(os.open(name, flags, dir_fd=directory), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if not evidence.is_plain(file.fileno()) or size > _MOST_BYTES:
+                return False
+            (into / name).write_bytes(file.read(_MOST_BYTES))
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """Open a folder that a learner may put a link in the place of."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _time(text: str) -> datetime:
+    """Read a time as nbgrader writes it; raises ValueError."""
+    from nbgrader.utils import parse_utc
+
+    found: datetime = parse_utc(text.strip())
+    return found
+
+
+def _parts(exchange: Exchange, lab: str, course: Path | None = None) -> dict[str, Any]:
+    """Return what each of nbgrader's steps is made with."""
+    from nbgrader.auth import Authenticator
+    from nbgrader.coursedir import CourseDirectory
+
+    root = {"root": str(course.resolve())} if course else {}
+    directory: CourseDirectory = CourseDirectory(course_id=exchange.course, assignment_id=lab, **root)
+    return {"coursedir": directory, "authenticator": Authenticator(), "root": str(exchange.root)}
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Make nbgrader's errors the kit's."""
+    from nbgrader.exchange import ExchangeError
+
+    try:
+        yield
+    except (ExchangeError, OSError, RuntimeError) as problem:
+        raise UsageError(
+            f"the exchange does not take it: {problem}", hint="ask who keeps the class's server"
+        ) from problem

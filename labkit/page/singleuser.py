@@ -1,0 +1,43 @@
+"""A learner's server on a JupyterHub: the labs in the home directory, JupyterLab with the kit's page.
+
+`python -m labkit.page.singleuser` is what a hub starts for each learner (see `labkit class init`). The
+swarm is started when the learner asks for it: one that nobody looks at costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from labkit import paths, swarm, workspace
+from labkit.engines import DEFAULT_DOCKER, PRIVATE
+from labkit.page import jupyterlab
+
+FOLDER = "labkit-labs"
+"""The learner's folder of labs, in the home directory."""
+
+INSTRUCTOR = "LABKIT_INSTRUCTOR"
+"""Set by the hub for those who have nbgrader's tools beside the labs."""
+
+
+def main() -> NoReturn:
+    """Become the learner's server; the hub has put how to reach it into the environment."""
+    os.umask(0o077)  # what a learner writes is nobody else's
+    folder = Path.home() / FOLDER
+    workspace.fill(folder, paths.RELEASE)
+    folder.chmod(0o700)  # also where it was there before
+    docker = os.environ.get("LABKIT_DOCKER", DEFAULT_DOCKER)
+    engine = os.environ.get("LABKIT_ENGINE", PRIVATE)
+    own = jupyterlab.environment(
+        swarm.default_lab(), docker, engine, instructor=bool(os.environ.get(INSTRUCTOR))
+    )
+    own["LABKIT_LEARNER"] = os.environ["JUPYTERHUB_USER"]
+    argv = [sys.executable, "-m", "jupyterhub.singleuser", *jupyterlab.options(folder), *sys.argv[1:]]
+    os.chdir(folder)
+    os.execve(sys.executable, argv, {**os.environ, **own})
+
+
+if __name__ == "__main__":
+    main()
