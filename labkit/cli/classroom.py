@@ -209,7 +209,10 @@ def collect(course: Course = Path(), as_json: Json = False) -> None:
 
     taken = exchange.collect(course, course / hub.KEY)
     if as_json:
-        print_json([{**asdict(one), "folder": str(one.folder)} for one in taken])
+        plain = [
+            {"handed_in": f"{one.handed_in.isoformat()}Z", "folder": str(one.folder)} for one in taken
+        ]
+        print_json([asdict(one) | more for one, more in zip(taken, plain, strict=True)])
         return
     for one in taken:
         told = f"; {one.remark}" if one.remark else ""

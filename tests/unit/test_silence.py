@@ -101,6 +101,21 @@ def test_a_session_closes_what_it_keeps_and_goes_on(address: str) -> None:
     assert comes_true(lambda: Slow.closed == 2)
 
 
+def test_nothing_is_closed_while_a_request_is_under_way() -> None:
+    going, closed = threading.Event(), list[float]()
+    session = requests.Session()
+    session.send = lambda *_, **__: going.wait(SOON)  # type: ignore[method-assign,assignment,return-value]
+    session.close = lambda: closed.append(time.monotonic())  # type: ignore[method-assign]
+    hang_up_after_silence(session)
+    asking = threading.Thread(target=session.send, args=(requests.PreparedRequest(),))
+    asking.start()
+    time.sleep(0.5)  # longer than the silence
+    assert not closed
+    going.set()
+    asking.join()
+    assert comes_true(lambda: len(closed) == 1)
+
+
 def run(argv: list[str]) -> str:
     return "done"
 

@@ -111,6 +111,7 @@ def _memory_of(snapshot: Path, directory: Path) -> str:
         return f"{file},readonly=on,rom=off"
     copy = directory / RAM
     files.copy_sparse(file, copy)
+    copy.chmod(0o600)
     return str(copy)
 
 

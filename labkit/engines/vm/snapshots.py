@@ -213,7 +213,8 @@ def data_chunks(file: int, size: int) -> Iterator[int]:
 
 def new_directory(lab: str) -> Path:
     """Make an empty directory for a lab's next snapshot; raises BuildError where it would not fit."""
-    debian.demand_space(paths.cache())
+    home().mkdir(parents=True, exist_ok=True, mode=0o700)  # the first of a user who had a shared one
+    debian.demand_space(home())
     directory = unfinished(lab)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, mode=0o700)
