@@ -1,0 +1,185 @@
+"""A class on this machine: accounts, a hub that runs, and learners who log in with a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page
+
+_SITE = Path(next(p for p in sys.path if p.endswith("site-packages")))
+_ROOTS_COMMANDS = re.compile(r"^       (newusers|cut|chown) .*", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A hub that runs: its folder, its address, and the passwords by login."""
+
+    directory: Path
+    url: str
+    passwords: dict[str, str]
+    python: Path
+
+    def arrive(self, browser: Browser, login: str) -> Page:
+        """Log in, and wait for the start page."""
+        page = browser.new_context(viewport={"width": 1366, "height": 1000}).new_page()
+        page.set_default_timeout(180_000)
+        page.goto(self.url)
+        page.get_by_label("Username:").fill(login)
+        page.get_by_label("Password:").fill(self.passwords[login])
+        page.get_by_role("button", name="Sign in").click()
+        page.locator("#labkit-start .labkit-lab").first.wait_for()
+        return page
+
+    def run(
+        self, login: str, argv: Sequence[str | Path], cwd: Path = Path("/")
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program as somebody of the class, as in a terminal of the hub."""
+        user = pwd.getpwnam(login)
+        env = {
+            "HOME": user.pw_dir,
+            "USER": login,
+            "PATH": f"{self.python.parent}:{os.environ['PATH']}",
+            "LABKIT_EXCHANGE": str(self.directory / "exchange" / "labkit"),
+        }
+        return subprocess.run(
+            argv,
+            cwd=cwd,
+            env=env,
+            user=user.pw_uid,
+            group=user.pw_gid,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@contextlib.contextmanager
+def running(learners: Sequence[str], instructor: str) -> Iterator[Hub]:
+    """Make a class as docs/hub.md tells, start its hub, and leave nothing of it.
+
+    The accounts are real ones of this machine; they go with the body.
+    """
+    with contextlib.ExitStack() as stack:
+        base = Path(tempfile.mkdtemp(prefix="labkit-class-", dir="/var/tmp"))
+        stack.callback(shutil.rmtree, base)
+        base.chmod(0o755)  # a learner has to get through
+        python = _python(base)
+        folder = base / "class"
+        port = _three_free_ports()
+        argv = [python, "-m", "labkit", "class", "init", folder, *learners]
+        argv += ["--instructor", instructor, "--spawner", "local", "--port", str(port)]
+        subprocess.run(argv, check=True)
+        lines = (folder / "logins.txt").read_text().splitlines()
+        for login in (*learners, instructor):
+            stack.callback(_remove_account, login)
+        # What the folder's own README tells root to do.
+        for command in _ROOTS_COMMANDS.finditer((folder / "README.md").read_text()):
+            subprocess.run(["sh", "-c", command[0]], check=True)
+        for login in learners:
+            stack.callback(_end_all_of, login, python)
+        hub = Hub(
+            folder,
+            f"http://127.0.0.1:{port}",
+            {line.split(":")[0]: line.split(":")[1] for line in lines},
+            python,
+        )
+        stack.enter_context(_serving(hub))
+        yield hub
+
+
+@contextlib.contextmanager
+def _serving(hub: Hub) -> Iterator[None]:
+    argv = [hub.python, "-m", "jupyterhub", "-f", hub.directory / "jupyterhub_config.py"]
+    env = {**os.environ, "PATH": f"{hub.python.parent}:{os.environ['PATH']}"}
+    log = hub.directory / "hub.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(argv, cwd=hub.directory / "hub", stdout=out, stderr=out, env=env)
+    try:
+        deadline = time.monotonic() + 90
+        while not _answers(f"{hub.url}/hub/health"):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
+def _python(base: Path) -> Path:
+    """Return a Python with this labkit that every account may run.
+
+    One that lies in somebody's home is replaced by Debian's own, with the same packages.
+    """
+    here = Path(sys.executable)
+    ways = [*here.resolve().parents, *_SITE.parents]
+    if all(way.stat().st_mode & 0o001 for way in ways):
+        return here
+    place = base / "python"
+    subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", place], check=True)
+    own = next(place.glob("lib/python*/site-packages"))
+    assert own.parent.name == _SITE.parent.name, f"Debian's Python is {own.parent.name}"
+    (own / "labkit.pth").write_text(f"import site; site.addsitedir({str(_SITE)!r})\n")
+    for name in ("share", "etc"):
+        (place / name).symlink_to(Path(sys.prefix) / name)
+    python = place / "bin" / "python3"
+    for script in here.parent.iterdir():
+        begins, _, rest = script.read_bytes().partition(b"\n") if script.is_file() else (b"", b"", b"")
+        if begins.startswith(b"#!" + os.fsencode(here.parent)):
+            copy = python.with_name(script.name)
+            copy.write_bytes(b"#!" + os.fsencode(python) + b"\n" + rest)
+            copy.chmod(0o755)
+    return python
+
+
+def _three_free_ports() -> int:
+    """Return a port that is free, and the two after it."""
+    while True:
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            first = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            for port in (first + 1, first + 2):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return int(first)
+
+
+def _end_all_of(login: str, python: Path) -> None:
+    """Take down a learner's lab, and end what else runs as them."""
+    user = pwd.getpwnam(login)
+    subprocess.run(
+        [python, "-m", "labkit", "down", "--all"],
+        env={"HOME": user.pw_dir, "USER": login, "PATH": os.environ["PATH"]},
+        user=user.pw_uid,
+        group=user.pw_gid,
+        extra_groups=[],
+        cwd="/",
+        check=True,
+    )
+    subprocess.run(["pkill", "-KILL", "-u", login], check=False)
+
+
+def _remove_account(login: str) -> None:
+    subprocess.run(["userdel", "--remove", "--force", login], check=True, capture_output=True)
