@@ -27,7 +27,8 @@ unit: .venv/.done ## pass the tests that need no swarm, browser or kernel, in un
 	$(BIN)/pytest -n auto tests/unit
 
 test: setup ## lint and pass every test, on a real swarm
-	@tools/debian-packages $(BIN)/python chromium gpg gpg-agent
+	@tools/debian-packages $(BIN)/python chromium gpg gpg-agent \
+		configurable-http-proxy=node-configurable-http-proxy
 	$(MAKE) --no-print-directory lint
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -143,9 +143,14 @@ def _python(base: Path) -> Path:
     subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", place], check=True)
     own = next(place.glob("lib/python*/site-packages"))
     assert own.parent.name == _SITE.parent.name, f"Debian's Python is {own.parent.name}"
-    (own / "labkit.pth").write_text(f"import site; site.addsitedir({str(_SITE)!r})\n")
-    for name in ("share", "etc"):
-        (place / name).symlink_to(Path(sys.prefix) / name)
+    for source, target in (
+        (_SITE, own),
+        *((Path(sys.prefix) / n, place / n) for n in ("share", "etc")),
+    ):
+        # Links to the same files, where both are on one disk.
+        copy = ["cp", "--recursive", "--no-target-directory", source, target]
+        if subprocess.run([*copy, "--link"], capture_output=True, check=False).returncode:
+            subprocess.run([*copy, "--force"], check=True)
     python = place / "bin" / "python3"
     for script in here.parent.iterdir():
         begins, _, rest = script.read_bytes().partition(b"\n") if script.is_file() else (b"", b"", b"")
