@@ -6,7 +6,9 @@ swarm is started when the learner asks for it: one that nobody looks at costs no
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +19,8 @@ from labkit.page import jupyterlab
 
 FOLDER = "labkit-labs"
 """The learner's folder of labs, in the home directory."""
+
+_END_SECONDS = 30.0
 
 INSTRUCTOR = "LABKIT_INSTRUCTOR"
 """Set by the hub for those who have nbgrader's tools beside the labs."""
@@ -39,5 +43,22 @@ def main() -> NoReturn:
     os.execve(sys.executable, argv, {**os.environ, **own})
 
 
+def stop(pid: int) -> None:
+    """End the learner's server, and put their labs away on disk, where they are when it starts again.
+
+    The server goes first, since it asks a lab that it shows, and that wakes it.
+    """
+    import psutil
+
+    with contextlib.suppress(psutil.NoSuchProcess):
+        server = psutil.Process(pid)
+        server.terminate()
+        server.wait(_END_SECONDS)
+    subprocess.run([sys.executable, "-m", "labkit", "vm", "hibernate", "--all"], check=True)
+
+
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--stop"]:
+        stop(int(sys.argv[2]))
+    else:
+        main()

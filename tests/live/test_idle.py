@@ -140,11 +140,20 @@ def test_a_checkpoint_is_saved_of_a_lab_that_rests(resting: swarm.Lab) -> None:
         checkpoints.remove("rested")
 
 
-def test_hibernated_it_has_no_process_and_comes_back(leaving: swarm.Lab) -> None:
+def test_hibernated_it_has_no_process_and_comes_back(leaving: swarm.Lab, labkit: Command) -> None:
     swarm.wait_for("the machine to be hibernated", is_hibernated, seconds=SOON)
     prove(leaving)  # by the connections of before, which are made again
     assert not found().hibernated.exists()
     swarm.wait_for("the machine to be hibernated again", is_hibernated, seconds=SOON)
+    assert "no lab's machine runs" in labkit("vm", "hibernate", "--lab", LAB).stdout
+    prove(leaving)
+    asked_for = labkit("vm", "hibernate", "--lab", LAB)  # by who does not want to wait for that
+    assert f"on disk: {LAB}" in asked_for.stdout, asked_for.stderr
+    assert is_hibernated()[0]
+    assert machine.proxies_in(machine.lab_directory(LAB)) == []
+    again = swarm.get(LAB)
+    prove(again)
+    again.close()
     assert swarm.down(LAB)
     assert not Path(machine.lab_directory(LAB)).exists()
     assert machine.proxies_in(machine.lab_directory(LAB)) == []

@@ -90,6 +90,19 @@ def share(
     print(f"Whoever has LABKIT_SHARED={directory.resolve()} takes it from there.")
 
 
+@app.command("hibernate")
+def hibernate(
+    lab: Annotated[str, typer.Option(envvar="LABKIT_LAB", help="The name of the lab.")] = "default",
+    every: Annotated[bool, typer.Option("--all", help="Every lab of this user.")] = False,
+) -> None:
+    """Put a lab away on disk, without a process; whoever asks it something next wakes it."""
+    from labkit.engines.vm.engine import VmEngine
+
+    engine = VmEngine()
+    names = [name for name in (engine.labs() if every else [lab]) if engine.hibernate(name)]
+    print(f"on disk: {', '.join(names)}" if names else "no lab's machine runs")
+
+
 @app.command("info")
 def info(as_json: Json = False) -> None:
     """Show what the cache holds and how much disk it takes."""

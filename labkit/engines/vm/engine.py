@@ -161,6 +161,20 @@ class VmEngine:
             running = proxy_process.again(running)
         return running.connection(self.kind) if running else None
 
+    def hibernate(self, lab: str) -> bool:
+        """Put a lab's machine away on disk, as if it had been left alone for long.
+
+        Who asks it something next wakes it. Returns whether a machine ran. Raises EngineError where
+        somebody changes the lab just now.
+        """
+        with locks.hold(lab) as held:
+            running = machine.find(lab)
+            if running is None or running.hibernated.exists():
+                return False
+            machine.end_proxies(machine.lab_directory(lab))  # first: one could wake it meanwhile
+            with held.step("saving"):
+                return process.hibernate(running, unwanted=lambda: True)
+
     def spec_of(self, lab: str) -> SwarmSpec | None:
         """Return what the lab's snapshot was made for, whether its machine still runs or not."""
         try:

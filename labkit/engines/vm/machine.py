@@ -260,9 +260,14 @@ def tail(file: Path) -> list[str]:
 
 def remove(directory: Path) -> None:
     """End the machine of a directory, recorded or not, and remove the directory."""
-    _end(proxies_in, directory)  # first: it could start the machine again
+    end_proxies(directory)  # first: one could start the machine again
     _end(qemus_in, directory)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def end_proxies(directory: Path) -> None:
+    """End what carries the connections of a machine; the machine goes on."""
+    _end(proxies_in, directory)
 
 
 def _end(list_in: Callable[[Path], list[psutil.Process]], directory: Path) -> None:
