@@ -20,6 +20,10 @@ from labkit.engines import debian
 
 _DEADLINE = 10.0  # seconds; a working KVM needs about one
 _MARK = b"labkit: this accelerator works"
+STEADY = (8, 1)
+"""From this QEMU on, no emulated processor runs code that another one is rewriting."""
+
+_TRANSLATED_MB = 128  # of code; QEMU's own measure is 1 GB, of which lab 03 filled 0.4 (bench/idle.py)
 _DEVICE = Path("/dev/kvm")
 
 
@@ -41,6 +45,17 @@ class Verdict:
         if self.accel == "kvm":
             return ["-accel", "kvm", "-cpu", "host"]
         return ["-accel", "tcg,thread=multi", "-cpu", "Westmere,cx16=off"]
+
+    @property
+    def options_of_a_lab(self) -> list[str]:
+        """QEMU's options for a lab, one of many here: it keeps less of the code that it translates.
+
+        When that is full, QEMU drops it and translates anew, which an older QEMU does not do safely.
+        """
+        if self.accel == "kvm" or (qemu_release() or STEADY) < STEADY:
+            return self.options
+        accelerator, kind, *more = self.options
+        return [accelerator, f"{kind},tb-size={_TRANSLATED_MB}", *more]
 
 
 @cache

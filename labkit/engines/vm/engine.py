@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_STEADY = (8, 1)  # from this QEMU on, no processor runs code that another one is rewriting
 _LEAST_MEMORY = 2e9  # bytes that `doctor` asks for
 
 
@@ -249,9 +248,12 @@ def _qemu(verdict: accel.Verdict) -> list[Check]:
     except LabkitError:  # it is missing, as another row tells
         return []
     name = "version {}.{}".format(*release) if release else accel.qemu_version()
-    if verdict.accel == "kvm" or (release or _STEADY) >= _STEADY:
+    if verdict.accel == "kvm" or (release or accel.STEADY) >= accel.STEADY:
         return [Check("QEMU", True, name)]
-    detail = f"{name}; before {'.'.join(map(str, _STEADY))} an emulated machine panics once in a while"
+    steady = ".".join(map(str, accel.STEADY))
+    detail = (
+        f"{name}; before {steady} an emulated machine panics once in a while, and takes more memory"
+    )
     return [Check("QEMU", False, detail, "a newer QEMU: Debian 12 has one in bookworm-backports")]
 
 

@@ -297,7 +297,7 @@ def _qemu_argv(
         debian.tool("qemu-system-x86_64"),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
         *("-machine", "q35,memory-backend=ram", "-m", str(memory_mb), "-object", ram),
-        *verdict.options,
+        *(verdict.options_of_a_lab if incoming else verdict.options),
         *("-smp", str(processors())),
         *("-kernel", str(base / "vmlinuz"), "-initrd", str(base / "initrd")),
         *("-append", f"console=ttyS0 quiet panic=-1 {_KERNEL}"),
