@@ -110,7 +110,7 @@ def _serving(hub: Hub) -> Iterator[None]:
         process = subprocess.Popen(argv, cwd=hub.directory / "hub", stdout=out, stderr=out, env=env)
     try:
         deadline = time.monotonic() + 90
-        while not _answers(f"{hub.url}/hub/health"):
+        while not answers(f"{hub.url}/hub/health"):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
@@ -124,7 +124,8 @@ def _serving(hub: Hub) -> Iterator[None]:
             raise
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether a page is there."""
     with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
         return bool(answer.status == 200)
     return False

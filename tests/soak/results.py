@@ -24,6 +24,7 @@ TITLES = {
     "rest": "A lab rests",
     "faults": "Faults, injected and mended",
     "diagnosis": "Faults, named by a diagnosis that is not told of them",
+    "server": "A class on a bare Debian server",
     "fuzz": "Bad input",
 }
 _BLOCK = re.compile(r"(<!-- soak -->\n).*(<!-- /soak -->)", re.DOTALL)
