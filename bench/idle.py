@@ -1,7 +1,7 @@
 """Measures labs that are left alone: what they cost at rest and paused, and how soon they are back.
 
-bench/idle.py [PART …] [--rounds N] writes bench/results/idle-<date>.json, each part as soon as it is
-measured.
+bench/idle.py [PART …] [--rounds N] writes bench/results/idle-<date>-qemu-<version>.json, each part as
+soon as it is measured. The QEMU is the first one in PATH; another one makes a saved state of its own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from labkit import benchmark, files, swarm
-from labkit.engines.vm import machine, qmp
+from labkit.engines.vm import accel, machine, qmp
 from labkit.engines.vm.machine import Machine
 from labkit.progress import Progress
 from labkit.transport import silence
@@ -213,7 +213,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     now = datetime.now(UTC).date().isoformat()
-    target = RESULTS / f"idle-{now}.json"
+    release = accel.qemu_release() or ("unknown",)
+    target = RESULTS / f"idle-{now}-qemu-{'.'.join(map(str, release))}.json"
     record = json.loads(target.read_text()) if target.exists() else {}
     for part in asked.parts:
         result = PARTS[part](asked.rounds)

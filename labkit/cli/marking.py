@@ -48,6 +48,13 @@ def grade(
         float, typer.Option(help="Points that a question loses for each wrong answer before.", min=0)
     ] = 0.0,
     per_hint: Annotated[float, typer.Option(help="Points that it loses for each hint.", min=0)] = 0.0,
+    due: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[LAB=]DATE", help="When labs are due, 03=2026-12-01T23:59 say."),
+    ] = None,
+    late: Annotated[
+        float, typer.Option(metavar="PERCENT", help="Of the points, for each day after it.", min=0)
+    ] = 0.0,
     scheduler: Annotated[
         str,
         typer.Option(
@@ -63,6 +70,7 @@ def grade(
     from labkit import paths
     from labkit.authoring import release as releases
     from labkit.grading import batch as grading
+    from labkit.grading import lateness
     from labkit.grading import roster as rosters
     from labkit.grading.sandbox import Limits
     from labkit.progress import Bars
@@ -73,18 +81,20 @@ def grade(
         public_key=public_key,
         compare=compare,
     )
+    labs = releases.find_labs(source or paths.SOURCES)
+    dates = lateness.read(due or (), [lab.stem for lab in labs])
     if unsafe:
         print("labkit: --unsafe: submissions run with all your rights", file=sys.stderr)
     rows = grading.grade(
         directory,
-        sources=releases.find_labs(source or paths.SOURCES),
+        sources=labs,
         out=out,
         course=course,
         database=db,
         limits=Limits(cell_seconds=timeout, notebook_seconds=10 * timeout),
         sandboxed=not unsafe,
         looks=looks,
-        costs=grading.Costs(per_try, per_hint),
+        costs=grading.Costs(per_try, per_hint, lateness.Due(dates, late)),
         mark_all=_on(scheduler),
         progress=Bars(),
     )

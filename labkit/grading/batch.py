@@ -35,6 +35,7 @@ from labkit.grading import (
 )
 from labkit.grading.gradebook import Book
 from labkit.grading.inspection import Inspected, name_of
+from labkit.grading.lateness import Due
 from labkit.grading.likeness import Answer
 from labkit.grading.marking import Job
 from labkit.grading.sandbox import Limits
@@ -61,10 +62,11 @@ class _Lab:
 
 @dataclass(frozen=True)
 class Costs:
-    """The points that a question loses for each wrong answer before, and for each hint."""
+    """What is taken off: points of a question for each wrong answer before and each hint; lateness."""
 
     per_try: float = 0.0
     per_hint: float = 0.0
+    due: Due = field(default_factory=Due)
 
     def taken_off(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Return a question of a record with the points that are left; never fewer than none."""
@@ -172,7 +174,10 @@ def _mark(
             step.note(f"{job.submission.student} {job.submission.lab}")
     inspected = inspection.inspect(found, public_key=looks.public_key, handed_out=looks.handed_out)
     nothing = Inspected("")
-    rows = [results.row(book, job, inspected.get(name_of(job.submission), nothing)) for job in jobs]
+    rows = [
+        results.row(book, job, inspected.get(name_of(job.submission), nothing), costs.due)
+        for job in jobs
+    ]
     if looks.compare:
         for row, alike in zip(rows, _compare(jobs, labs, inspected), strict=True):
             row["alike"] = alike

@@ -30,6 +30,7 @@ from labkit.errors import UnknownNameError, UsageError
 from labkit.evidence import files as evidence
 from labkit.evidence import signing
 from labkit.grading.gradebook import CONFIG
+from labkit.grading.lateness import TIMESTAMP
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 VARIABLE = "LABKIT_EXCHANGE"
 """Names the exchange of a learner's course, in the environment."""
 
-_TIME, _SECRET = "timestamp.txt", "submission_secret.txt"
+_TIME, _SECRET = TIMESTAMP, "submission_secret.txt"
 _FORMAT = "%Y-%m-%d %H:%M:%S.%f UTC"
 _SLOWEST = timedelta(minutes=5)  # from the beginning of handing in to its end
 _MOST_BYTES = 128 * 1024 * 1024  # of a file that was handed in

@@ -57,7 +57,8 @@ def _page(record: dict[str, Any], submission: Submission, book: Book, hidden: Co
         submission=submission,
         record=record,
         questions=questions,
-        points=sum(q["points"] or 0 for q in questions),
+        points=sum(q["points"] or 0 for q in questions) - book.lost_late(submission),
+        lost_late=book.lost_late(submission),
         most=sum(q["max"] for q in questions),
         waiting=sum(q["points"] is None for q in questions),
     )

@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
@@ -188,6 +189,20 @@ class Book:
             comment.auto_comment = "No response." if comment.name in unanswered else None
         book.db.commit()
 
+    def enter_lateness(
+        self, submission: Submission, handed_in: datetime | None, due: datetime | None, lost: float
+    ) -> None:
+        """Enter when a submission came and was due, and the points that it loses for that."""
+        found = self._notebook(submission)
+        found.late_submission_penalty = lost
+        found.assignment.timestamp = _naive(handed_in)
+        found.assignment.assignment.duedate = _naive(due)
+        self._book.db.commit()
+
+    def lost_late(self, submission: Submission) -> float:
+        """Return the points that a submission loses for being late."""
+        return float(self._notebook(submission).late_submission_penalty or 0.0)
+
     def scores(self, submission: Submission) -> dict[str, Score]:
         """Return the score of each question of a submission."""
         found = self._notebook(submission)
@@ -203,3 +218,8 @@ class Book:
     def _notebook(self, submission: Submission) -> Any:
         s = submission
         return self._book.find_submission_notebook(s.lab, s.assignment, s.student)
+
+
+def _naive(when: datetime | None) -> datetime | None:
+    """Return a time in UTC as nbgrader keeps it, without a time zone."""
+    return when and when.astimezone(UTC).replace(tzinfo=None)

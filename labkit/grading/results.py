@@ -12,9 +12,10 @@ from typing import Any
 
 from labkit.errors import UsageError
 from labkit.evidence.files import open_plain
-from labkit.grading import texts
+from labkit.grading import lateness, texts
 from labkit.grading.gradebook import Book
 from labkit.grading.inspection import Inspected
+from labkit.grading.lateness import Due
 from labkit.grading.marking import Job
 from labkit.grading.submissions import Submission
 from labkit.grading.texts import visible
@@ -22,7 +23,7 @@ from labkit.grading.texts import visible
 _PACKAGE = Path(__file__).resolve().parent.parent
 _COLUMNS = (
     *("student", "assignment", "lab", "points", "max", "to_mark_by_hand", "status", "problem"),
-    *("questions", "findings", "evidence", "alike"),
+    *("questions", "findings", "evidence", "alike", "handed_in", "days_late", "lost_late"),
 )
 _OF_A_QUESTION = ("id", "status", "max", "message", "tries", "hints", "asked", "in_words")
 _LONGEST = 1000  # characters of a finding
@@ -62,10 +63,11 @@ def read_record(job: Job) -> dict[str, Any]:
     return record
 
 
-def row(book: Book, job: Job, inspected: Inspected) -> dict[str, Any]:
+def row(book: Book, job: Job, inspected: Inspected, due: Due) -> dict[str, Any]:
     """Return the row of a submission, as `labkit grade --json` has it.
 
-    The points are the gradebook's, where people may change them; None: a person still gives them.
+    The points are the gradebook's, where people may change them; None: a person still gives them. What
+    lateness costs is taken off the sum, and entered there as well.
     """
     submission = job.submission
     record = read_record(job)
@@ -81,11 +83,16 @@ def row(book: Book, job: Job, inspected: Inspected) -> dict[str, Any]:
             for f in inspected.findings
         ),
     ]
+    earned = sum(q["points"] or 0 for q in questions)
+    came = lateness.handed_in(submission.path)
+    days = due.days_late(submission.lab, came)
+    lost = due.lost(earned, days)
+    book.enter_lateness(submission, came, due.date(submission.lab), lost)
     return {
         "student": submission.student,
         "assignment": submission.assignment,
         "lab": submission.lab,
-        "points": sum(q["points"] or 0 for q in questions),
+        "points": earned - lost,
         "max": sum(q["max"] for q in questions),
         "to_mark_by_hand": sum(scores[q["id"]].by_hand for q in questions),
         "status": record["status"],
@@ -96,6 +103,9 @@ def row(book: Book, job: Job, inspected: Inspected) -> dict[str, Any]:
         "evidence": inspected.signed,
         "alike": [],
         "seconds": record["seconds"],
+        "handed_in": came.isoformat() if came else "",
+        "days_late": days,
+        "lost_late": lost,
     }
 
 
@@ -116,6 +126,9 @@ def refused_row(submission: Submission, most: float) -> dict[str, Any]:
         "evidence": "",
         "alike": [],
         "seconds": 0.0,
+        "handed_in": "",
+        "days_late": 0,
+        "lost_late": 0.0,
     }
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+
+import pytest
+from nbgrader.api import Gradebook
 
 from labkit.evidence import cells
 from labkit.evidence.files import beside
 from labkit.evidence.writer import Writer
-from labkit.grading import results
+from labkit.grading import feedback, results
 from labkit.grading.batch import Costs, grade
+from labkit.grading.lateness import TIMESTAMP, Due
 from tests.grading import course
 from tests.grading.conftest import LIMITS
 
@@ -57,3 +62,36 @@ def test_tries_and_hints_are_told_and_cost_what_the_instructor_says(tmp_path: Pa
     assert row(Costs(per_try=0.25, per_hint=0.5))["points"] == 5
     assert row(Costs(per_try=9))["points"] == 4  # a question has no fewer points than none
     assert row(Costs())["points"] == 6
+
+
+def test_lateness_costs_what_the_instructor_says_and_is_in_the_gradebook(tmp_path: Path) -> None:
+    sources = course.sources(tmp_path)
+    folder = tmp_path / "course" / "submitted" / "ada" / course.LAB
+    notebook = folder / f"{course.LAB}.ipynb"
+    folder.mkdir(parents=True)
+    notebook.write_text(json.dumps(course.Course(sources[0]).answered(**course.RIGHT)))
+    course.write_evidence(beside(notebook), "ada")
+    (folder / TIMESTAMP).write_text("2026-12-03 00:00:01.000000 UTC")
+    due = {course.LAB: datetime(2026, 12, 1, 23, 59, tzinfo=UTC)}
+
+    def row(costs: Costs) -> dict[str, object]:
+        out = tmp_path / "grades.csv"
+        (found,) = grade(tmp_path / "course", sources=sources, out=out, limits=LIMITS, costs=costs)
+        return found
+
+    told = row(Costs(due=Due(due)))  # told, and for nothing
+    assert (told["points"], told["days_late"], told["lost_late"]) == (6, 2, 0)
+    assert told["handed_in"] == "2026-12-03T00:00:01+00:00"
+    late = row(Costs(due=Due(due, 10)))
+    assert (late["points"], late["lost_late"]) == (pytest.approx(4.8), pytest.approx(1.2))
+    with (tmp_path / "grades.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert (line["points"], line["days_late"]) == ("4.8", "2")
+    (page,) = feedback.write(tmp_path / "course")
+    assert "4.8 of " in page.read_text()
+    assert "handed in late, which took 1.2 points off" in page.read_text()
+    with Gradebook(f"sqlite:///{tmp_path / 'course' / 'gradebook.db'}") as book:
+        kept = book.find_submission(course.LAB, "ada")
+        assert kept.total_seconds_late == pytest.approx(24 * 3600 + 61)
+        assert kept.late_submission_penalty == pytest.approx(1.2)
+    assert row(Costs())["points"] == 6  # marked once more without the rule

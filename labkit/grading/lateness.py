@@ -1,0 +1,76 @@
+"""When a submission was handed in, as the exchange noted it, and what lateness costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from labkit.errors import UnknownNameError, UsageError
+from labkit.evidence.files import open_plain
+
+TIMESTAMP = "timestamp.txt"
+"""The file beside a notebook in which nbgrader, and `labkit class collect`, note when it came."""
+
+_HINT = "--due 2026-12-01T23:59 for all labs, --due 03=2026-12-01T23:59 for one"
+_COLLECTED = "submitted"  # nbgrader's folder of what was collected: submitted/STUDENT/ASSIGNMENT
+_MOST_BYTES = 200
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Due:
+    """When labs are due, and what of the points goes for each day that has begun after that."""
+
+    by_lab: Mapping[str, datetime] = field(default_factory=dict)
+    """By the lab's name; with the name "" for every other lab."""
+    percent_a_day: float = 0.0
+
+    def date(self, lab: str) -> datetime | None:
+        """Return when a lab is due; None where it never is."""
+        return self.by_lab.get(lab, self.by_lab.get(""))
+
+    def days_late(self, lab: str, handed_in: datetime | None) -> int:
+        """Return how many days late something came, begun ones too; none where that is unknown."""
+        due = self.date(lab)
+        late = handed_in - due if due and handed_in else timedelta()
+        return -(-max(late, timedelta()) // _DAY)
+
+    def lost(self, points: float, days: int) -> float:
+        """Return how many of some points go for so many days."""
+        return points * min(1.0, days * self.percent_a_day / 100)
+
+
+def read(words: Sequence[str], labs: Sequence[str]) -> dict[str, datetime]:
+    """Read DATE and LAB=DATE, in this machine's time zone where none is named.
+
+    Raises UsageError for what is no date, UnknownNameError for a lab that is not among `labs`.
+    """
+    found = {}
+    for word in words:
+        name, mark, date = word.rpartition("=")
+        known = [lab for lab in labs if name in (lab, lab[:2])]
+        if mark and not known:
+            raise UnknownNameError("lab", name, labs, hint=_HINT)
+        try:
+            found[known[0] if mark else ""] = datetime.fromisoformat(date).astimezone(UTC)
+        except (ValueError, OverflowError) as problem:
+            raise UsageError(f"{date!r} is no date", hint=_HINT) from problem
+    return found
+
+
+def handed_in(notebook: Path) -> datetime | None:
+    """Return when a notebook was handed in; None where nobody but its learner has noted that.
+
+    A course folder has it from the exchange; elsewhere such a file is the learner's own.
+    """
+    from nbgrader.utils import parse_utc
+
+    if notebook.parts[-4:-3] != (_COLLECTED,):
+        return None
+    with suppress(OSError, UsageError, ValueError), open_plain(notebook.with_name(TIMESTAMP)) as file:
+        found: datetime = parse_utc(file.read(_MOST_BYTES).decode().strip())
+        return found.replace(tzinfo=UTC)
+    return None
