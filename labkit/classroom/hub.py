@@ -32,6 +32,7 @@ KEY = "signing-key"
 """The key in the course folder that what was collected is signed with."""
 
 _LOGIN = re.compile(r"[a-z][a-z0-9_-]{0,31}")  # what Debian's useradd takes, and a learner's id may be
+_PLAIN = re.compile(r"[A-Za-z0-9._/-]+")  # a path that no shell and no unit reads otherwise
 _COURSE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _MAKING = "class"  # the lab whose only purpose is its saved state
 _FIRST_PERSON = 1000  # user ids below are of the system's own accounts
@@ -68,21 +69,11 @@ class Class:
 def logins(named: Sequence[str], roster: Path | None) -> list[str]:
     """Return the learners' logins, those named and those of a CSV file's column `student`.
 
-    Raises UsageError where there are none, and for what cannot be a login or is there twice.
+    Raises UsageError where there are none.
     """
     found = [*named, *(rosters.learners(roster) if roster else ())]
     if not found:
         raise UsageError("a class has learners", hint="labkit class init DIR ada bob, or --roster FILE")
-    for login in found:
-        if not _LOGIN.fullmatch(login):
-            raise UsageError(
-                f"{login!r} cannot be a login: a small letter, then letters, digits, _ and -",
-                hint="a learner's login here is their id in all marks",
-            )
-        if found.count(login) > 1:
-            raise UsageError(f"{login!r} is there twice", hint="name each learner once")
-        if (user := _account(login)) and user.pw_uid < _FIRST_PERSON:
-            raise UsageError(f"{login!r} is an account of the system's own", hint="take another login")
     return found
 
 
@@ -117,6 +108,17 @@ def _refuse(wanted: Class) -> None:
     """Raise UsageError for what cannot be a class."""
     if not wanted.instructors:
         raise UsageError("a class has an instructor", hint="labkit class init … --instructor LOGIN")
+    people = [*wanted.instructors, *wanted.learners]
+    for login in people:
+        if not _LOGIN.fullmatch(login):
+            raise UsageError(
+                f"{login!r} cannot be a login: a small letter, then letters, digits, _ and -",
+                hint="a learner's login here is their id in all marks",
+            )
+        if people.count(login) > 1:
+            raise UsageError(f"{login!r} is there twice", hint="name each person once")
+        if (user := _account(login)) and user.pw_uid < _FIRST_PERSON:
+            raise UsageError(f"{login!r} is an account of the system's own", hint="take another login")
     if wanted.spawner not in SPAWNERS:
         raise UnknownNameError("spawner", wanted.spawner, SPAWNERS)
     if not _COURSE.fullmatch(wanted.course):
@@ -124,8 +126,12 @@ def _refuse(wanted: Class) -> None:
             f"{wanted.course!r} cannot be a course's name: small letters, digits, _ and -, 32 at most",
             hint="--course networks-2027",
         )
-    if both := sorted(set(wanted.learners) & set(wanted.instructors)):
-        raise UsageError(f"{both[0]!r} is a learner and an instructor", hint="name each person once")
+    for path in (wanted.directory, wanted.python):
+        if not _PLAIN.fullmatch(str(path)):
+            raise UsageError(
+                f"{path} stands in commands and units: letters, digits and . _ / - only",
+                hint="another directory, /srv/class say",
+            )
     if shutil.which("configurable-http-proxy", path=_path(wanted)) is None:
         raise UsageError(
             "JupyterHub's proxy is missing: no configurable-http-proxy is found",

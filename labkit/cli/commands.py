@@ -53,7 +53,7 @@ COMMANDS = {
     ),
     "fault": Entry("labkit.cli.faults", "Break one thing on purpose, find it, mend it.", group=True),
     "diagnose": Entry("labkit.cli.diagnosing", "Say what is wrong with a swarm, and what mends it."),
-    "class": Entry("labkit.cli.classroom", "Before a class: check machines, make slides.", group=True),
+    "class": Entry("labkit.cli.classroom", "A class: its check, its server, handing in.", group=True),
 }
 """Name -> a command of this package."""
 

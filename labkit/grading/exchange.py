@@ -138,8 +138,8 @@ def open_lab(course: Path, notebook: Path) -> None:
     from nbgrader.exchange.default import ExchangeReleaseAssignment
 
     lab = notebook.stem
-    files.write_text(course / "release" / lab / notebook.name, notebook.read_text(encoding="utf-8"))
     parts = _parts(of_course(course), lab, course)
+    files.write_text(course / "release" / lab / notebook.name, notebook.read_text(encoding="utf-8"))
     with _told():
         ExchangeReleaseAssignment(**parts, force=True).start()
 
@@ -166,8 +166,8 @@ def collect(course: Path, key: Path) -> list[Collected]:
     What was collected before and is not newer is left alone. Evidence is signed with the private key of
     this host, as received from its owner; a remark says why it was not. Returns what was taken.
     """
-    host = signing.private_key(key)
     exchange = of_course(course)
+    host = signing.private_key(key)
     inbound = exchange.folder / "inbound"
     newest: dict[tuple[str, str], Collected] = {}
     for name in sorted(os.listdir(inbound)) if inbound.is_dir() else []:

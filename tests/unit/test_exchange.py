@@ -201,7 +201,8 @@ def test_what_cannot_be_handed_in_is_told(
     with pytest.raises(UnknownNameError, match="there are: none"):
         exchange.hand_in(there, folder / f"{LAB}.ipynb")
     with pytest.raises(UsageError, match=r"nbgrader_config\.py names no exchange"):
-        exchange.of_course(folder)
+        exchange.open_lab(folder, paths.RELEASE / f"{LAB}.ipynb")
+    assert not (folder / "release").exists()
     monkeypatch.delenv(exchange.VARIABLE)
     assert exchange.of_learner() is None
 
@@ -279,21 +280,6 @@ def test_the_hub_reads_its_configuration(
     assert os.environ["NODE_PATH"] == "/mine"
 
 
-@pytest.mark.parametrize(
-    ("logins", "told"),
-    [
-        ([], "a class has learners"),
-        (["Ada"], "'Ada' cannot be a login"),
-        (["ada", "bob", "ada"], "'ada' is there twice"),
-        (["daemon"], "'daemon' is an account of the system's own"),
-        (["a:b"], "'a:b' cannot be a login"),
-    ],
-)
-def test_what_cannot_be_a_learner_is_told(logins: list[str], told: str) -> None:
-    with pytest.raises(UsageError, match=told):
-        hub.logins(logins, None)
-
-
 def test_learners_come_from_a_roster(tmp_path: Path) -> None:
     roster = tmp_path / "class.csv"
     roster.write_text("name;student\nAda;ada\n;\nBob;bob\n")
@@ -301,14 +287,21 @@ def test_learners_come_from_a_roster(tmp_path: Path) -> None:
     roster.write_text("name\nAda\n")
     with pytest.raises(UsageError, match="has no column student"):
         hub.logins([], roster)
+    with pytest.raises(UsageError, match="a class has learners"):
+        hub.logins([], None)
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         ({"instructors": []}, "a class has an instructor"),
-        ({"instructors": ["ada"]}, "'ada' is a learner and an instructor"),
+        ({"instructors": ["ada"]}, "'ada' is there twice"),
+        ({"learners": ["ada", "bob", "ada"]}, "'ada' is there twice"),
+        ({"learners": ["Ada"]}, "'Ada' cannot be a login"),
+        ({"instructors": ["a; reboot"]}, "'a; reboot' cannot be a login"),
+        ({"learners": ["daemon"]}, "'daemon' is an account of the system's own"),
         ({"course": "../x"}, "cannot be a course's name"),
+        ({"directory": Path("/srv/a class")}, "stands in commands and units"),
         ({"spawner": "cloud"}, "no spawner is called 'cloud'"),
         ({}, "holds .* already, and a class is never written over"),
     ],
