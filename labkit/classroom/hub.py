@@ -106,9 +106,25 @@ def write(wanted: Class, progress: Progress) -> list[str]:
 
 def _refuse(wanted: Class) -> None:
     """Raise UsageError for what cannot be a class."""
+    _refuse_people([*wanted.instructors, *wanted.learners])
     if not wanted.instructors:
         raise UsageError("a class has an instructor", hint="labkit class init … --instructor LOGIN")
-    people = [*wanted.instructors, *wanted.learners]
+    if wanted.spawner not in SPAWNERS:
+        raise UnknownNameError("spawner", wanted.spawner, SPAWNERS)
+    if not _COURSE.fullmatch(wanted.course):
+        raise UsageError(
+            f"{wanted.course!r} cannot be a course's name: small letters, digits, _ and -, 32 at most",
+            hint="--course networks-2027",
+        )
+    if shutil.which("configurable-http-proxy", path=_path(wanted)) is None:
+        raise UsageError(
+            "JupyterHub's proxy is missing: no configurable-http-proxy is found",
+            hint="apt-get install --no-install-recommends node-configurable-http-proxy",
+        )
+    _refuse_places(wanted)
+
+
+def _refuse_people(people: Sequence[str]) -> None:
     for login in people:
         if not _LOGIN.fullmatch(login):
             raise UsageError(
@@ -119,24 +135,15 @@ def _refuse(wanted: Class) -> None:
             raise UsageError(f"{login!r} is there twice", hint="name each person once")
         if (user := _account(login)) and user.pw_uid < _FIRST_PERSON:
             raise UsageError(f"{login!r} is an account of the system's own", hint="take another login")
-    if wanted.spawner not in SPAWNERS:
-        raise UnknownNameError("spawner", wanted.spawner, SPAWNERS)
-    if not _COURSE.fullmatch(wanted.course):
-        raise UsageError(
-            f"{wanted.course!r} cannot be a course's name: small letters, digits, _ and -, 32 at most",
-            hint="--course networks-2027",
-        )
+
+
+def _refuse_places(wanted: Class) -> None:
     for path in (wanted.directory, wanted.python):
         if not _PLAIN.fullmatch(str(path)):
             raise UsageError(
                 f"{path} stands in commands and units: letters, digits and . _ / - only",
                 hint="another directory, /srv/class say",
             )
-    if shutil.which("configurable-http-proxy", path=_path(wanted)) is None:
-        raise UsageError(
-            "JupyterHub's proxy is missing: no configurable-http-proxy is found",
-            hint="apt-get install --no-install-recommends node-configurable-http-proxy",
-        )
     for path in (wanted.python.resolve(), paths.PACKAGE):
         if closed := _closed(path):
             raise UsageError(
