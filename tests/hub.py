@@ -19,6 +19,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page
 
+from labkit import paths
+
 _SITE = Path(next(p for p in sys.path if p.endswith("site-packages")))
 _ROOTS_COMMANDS = re.compile(r"^       (newusers|cut|chown) .*", re.MULTILINE)
 
@@ -82,7 +84,7 @@ def running(learners: Sequence[str], instructor: str) -> Iterator[Hub]:
         port = _three_free_ports()
         argv = [python, "-m", "labkit", "class", "init", folder, *learners]
         argv += ["--instructor", instructor, "--spawner", "local", "--port", str(port)]
-        subprocess.run(argv, check=True)
+        subprocess.run(argv, cwd=base, env=_environment(python), check=True)
         lines = (folder / "logins.txt").read_text().splitlines()
         for login in (*learners, instructor):
             stack.callback(_remove_account, login)
@@ -104,10 +106,11 @@ def running(learners: Sequence[str], instructor: str) -> Iterator[Hub]:
 @contextlib.contextmanager
 def _serving(hub: Hub) -> Iterator[None]:
     argv = [hub.python, "-m", "jupyterhub", "-f", hub.directory / "jupyterhub_config.py"]
-    env = {**os.environ, "PATH": f"{hub.python.parent}:{os.environ['PATH']}"}
     log = hub.directory / "hub.log"
     with log.open("wb") as out:
-        process = subprocess.Popen(argv, cwd=hub.directory / "hub", stdout=out, stderr=out, env=env)
+        process = subprocess.Popen(
+            argv, cwd=hub.directory / "hub", stdout=out, stderr=out, env=_environment(hub.python)
+        )
     try:
         deadline = time.monotonic() + 90
         while not answers(f"{hub.url}/hub/health"):
@@ -124,6 +127,12 @@ def _serving(hub: Hub) -> Iterator[None]:
             raise
 
 
+def _environment(python: Path) -> dict[str, str]:
+    """Return root's environment with that Python first, and with no other labkit in it."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**kept, "PATH": f"{python.parent}:{os.environ['PATH']}"}
+
+
 def answers(url: str) -> bool:
     """Whether a page is there."""
     with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
@@ -134,20 +143,23 @@ def answers(url: str) -> bool:
 def _python(base: Path) -> Path:
     """Return a Python with this labkit that every account may run.
 
-    One that lies in somebody's home is replaced by Debian's own, with the same packages.
+    What lies in somebody's home is replaced by Debian's own, with the same packages and the same kit.
     """
     here = Path(sys.executable)
-    ways = [*here.resolve().parents, *_SITE.parents]
+    ways = [*here.resolve().parents, *_SITE.parents, *paths.PACKAGE.parents]
     if all(way.stat().st_mode & 0o001 for way in ways):
         return here
     place = base / "python"
     subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", place], check=True)
     own = next(place.glob("lib/python*/site-packages"))
     assert own.parent.name == _SITE.parent.name, f"Debian's Python is {own.parent.name}"
-    for source, target in (
-        (_SITE, own),
-        *((Path(sys.prefix) / n, place / n) for n in ("share", "etc")),
-    ):
+    kit = base / "kit"  # found before the one that the environment names
+    kit.mkdir()
+    (own / "kit.pth").write_text(f"{kit}\n")
+    copies = {_SITE: own}
+    copies |= {Path(sys.prefix) / name: place / name for name in ("share", "etc")}
+    copies |= {paths.REPOSITORY / name: kit / name for name in ("labkit", "labs", "compose")}
+    for source, target in copies.items():
         # Links to the same files, where both are on one disk.
         copy = ["cp", "--recursive", "--no-target-directory", source, target]
         if subprocess.run([*copy, "--link"], capture_output=True, check=False).returncode:
