@@ -145,7 +145,8 @@ def share(directory: Path, spec: SwarmSpec, make: Callable[[str], None], progres
 
     try:
         snapshots.fitting(spec)
-    except snapshots.SnapshotRefused:
+    except snapshots.SnapshotRefused as refused:
+        progress.say(f"a saved state is made: {refused.args[0]}")
         make(PRIVATE)
     sharing.share(directory, spec, progress)
 

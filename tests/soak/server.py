@@ -149,9 +149,9 @@ class _Server:
             "--pid",
             "--cgroup",
         ]
-        path = f"export HOME=/root PATH=/{_KIT}/bin:$PATH; "
         done = subprocess.run(
-            [*enter, "--root", "--wd", "--", "bash", "-c", path + command],
+            [*enter, "--root", "--wd", "--", "bash", "-c", command],
+            env={"HOME": "/root", "PATH": f"/{_KIT}/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
             capture_output=True,
             text=True,
             check=False,
