@@ -66,9 +66,11 @@ def ingress_of(node: Node) -> dict[str, Any]:
 def form(lab: Lab, managers: int) -> None:
     """Make the nodes one swarm: the first begins it, the others join side by side."""
     first, *others = lab.nodes.values()
+    subnets = [lab.engine.machines.pool] if lab.engine.machines and lab.engine.machines.pool else None
     first.docker.swarm.init(
         advertise_addr=first.address,
         listen_addr="0.0.0.0:2377",
+        default_addr_pool=subnets,
         dispatcher_heartbeat_period=lab.heartbeat_s * 1_000_000_000,
     )
     # Managers agree on each new one, so they come one after the other; workers need not wait.

@@ -1,0 +1,130 @@
+"""The one container that labkit runs on each machine, and the two images that it puts there.
+
+The container has the kit's node image, the machine's network and processes, and no engine of its own:
+its agent runs the labs' commands with the image's tools in the machine's namespaces. The machine's
+files are reached through its first process (`/proc/1/root`), so nothing of it is mounted, and a Docker
+engine that was restarted is found again.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from labkit.engines import images
+from labkit.engines.hosts.facts import IMAGE_OF_APP
+from labkit.errors import EngineError
+from labkit.progress import Progress
+from labkit.transport.base import DAEMON, Command, CommandResult
+from labkit.transport.live import LiveLink
+from labkit.transport.streams import through_exec
+
+if TYPE_CHECKING:
+    import socket
+
+    from docker import DockerClient
+
+    from labkit.engines.hosts.endpoint import Endpoint
+    from labkit.transport.base import Reach
+
+LABEL = "labkit.hosts"
+"""The label with the lab's name on the container. It is not that of the other engines' nodes: where one
+of the machines is this one, they would take it for a lab of theirs."""
+
+_PUT_SECONDS = 900.0
+_ENTRYPOINT = ["/usr/bin/python3", "/srv/server.py"]
+# The rules that Docker made are seen by the iptables of its kind only; Debian's default is nft.
+_START = r"""
+for name in docker docker.sock xtables.lock; do ln -s "/proc/1/root/run/$name" "/run/$name"; done
+if grep -qs nat /proc/net/ip_tables_names && iptables-legacy -t nat -S DOCKER >/dev/null 2>&1; then
+    for tool in iptables ip6tables; do update-alternatives --set "$tool" "/usr/sbin/$tool-legacy"; done
+fi
+exec python3 /usr/local/lib/labkit/agent.py
+"""
+# As sh -c PUT NAME HOSTNAME: the node image has the app's files, and they need not be sent once more.
+_PUT = r"""
+tar -C /usr/share/labkit/node-test -c . | docker import --change "ENV NODE=$2" \
+    --change 'ENTRYPOINT ["/usr/bin/python3","/srv/server.py"]' --change 'EXPOSE 3000/tcp' - "$1"
+"""
+
+
+def container(lab: str) -> str:
+    """Return the container's name."""
+    return f"labkit-{lab}-tools"
+
+
+def start(client: DockerClient, lab: str, docker: str) -> None:
+    """Put the node image on a machine and start the container.
+
+    Raises BuildError, NodeUnreachable, and DaemonError where the engine refuses.
+    """
+    images.ensure(client, docker, Progress())
+    api = client.api
+    made = api.create_container(
+        images.name(docker),
+        name=container(lab),
+        entrypoint=["sh", "-c", _START],
+        labels={LABEL: lab},
+        host_config=api.create_host_config(
+            privileged=True,
+            network_mode="host",
+            pid_mode="host",
+            cgroupns="host",
+            # Over the image's volume, too: an anonymous one would be one thing more to remove.
+            tmpfs=dict.fromkeys(("/run", "/tmp", "/var/lib/docker"), ""),
+            restart_policy={"Name": "unless-stopped"},
+        ),
+    )
+    api.start(made["Id"])
+
+
+def labs(client: DockerClient) -> list[str]:
+    """List the labs whose container is on a machine."""
+    rows = client.api.containers(all=True, filters={"label": LABEL})
+    return sorted(row["Labels"][LABEL] for row in rows)
+
+
+def reach(client: DockerClient, endpoint: Endpoint, lab: str) -> Reach:
+    """Return what connects to sockets of a machine: its engine's directly, others in the container."""
+    name = container(lab)
+
+    def connect(path: str) -> socket.socket:
+        return endpoint.dial() if path == DAEMON else through_exec(client, name, path)
+
+    return connect
+
+
+def run(link: LiveLink, argv: list[str], *, timeout: float = 60.0) -> CommandResult:
+    """Run a command on a machine; raises EngineError where it fails, NodeUnreachable."""
+    _, pending = link.runner.submit(Command(tuple(argv), link.node, timeout=timeout))
+    result = pending.result()
+    if result.code:
+        last = (result.stderr.strip().splitlines() or [f"code {result.code}"])[-1]
+        raise EngineError(f"{link.node}: `{argv[0]}` failed in labkit's container: {last}")
+    return result
+
+
+def foreign_app(client: DockerClient, hostname: str) -> bool:
+    """Whether a machine has an image with the app's name that is not the app, for that machine."""
+    config = _app(client)
+    return bool(config) and not _is_app(config, hostname)
+
+
+def put_app(link: LiveLink, client: DockerClient, hostname: str) -> None:
+    """Make the app's image on a machine, where it is not there; raises EngineError."""
+    if not _app(client):
+        run(link, ["sh", "-c", _PUT, "put", IMAGE_OF_APP, hostname], timeout=_PUT_SECONDS)
+
+
+def _app(client: DockerClient) -> dict[str, object]:
+    from docker.errors import ImageNotFound
+
+    try:
+        return dict(client.api.inspect_image(IMAGE_OF_APP)["Config"])
+    except ImageNotFound:
+        return {}
+
+
+def _is_app(config: dict[str, object], hostname: str) -> bool:
+    environment = json.dumps(config.get("Env") or [])
+    return config.get("Entrypoint") == _ENTRYPOINT and json.dumps(f"NODE={hostname}") in environment
