@@ -2,13 +2,13 @@
 
 Its words: `listen ADDRESS WORD`, or `send ADDRESS WORD MTU TARGET=PORT,PORT…`. On every machine one
 listens while the others send. The WORD is in each packet, so that packets of others do not count;
-ports are 2377/tcp, 7946/tcp, 7946/udp, 4789/udp, esp, and mtu, which is 4789/udp in a packet of MTU bytes
-that must not be fragmented.
+ports are 2377/tcp, 7946/tcp, 7946/udp, 4789/udp, esp, and mtu, which is 4789/udp in a packet of MTU
+bytes that must not be fragmented.
 
 Who listens looks three times: a tap sees what comes in before the firewall and what goes out behind it,
 a raw socket gets what the firewall has let in, also where Swarm has the port already, and a listener
-takes connections where nobody else does. It says `listening` on stderr, and prints one JSON object when it is
-interrupted. Who sends prints one JSON object at its end.
+takes connections where nobody else does. It says `listening` on stderr, and prints one JSON object when
+it is interrupted. Who sends prints one JSON object at its end.
 """
 
 from __future__ import annotations

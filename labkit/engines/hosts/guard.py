@@ -2,8 +2,8 @@
 
 A lab may do anything to a node that is a container. A machine that has lost its interface is not to be
 reached again to bring it up, and whoever runs a swarm for others wants it as it was. What runs in a
-task or in a network namespace of Swarm's is not looked at: it harms the lab alone. This keeps a lab's own
-cells and clicks from doing harm; it is no sandbox, and a shell's text is not read.
+task or in a network namespace of Swarm's is not looked at: it harms the lab alone. This keeps a lab's
+own cells and clicks from doing harm; it is no sandbox, and a shell's text is not read.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ def of_machines(
     runs = facts[inventory.hosts[0].name].swarm.inside
     for host in inventory.hosts:
         look = looks[host.name]
-        rows += [_address(host.name, look), _socket(host.name, look), *_modules(host.name, look)]
+        rows += [_address(host.name, looks), _socket(host.name, look), *_modules(host.name, look)]
         if not runs:
             rows.append(_pool(host.name, look, inventory.pool or _FIRST_OF_POOL))
         for other in inventory.hosts:
@@ -197,7 +197,13 @@ def of_machines(
     return rows
 
 
-def _address(name: str, look: Look) -> Row:
+def _address(name: str, looks: Mapping[str, Look]) -> Row:
+    look = looks[name]
+    for other, found in looks.items():
+        if other != name and found.address == look.address:
+            seen = f"{look.address} is the address of {other} too"
+            remedy = "write `address:` in the file, the one by which the others reach it"
+            return Row(name, other, "address", False, seen, remedy)
     where = look.interface or "no interface of the machine"
     seen = (
         f"{look.address or 'none'} on {where}, MTU {look.mtu}"

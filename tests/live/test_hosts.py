@@ -1,0 +1,205 @@
+"""Machines of one's own, with real Docker engines: the nodes of a lab that have left its swarm.
+
+Each has an engine, networks and a firewall of its own. The test carries its engine's API to a unix socket
+here, and from then on labkit knows nothing of the lab that they are from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labkit import engines, swarm
+from labkit.engines.hosts import facts
+from labkit.engines.hosts.guard import NotOnHosts
+from labkit.engines.hosts.judgement import NotFit
+from labkit.errors import EngineError
+from labkit.progress import Bars, Progress
+from labkit.swarm import membership
+from labkit.transport.base import DAEMON
+from labkit.transport.live import LiveLink
+from tests.conftest import Command
+
+MACHINES, LAB = "hosts-machines", "hosts"
+DROP = ["INPUT", "-p", "udp", "--dport"]
+
+
+def _carry(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+def _serve(door: socket.socket, link: LiveLink) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            ours, _ = door.accept()
+            theirs = link.reach(DAEMON)
+            for pair in ((ours, theirs), (theirs, ours)):
+                threading.Thread(target=_carry, args=pair, daemon=True).start()
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[swarm.Lab]:
+    """Three machines whose engines are in no swarm."""
+    swarm.down(MACHINES)
+    try:
+        started = swarm.up(MACHINES, engine="vm", progress=Bars()).lab
+        _part(started)
+        yield started
+        started.close()
+    finally:
+        swarm.down(MACHINES)
+
+
+def _part(lab: swarm.Lab) -> None:
+    for node in reversed(lab.nodes.values()):
+        node.docker.swarm.leave(force=True)
+
+
+@pytest.fixture(scope="module")
+def file(machines: swarm.Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file that names them, each by a unix socket."""
+    folder = tmp_path_factory.mktemp("hosts")
+    lines = ["hosts:"]
+    with contextlib.ExitStack() as stack:
+        for number, node in enumerate(machines.nodes.values()):
+            path = folder / f"{node.name}.sock"
+            door = stack.enter_context(socket.socket(socket.AF_UNIX))
+            door.bind(str(path))
+            door.listen(64)
+            assert isinstance(node.link, LiveLink)
+            threading.Thread(target=_serve, args=(door, node.link), daemon=True).start()
+            role = "worker" if number else "manager"
+            lines.append(f"  - {{name: {node.name}, role: {role}, docker: 'unix://{path}'}}")
+        found = folder / "hosts.yaml"
+        found.write_text("\n".join(lines) + "\n")
+        yield found
+
+
+def found_on(machines: swarm.Lab) -> dict[str, dict[str, Any]]:
+    """What is on each machine."""
+    return {
+        node.name: {
+            "images": facts.images_of(node.docker),
+            "containers": {box["Id"] for box in node.docker.api.containers(all=True)},
+            "networks": {row["Id"] for row in node.docker.api.networks() if row["Name"] != "ingress"},
+            "volumes": {row["Name"] for row in node.docker.api.volumes()["Volumes"] or ()},
+            "swarm": node.docker.info()["Swarm"]["NodeID"],
+            "sockets": sorted(node.run(["ss", "-Hlntu"]).text.split()),
+        }
+        for node in machines.nodes.values()
+    }
+
+
+@contextlib.contextmanager
+def dropped(node: swarm.Node, port: str) -> Iterator[None]:
+    rule = [*DROP, port, "-j", "DROP"]
+    node.run(["iptables", "-w", "10", "-I", *rule]).check()
+    try:
+        yield
+    finally:
+        node.run(["iptables", "-w", "10", "-D", *rule]).check()
+
+
+def test_machines_come_go_and_are_as_they_were(
+    machines: swarm.Lab, file: Path, labkit: Command
+) -> None:
+    node1, node2, node3 = machines.nodes.values()
+    before = found_on(machines)
+
+    # One firewall is wrong, and it is named; nothing is left of the look.
+    with dropped(node2, "4789"), dropped(node3, "7946"):
+        with pytest.raises(NotFit) as caught:
+            swarm.up(LAB, hosts=file, progress=Progress())
+    wrong = {(row.source, row.target, row.what) for row in caught.value.rows}
+    assert wrong == {
+        *((source, "node2", "4789/udp") for source in ("node1", "node3")),
+        *((source, "node3", "7946/udp") for source in ("node1", "node2")),
+    }
+    assert {row.seen for row in caught.value.rows} == {
+        f"it comes to {name}, and the firewall of {name} stops it coming in"
+        for name in ("node2", "node3")
+    }
+    assert found_on(machines) == before
+
+    made = swarm.up(LAB, hosts=file, progress=Progress()).lab
+    try:
+        assert [node.address for node in made.nodes.values()] == [
+            n.address for n in machines.nodes.values()
+        ]
+        assert {row["state"] for row in made.status()["nodes"]} == {"ready"}
+        _a_lab_works_there(made)
+        with pytest.raises(NotOnHosts, match="is not run on node2, a machine of your own"):
+            made.node("node2").run("ip link set eth0 down")
+        with pytest.raises(EngineError, match="nothing else can be kept"):
+            engines.checkpoints(LAB)
+    finally:
+        made.close()
+    told = labkit("status", "--lab", LAB, "--json")
+    assert json.loads(told.stdout)["engine"] == "hosts"
+    assert labkit("down", "--lab", LAB).returncode == 0
+    assert found_on(machines) == before
+
+
+def _a_lab_works_there(lab: swarm.Lab) -> None:
+    """What labs do: services, the routing mesh, an overlay, namespaces, tasks, counters."""
+    lab.network("my-overlay")
+    lab.service("hello-a", publish="5000:3000", networks=["my-overlay"], replicas=3)
+    tasks = lab.wait_for_answers("hello-a")
+    lab.wait_for_port(5000)
+    assert {task.node.name for task in tasks} == set(lab.nodes)
+    first, other = tasks[0], next(task for task in tasks if task.node is not tasks[0].node)
+    asked = first.run(
+        ["curl", "-sS", "-m", "20", f"http://{other.addresses['my-overlay']}:3000/whoami"]
+    )
+    assert json.loads(asked.check().text)["node"] == other.node.name
+    balanced = lab.manager.netns("ingress_sbox").run("ipvsadm -ln").check().text
+    assert balanced.count("Masq") == 3
+    assert "vxlan" in lab.manager.overlay("my-overlay").run("ip -d link show").check().text
+    rules = lab.manager.run("iptables -t nat -S DOCKER-INGRESS").check().text
+    assert "--dport 5000" in rules
+    assert first.sandbox.run("ss -Hlnt").check().text
+    assert {row["name"] for row in lab.look().to_json()["nodes"]} == set(lab.nodes)
+
+
+def test_a_swarm_that_runs_is_used_and_stays(machines: swarm.Lab, file: Path, labkit: Command) -> None:
+    membership.form(machines, 1)
+    try:
+        manager = machines.manager
+        manager.run("docker network create --driver overlay shop-net").check()
+        manager.run(
+            "docker service create --detach --no-resolve-image --name shop --network shop-net "
+            "--replicas 1 node-test"
+        ).check()
+        machines.wait_for_tasks("shop", 1)
+        before = found_on(machines)
+        looked = labkit("doctor", "--hosts", str(file), "--json")
+        rows = json.loads(looked.stdout)["checks"]
+        assert (looked.returncode, [row for row in rows if not row["ok"]]) == (0, [])
+
+        made = swarm.up(LAB, hosts=file, progress=Progress()).lab
+        try:
+            made.network("my-overlay")
+            made.service("hello-a", publish="5000:3000", networks=["my-overlay"], replicas=2)
+            made.wait_for_answers("hello-a")
+            assert made.keep_only("hello-a") == []
+            with pytest.raises(NotOnHosts, match="stays as it is"):
+                made.node("node3").run("docker swarm leave")
+        finally:
+            made.close()
+        assert swarm.down(LAB)
+        assert found_on(machines) == before
+        assert [row["Spec"]["Name"] for row in manager.docker.api.services()] == ["shop"]
+        assert len(machines.tasks("shop")) == 1
+    finally:
+        _part(machines)
