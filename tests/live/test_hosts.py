@@ -1,7 +1,7 @@
 """Machines of one's own, with real Docker engines: the nodes of a lab that have left its swarm.
 
-Each has an engine, networks and a firewall of its own. The test carries its engine's API to a unix socket
-here, and from then on labkit knows nothing of the lab that they are from.
+Each has an engine, networks and a firewall of its own. The test carries its engine's API to a unix
+socket here, and from then on labkit knows nothing of the lab that they are from.
 """
 
 from __future__ import annotations
@@ -114,13 +114,12 @@ def dropped(node: swarm.Node, port: str) -> Iterator[None]:
 def test_machines_come_go_and_are_as_they_were(
     machines: swarm.Lab, file: Path, labkit: Command
 ) -> None:
-    node1, node2, node3 = machines.nodes.values()
+    _, node2, node3 = machines.nodes.values()
     before = found_on(machines)
 
     # One firewall is wrong, and it is named; nothing is left of the look.
-    with dropped(node2, "4789"), dropped(node3, "7946"):
-        with pytest.raises(NotFit) as caught:
-            swarm.up(LAB, hosts=file, progress=Progress())
+    with dropped(node2, "4789"), dropped(node3, "7946"), pytest.raises(NotFit) as caught:
+        swarm.up(LAB, hosts=file, progress=Progress())
     wrong = {(row.source, row.target, row.what) for row in caught.value.rows}
     assert wrong == {
         *((source, "node2", "4789/udp") for source in ("node1", "node3")),
@@ -169,7 +168,7 @@ def _a_lab_works_there(lab: swarm.Lab) -> None:
     rules = lab.manager.run("iptables -t nat -S DOCKER-INGRESS").check().text
     assert "--dport 5000" in rules
     assert first.sandbox.run("ss -Hlnt").check().text
-    assert {row["name"] for row in lab.look().to_json()["nodes"]} == set(lab.nodes)
+    assert {node.name for node in lab.look().nodes} == set(lab.nodes)
 
 
 def test_a_swarm_that_runs_is_used_and_stays(machines: swarm.Lab, file: Path, labkit: Command) -> None:

@@ -174,7 +174,7 @@ class FakeHost:
                 {"Id": n, "Name": n, "Scope": "swarm", "Labels": labels, "IPAM": None}
                 for n, labels in self.cluster.overlays.items()
             ]
-            return [row for row in [*local, *overlays] if not key or key in row["Labels"]]  # type: ignore[operator]
+            return [row for row in [*local, *overlays] if not key or key in str(row["Labels"])]
         if what == "containers/json":
             return [
                 box
