@@ -64,7 +64,9 @@ def main() -> None:
     default: dict[str, str] = next((row for row in routes if row.get("dst") == "default"), {})
     own = {info["local"]: (link["ifname"], link["mtu"]) for link in links for info in link["addr_info"]}
     on_uplink = [address for address, (name, _) in own.items() if name == default.get("dev")]
-    outside = [address for address, (name, _) in own.items() if name != "lo"]
+    # Where there is no way out, the first one that is not a bridge: those may be Docker's.
+    bridges = {name for name, _ in own.values() if os.path.isdir(f"/sys/class/net/{name}/bridge")}
+    outside = [address for address, (name, _) in own.items() if name not in {"lo", *bridges}]
     address = told if told != "-" else (default.get("prefsrc") or (on_uplink + outside + [""])[0])
     interface, mtu = own.get(address, ("", 0))
     builtin, there = listed("builtin"), listed("dep")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import sys
+import tarfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,12 @@ from urllib.parse import parse_qs, unquote
 import pytest
 
 from labkit import engines, swarm
-from labkit.engines import images
 from labkit.engines.base import MADE_BY
 from labkit.engines.hosts import endpoint, engine, facts, guard, leaving, record, tools, wire
 from labkit.engines.hosts.endpoint import Endpoint
 from labkit.engines.hosts.guard import NotOnHosts
 from labkit.engines.hosts.judgement import NotFit
-from labkit.errors import EngineError, LabkitError, UsageError
+from labkit.errors import BuildError, EngineError, LabkitError, UsageError
 from labkit.progress import Progress
 from labkit.transport.base import DAEMON
 from tests.unit.fakes import FakeNode, as_json
@@ -31,7 +32,7 @@ hosts:
   - {name: beta, docker: unix:///beta, address: 192.0.2.12}
   - {name: gamma, docker: unix:///gamma, address: 192.0.2.13}
 """
-NODE_IMAGE = images.name("26.1")
+TOOLS = tools.image("26.1")
 
 
 class Cluster:
@@ -229,11 +230,11 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
         assert container in found.hosts[name].containers
         return found.hosts[name].reach(path)
 
-    def ensure(client: Any, docker: str, progress: Progress) -> None:
-        found.hosts[client.info()["Name"]].images.setdefault(images.name(docker), "sha256:node")
+    def ensure(client: Any, docker: str) -> None:
+        found.hosts[client.info()["Name"]].images.setdefault(tools.image(docker), "sha256:tools")
 
     monkeypatch.setattr(tools, "through_exec", through_exec)
-    monkeypatch.setattr(images, "ensure", ensure)
+    monkeypatch.setattr(tools, "_ensure", ensure)
     monkeypatch.setattr(wire, "look", lambda link, _: LOOKS[link.node])
     monkeypatch.setattr(wire, "cross", lambda *_: wires())
     monkeypatch.setattr(leaving, "_PATIENCE_S", 2.0)
@@ -256,7 +257,7 @@ def states(cluster: Cluster) -> dict[str, dict[str, Any]]:
 
 
 def test_a_lab_comes_and_leaves_each_machine_as_it_was_found(cluster: Cluster, file: Path) -> None:
-    cluster.hosts["beta"].images[NODE_IMAGE] = "sha256:node"  # it was there before, and stays
+    cluster.hosts["beta"].images[TOOLS] = "sha256:tools"  # it was there before, and stays
     cluster.hosts["gamma"].images["node-test:latest"] = "sha256:app-gamma"
     before = states(cluster)
     made = up(file)
@@ -432,7 +433,7 @@ def test_a_machine_that_does_not_answer_is_named_and_finished_later(
     with pytest.raises(EngineError, match="beta is not as it was found") as caught:
         swarm.down("mine")
     told = str(caught.value)
-    for part in ("labkit-mine-tools", NODE_IMAGE, "node-test:latest", "swarm leave --force"):
+    for part in ("labkit-mine-tools", TOOLS, "node-test:latest", "swarm leave --force"):
         assert part in told
     assert "labkit down --lab mine" in caught.value.hint
     left = states(cluster)
@@ -457,11 +458,11 @@ def test_a_machine_that_joined_another_swarm_stays_there(cluster: Cluster, file:
 
 def test_an_image_that_labkit_replaced_has_its_name_again(cluster: Cluster, file: Path) -> None:
     alpha = cluster.hosts["alpha"]
-    alpha.images[NODE_IMAGE] = "sha256:old"
+    alpha.images[TOOLS] = "sha256:old"
     up(file).lab.close()
-    alpha.images[NODE_IMAGE] = "sha256:node"  # what `images.ensure` does to one that is out of date
+    alpha.images[TOOLS] = "sha256:tools"  # what `tools.start` does to one that is out of date
     swarm.down("mine")
-    assert alpha.images[NODE_IMAGE] == "sha256:old"
+    assert alpha.images[TOOLS] == "sha256:old"
 
 
 def test_the_engine_wants_a_file(cluster: Cluster) -> None:
@@ -537,3 +538,31 @@ def test_an_error_of_several_machines_names_all(cluster: Cluster, file: Path) ->
         up(file)
     assert "beta: no Docker engine" in str(caught.value)
     assert "gamma: no Docker engine" in str(caught.value)
+
+
+def test_the_tools_are_the_node_less_its_engine(tmp_path: Path) -> None:
+    tar = tmp_path / "node.tar"
+    long = "usr/share/" + "x" * 120
+    with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as file:
+        for name, size in (
+            ("./usr/bin/ip", 700),
+            ("./usr/sbin/dockerd", 5000),
+            (f"./{long}", 1025),
+            ("./usr/bin/containerd-shim-runc-v2", 3),
+            ("./usr/bin/docker", 512),
+            ("./usr/libexec/docker/cli-plugins/docker-buildx", 9),
+            ("./etc/empty", 0),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.pax_headers = size, {"SCHILY.xattr.user.x": name}
+            file.addfile(entry, io.BytesIO(name[-1:].encode() * size))
+    with tarfile.open(fileobj=io.BytesIO(b"".join(tools.without_engine(tar)))) as left:
+        found = {entry.name: (entry.size, entry.pax_headers) for entry in left}
+        assert set(found) == {"./usr/bin/ip", f"./{long}", "./usr/bin/docker", "./etc/empty"}
+        assert found["./usr/bin/ip"] == (700, {"SCHILY.xattr.user.x": "./usr/bin/ip"})
+        content = left.extractfile("./usr/bin/docker")
+        assert content
+        assert content.read() == b"r" * 512
+    tar.write_bytes(tar.read_bytes()[:2000])
+    with pytest.raises(BuildError, match="is cut short"):
+        list(tools.without_engine(tar))

@@ -196,7 +196,7 @@ class _Visit:
 
     def _kept(self, host: Host) -> Kept:
         found = self.facts[host.name]
-        tags = (images.name(self.docker), facts.IMAGE_OF_APP)
+        tags = (tools.image(self.docker), images.name(self.docker), facts.IMAGE_OF_APP)
         return Kept(
             name=host.name,
             manager=host.manager,

@@ -1,19 +1,23 @@
 """The one container that labkit runs on each machine, and the two images that it puts there.
 
-The container has the kit's node image, the machine's network and processes, and no engine of its own:
-its agent runs the labs' commands with the image's tools in the machine's namespaces. The machine's
-files are reached through its first process (`/proc/1/root`), so nothing of it is mounted, and a Docker
-engine that was restarted is found again.
+The container has a node's files less its engine, and the machine's network and processes: its agent
+runs the labs' commands with the node's tools in the machine's namespaces. The machine's files are reached
+through its first process (`/proc/1/root`), so nothing of it is mounted, and a Docker engine that was
+restarted is found again.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labkit.engines import images
+from labkit.engines import debian, images
 from labkit.engines.hosts.facts import IMAGE_OF_APP
-from labkit.errors import EngineError
+from labkit.errors import BuildError, EngineError
 from labkit.progress import Progress
 from labkit.transport.base import DAEMON, Command, CommandResult
 from labkit.transport.live import LiveLink
@@ -32,6 +36,13 @@ LABEL = "labkit.hosts"
 of the machines is this one, they would take it for a lab of theirs."""
 
 _PUT_SECONDS = 900.0
+# What of a node's file system is its engine: a third of the bytes, and not started here.
+_ENGINE = re.compile(
+    r"\./usr/s?bin/(dockerd|docker-proxy|containerd|containerd-shim\S*|runc|ctr)|"
+    r"\./usr/(lib|libexec)/docker/cli-plugins/.+"
+)
+_BLOCK, _PIECE = 512, 1 << 20
+_HEADS = b"xgLK"  # of a tar's entries, those that say more of the next one
 _ENTRYPOINT = ["/usr/bin/python3", "/srv/server.py"]
 # The rules that Docker made are seen by the iptables of its kind only; Debian's default is nft.
 _START = r"""
@@ -53,15 +64,72 @@ def container(lab: str) -> str:
     return f"labkit-{lab}-tools"
 
 
+def image(docker: str) -> str:
+    """Return the name of the tools' image."""
+    return f"labkit/tools:{docker}"
+
+
+def _ensure(client: DockerClient, docker: str) -> None:
+    """Make sure that a machine has the tools: the node's file system from here, or the node image.
+
+    The latter is built there from its Dockerfile where none can be made here. Raises BuildError.
+    """
+    from docker.errors import ImageNotFound
+
+    name, key = image(docker), debian.node_key(docker)
+    try:
+        if client.images.get(name).labels.get(images.KEY_LABEL) == key:
+            return
+    except ImageNotFound:
+        pass
+    if images.can_make(docker):
+        with debian.build_lock():
+            tar = debian.node_tar(docker, Progress())
+        images.put(client, name, without_engine(tar), [f"LABEL {images.KEY_LABEL}={key}"])
+        return
+    images.ensure(client, docker, Progress())
+    repository, tag = name.split(":")
+    client.api.tag(images.name(docker), repository, tag)
+
+
+def without_engine(tar: Path) -> Iterator[bytes]:
+    """Yield a node's file system without its engine, in pieces; all that stays is as it was."""
+    with tar.open("rb") as file:
+        pending = b""
+        while head := file.read(_BLOCK):
+            size = _size(head)
+            if head[156] in _HEADS:
+                pending += head + file.read(size)
+                continue
+            name = head[:100].rstrip(b"\0").decode(errors="replace")
+            if _ENGINE.fullmatch(name):
+                file.seek(size, os.SEEK_CUR)
+            else:
+                yield pending + head
+                while size:
+                    piece = file.read(min(size, _PIECE))
+                    if not piece:
+                        raise BuildError(f"{tar} is cut short", hint=f"remove it: rm {tar}")
+                    yield piece
+                    size -= len(piece)
+            pending = b""
+
+
+def _size(head: bytes) -> int:
+    """Return how many bytes follow a head of a tar: whole blocks; none after a block of zeros."""
+    digits = head[124:136].strip(b" \0")
+    return -(-int(digits or b"0", 8) // _BLOCK) * _BLOCK
+
+
 def start(client: DockerClient, lab: str, docker: str) -> None:
-    """Put the node image on a machine and start the container.
+    """Put the image of the tools on a machine and start the container.
 
     Raises BuildError, NodeUnreachable, and DaemonError where the engine refuses.
     """
-    images.ensure(client, docker, Progress())
+    _ensure(client, docker)
     api = client.api
     made = api.create_container(
-        images.name(docker),
+        image(docker),
         name=container(lab),
         entrypoint=["sh", "-c", _START],
         labels={LABEL: lab},
