@@ -1,7 +1,7 @@
 """The one container that labkit runs on each machine, and the two images that it puts there.
 
 The container has a node's files less its engine, and the machine's network and processes: its agent
-runs the labs' commands with the node's tools in the machine's namespaces. The machine's files are reached
+runs the labs' commands with the node's tools in the machine's namespaces. Its files are reached
 through its first process (`/proc/1/root`), so nothing of it is mounted, and a Docker engine that was
 restarted is found again.
 """
