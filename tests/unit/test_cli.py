@@ -81,7 +81,11 @@ def signals_kept() -> Iterator[None]:
         (["feedback", "/usr"], 2, "/usr holds no marks"),
         (["class", "check", "--learner", "../eve"], 2, "'../eve' cannot be a learner's id"),
         (["class", "check", "--learner", "a", "--out", "/no/such/file"], 2, "cannot be written"),
-        (["class", "check", "--learner", "a", "--engine", "podman"], 2, "there are: auto, docker, hosts, vm"),
+        (
+            ["class", "check", "--learner", "a", "--engine", "podman"],
+            2,
+            "there are: auto, docker, hosts, vm",
+        ),
         (["class", "report", "/no/such/file"], 2, "/no/such/file cannot be read"),
         (["class", "slides", "99"], 2, "99"),
         (["up", "--hosts", "none.yaml"], 2, "none.yaml, line 1, key ''"),

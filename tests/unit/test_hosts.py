@@ -234,7 +234,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
         found.hosts[client.info()["Name"]].images.setdefault(tools.image(docker), "sha256:tools")
 
     monkeypatch.setattr(tools, "through_exec", through_exec)
-    monkeypatch.setattr(tools, "_ensure", ensure)
+    monkeypatch.setattr(tools, "ensure", ensure)
     monkeypatch.setattr(wire, "look", lambda link, _: LOOKS[link.node])
     monkeypatch.setattr(wire, "cross", lambda *_: wires())
     monkeypatch.setattr(leaving, "_PATIENCE_S", 2.0)

@@ -132,7 +132,7 @@ def _leave_swarm(managers: list[str], kept: Kept, client: DockerClient) -> None:
     for name in volumes:
         _gone(partial(client.api.remove_volume, name))
     if not kept.before.gateway:
-        _until(f"the network {facts.GATEWAY_BRIDGE} to go", lambda: _remove_gateway(client))
+        until(f"the network {facts.GATEWAY_BRIDGE} to go", lambda: remove_gateway(client))
 
 
 def _volumes_of_tasks(client: DockerClient) -> Iterator[str]:
@@ -142,7 +142,7 @@ def _volumes_of_tasks(client: DockerClient) -> Iterator[str]:
                 yield str(mount["Name"])
 
 
-def _remove_gateway(client: DockerClient) -> bool:
+def remove_gateway(client: DockerClient) -> bool:
     """Remove the bridge that Docker made for the swarm, with the routing mesh's end on it."""
     api = client.api
     try:
@@ -179,12 +179,12 @@ def _take_own_things(record: Record, clients: dict[str, DockerClient], failed: d
         for row in services:
             _gone(partial(api.remove_service, row["ID"]))
         names = {row["Spec"]["Name"] for row in services}
-        _until(
+        until(
             f"the tasks of {', '.join(sorted(names))} to go",
             lambda: not any(_has_tasks(client, names) for client in clients.values()),
         )
         for row in api.networks(filters={"label": MADE_BY}):
-            _until(f"the network {row['Name']} to go", partial(_removed, api, row["Id"]))
+            until(f"the network {row['Name']} to go", partial(_removed, api, row["Id"]))
         for row in api.configs():
             if row["Spec"]["Name"].startswith("labkit-"):
                 _gone(partial(api.remove_config, row["ID"]))
@@ -216,7 +216,7 @@ def _clear(lab: str, kept: Kept, client: DockerClient) -> None:
     now = facts.images_of(client)
     for tag, before in kept.before.images.items():
         if tag in now and now[tag] != before:
-            _until(f"the image {tag} to be free", partial(_untagged, api, tag))
+            until(f"the image {tag} to be free", partial(_untagged, api, tag))
             if before:
                 repository, _, name = tag.rpartition(":")
                 api.tag(before, repository, name)
@@ -243,7 +243,7 @@ def _gone(remove: Callable[[], object]) -> None:
             raise
 
 
-def _until(wanted: str, look: Callable[[], bool]) -> None:
+def until(wanted: str, look: Callable[[], bool]) -> None:
     """Try until it is so; raises SwarmError."""
     deadline = time.monotonic() + _PATIENCE_S
     while not look():

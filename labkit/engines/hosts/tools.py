@@ -69,7 +69,7 @@ def image(docker: str) -> str:
     return f"labkit/tools:{docker}"
 
 
-def _ensure(client: DockerClient, docker: str) -> None:
+def ensure(client: DockerClient, docker: str) -> None:
     """Make sure that a machine has the tools: the node's file system from here, or the node image.
 
     The latter is built there from its Dockerfile where none can be made here. Raises BuildError.
@@ -126,7 +126,7 @@ def start(client: DockerClient, lab: str, docker: str) -> None:
 
     Raises BuildError, NodeUnreachable, and DaemonError where the engine refuses.
     """
-    _ensure(client, docker)
+    ensure(client, docker)
     api = client.api
     made = api.create_container(
         image(docker),
