@@ -22,7 +22,8 @@ _RENEW_TRIES = 3
 
 def node_rows(lab: Lab) -> list[dict[str, Any]]:
     try:
-        rows = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
+        # One that has only just joined has no name yet.
+        rows = {row["Description"].get("Hostname"): row for row in lab.manager.docker.api.nodes()}
     except DaemonError as problem:
         raise SwarmError(
             f"{lab.manager.name} is not a manager of a swarm: {problem.args[0]}",

@@ -94,7 +94,7 @@ def membership(client: DockerClient, info: Mapping[str, Any] | None = None) -> M
         address=str(told.get("NodeAddr") or ""),
         manages=manages,
         managers=managers,
-        members={row["ID"]: row["Description"]["Hostname"] for row in rows},
+        members={row["ID"]: row["Description"].get("Hostname", "") for row in rows},
         pool=tuple((told.get("Cluster") or {}).get("DefaultAddrPool") or ()),
     )
 
