@@ -152,9 +152,8 @@ def test_a_wrong_firewall_is_named_and_nothing_is_left_of_the_look(
 def test_a_swarm_that_runs_is_used_and_stays(machines: swarm.Lab, file: Path) -> None:
     membership.form(machines, 1)
     try:
-        machines.manager.run(
-            "docker service create --detach --no-resolve-image --name shop --publish 8080:3000 node-test"
-        ).check()
+        shop = "docker service create --detach --no-resolve-image --name shop --publish 8080:3000"
+        machines.manager.run(f"{shop} node-test").check()
         machines.wait_for_tasks("shop", 1)
         before = found_on(machines)
         made = swarm.up(LAB, hosts=file, progress=Progress()).lab

@@ -1,9 +1,9 @@
 """The one container that labkit runs on each machine, and the two images that it puts there.
 
 The container has a node's files less its engine, and the machine's network and processes: its agent
-runs the labs' commands with the node's tools in the machine's namespaces. Its files are reached
-through its first process (`/proc/1/root`), so nothing of it is mounted, and a Docker engine that was
-restarted is found again.
+runs the labs' commands with the node's tools in the machine's namespaces. It sees the namespaces of the
+machine's containers come and go, since `/run/docker` is mounted there as a slave. The engine's socket
+is reached through the machine's first process, so that an engine that was restarted is found again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from labkit.engines import debian, images
 from labkit.engines.hosts.facts import IMAGE_OF_APP
 from labkit.errors import BuildError, EngineError
 from labkit.progress import Progress
-from labkit.transport.base import DAEMON, Command, CommandResult
+from labkit.transport.base import DAEMON, Command, CommandResult, DaemonError
 from labkit.transport.live import LiveLink
 from labkit.transport.streams import through_exec
 
@@ -46,7 +46,7 @@ _HEADS = b"xgLK"  # of a tar's entries, those that say more of the next one
 _ENTRYPOINT = ["/usr/bin/python3", "/srv/server.py"]
 # The rules that Docker made are seen by the iptables of its kind only; Debian's default is nft.
 _START = r"""
-for name in docker docker.sock xtables.lock; do ln -s "/proc/1/root/run/$name" "/run/$name"; done
+for name in docker.sock xtables.lock; do ln -s "/proc/1/root/run/$name" "/run/$name"; done
 if grep -qs nat /proc/net/ip_tables_names && iptables-legacy -t nat -S DOCKER >/dev/null 2>&1; then
     for tool in iptables ip6tables; do update-alternatives --set "$tool" "/usr/sbin/$tool-legacy"; done
 fi
@@ -126,6 +126,8 @@ def start(client: DockerClient, lab: str, docker: str) -> None:
 
     Raises BuildError, NodeUnreachable, and DaemonError where the engine refuses.
     """
+    from docker.types import Mount
+
     ensure(client, docker)
     api = client.api
     made = api.create_container(
@@ -140,10 +142,18 @@ def start(client: DockerClient, lab: str, docker: str) -> None:
             cgroupns="host",
             # Over the image's volume, too: an anonymous one would be one thing more to remove.
             tmpfs=dict.fromkeys(("/run", "/tmp", "/var/lib/docker"), ""),
+            mounts=[Mount("/run/docker", "/run/docker", type="bind", propagation="rslave")],
             restart_policy={"Name": "unless-stopped"},
         ),
     )
-    api.start(made["Id"])
+    try:
+        api.start(made["Id"])
+    except DaemonError as problem:
+        if "shared" not in str(problem.args[0]):
+            raise
+        raise EngineError(
+            f"{problem.args[0]}", hint="on that machine: sudo mount --make-rshared /"
+        ) from problem
 
 
 def labs(client: DockerClient) -> list[str]:
