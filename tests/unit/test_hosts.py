@@ -21,6 +21,7 @@ from labkit.engines.hosts.endpoint import Endpoint
 from labkit.engines.hosts.guard import NotOnHosts
 from labkit.engines.hosts.judgement import NotFit
 from labkit.errors import BuildError, EngineError, LabkitError, UsageError
+from labkit.experiments import swarms
 from labkit.progress import Progress
 from labkit.transport.base import DAEMON
 from tests.unit.fakes import FakeNode, as_json
@@ -445,6 +446,24 @@ def test_a_machine_that_does_not_answer_is_named_and_finished_later(
     assert states(cluster) == before
 
 
+@pytest.mark.parametrize("silent", ["alpha", "beta"])
+def test_of_a_swarm_that_stays_too_the_rest_is_done_later(
+    cluster: Cluster, file: Path, silent: str
+) -> None:
+    cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    before = states(cluster)
+    up(file).lab.close()
+    cluster.services["hello-a"] = {MADE_BY: "docker service create"}
+    cluster.hosts[silent].silent = True
+    with pytest.raises(EngineError, match=f"{silent} is not as it was found"):
+        swarm.down("mine")
+    assert set(cluster.services) == ({"hello-a"} if silent == "alpha" else set())
+    cluster.hosts[silent].silent = False
+    assert swarm.down("mine")
+    assert states(cluster) == before
+    assert not cluster.services
+
+
 def test_a_machine_that_joined_another_swarm_stays_there(cluster: Cluster, file: Path) -> None:
     up(file).lab.close()
     kept = record.read("mine")
@@ -463,6 +482,30 @@ def test_an_image_that_labkit_replaced_has_its_name_again(cluster: Cluster, file
     alpha.images[TOOLS] = "sha256:tools"  # what `tools.start` does to one that is out of date
     swarm.down("mine")
     assert alpha.images[TOOLS] == "sha256:old"
+
+
+def test_a_machine_whose_run_is_not_shared_is_told_what_to_do(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beta, before = cluster.hosts["beta"], states(cluster)
+    answer = beta.api
+
+    def refuse(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        if path.endswith("/start"):
+            told = "path /run/docker is mounted on /run but it is not a shared or slave mount"
+            return as_json({"message": told}, 500)
+        return answer(method, path, body)
+
+    monkeypatch.setattr(beta.node, "api", refuse)
+    with pytest.raises(EngineError, match=r"beta answered 500: .* not a shared or slave") as caught:
+        up(file)
+    assert "mount --make-rshared /" in caught.value.hint
+    assert states(cluster) == before
+
+
+def test_the_machines_own_namespace_is_no_tasks() -> None:
+    lines = ["nsfs 4026532303 default", "nsfs 4026532304 68f0b8ca0fc0"]
+    assert [row["name"] for row in swarms.namespaces_of(lines, {})] == ["68f0b8ca0fc0"]
 
 
 def test_the_engine_wants_a_file(cluster: Cluster) -> None:

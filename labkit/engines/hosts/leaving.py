@@ -168,7 +168,10 @@ def remove_gateway(client: DockerClient) -> bool:
 
 def _take_own_things(record: Record, clients: dict[str, DockerClient], failed: dict[str, str]) -> None:
     """Remove the lab's own services, networks and notes from a swarm that stays."""
-    managers = [kept.name for kept in record.hosts if kept.manager and kept.name in clients]
+    named = [kept.name for kept in record.hosts if kept.manager]
+    if not named:  # they are as they were found already, and so is their swarm
+        return
+    managers = [name for name in named if name in clients]
     if not managers:
         for kept in record.hosts:
             failed.setdefault(kept.name, "no manager of the swarm answers")
