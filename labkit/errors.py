@@ -5,7 +5,8 @@
     │   ├── UnknownNameError    an unknown node, task, lab, engine, Docker version, notebook
     │   └── FileError           a YAML file that somebody wrote is wrong: file, line and key
     │       ├── TopologyError       the Compose file of the nodes
-    │       └── VersionsError       a file of Docker versions
+    │       ├── VersionsError       a file of Docker versions
+    │       └── HostsError          a file of machines of one's own
     ├── EngineError      3   no engine is available, or it lacks what Swarm needs
     │   └── BuildError          the embedded machine could not be built
     ├── SwarmError       3   the swarm could not be started or reached
@@ -89,6 +90,12 @@ class VersionsError(FileError):
     """A file of Docker versions is wrong."""
 
     _next_step = "mend that line of {file}; docs/versions.md has an example"
+
+
+class HostsError(FileError):
+    """A file of machines of one's own is wrong."""
+
+    _next_step = "mend that line of {file}; docs/hosts.md has an example"
 
 
 class EngineError(LabkitError):

@@ -18,6 +18,10 @@ Docker = Annotated[
 Compose = Annotated[
     Path | None, typer.Option(help="Another description of the nodes than compose/swarm.yaml.")
 ]
+Hosts = Annotated[
+    Path | None,
+    typer.Option("--hosts", metavar="FILE", help="Machines of your own, as docs/hosts.md tells."),
+]
 Nodes = Annotated[int, typer.Option(help="How many nodes, 1 to 20.")]
 Managers = Annotated[int, typer.Option(help="How many of them are managers.")]
 _KINDS = list(ENGINES)

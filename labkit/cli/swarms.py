@@ -14,11 +14,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from labkit.cli.options import Compose, Docker, EngineKind, Json, Lab, Managers, Nodes, print_json
+from labkit.cli.options import (
+    Compose,
+    Docker,
+    EngineKind,
+    Hosts,
+    Json,
+    Lab,
+    Managers,
+    Nodes,
+    print_json,
+)
 from labkit.engines import DEFAULT_DOCKER
 from labkit.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from labkit.capture import Capture
     from labkit.swarm import Place, UpResult
     from labkit.transport.attached import Attached
@@ -50,9 +62,15 @@ def up(
     fresh: Annotated[bool, typer.Option("--fresh", help="Make the saved state anew.")] = False,
     keep: Annotated[bool, typer.Option(help="Leave what failed for a look.")] = False,
     compose: Compose = None,
+    hosts: Hosts = None,
     as_json: Json = False,
 ) -> None:
-    """Stand up a swarm that answers."""
+    """Stand up a swarm that answers.
+
+    With --hosts the nodes are machines of your own, each with its Docker engine; how many there are,
+    and which Docker runs there, the machines say themselves. They are looked at first, as labkit doctor
+    --hosts does, and nothing is made where a swarm could not work.
+    """
     from labkit import swarm
     from labkit.progress import Bars
 
@@ -65,6 +83,7 @@ def up(
         fresh=fresh,
         keep=keep,
         compose=compose,
+        hosts=hosts,
         progress=Bars(),
     )
     _show_result(result, as_json)
@@ -80,7 +99,8 @@ def _show_result(result: UpResult, as_json: bool) -> None:
         return
     _show_status(status)
     how = "restored" if restored else "made"
-    print(f"{how} in {seconds:.1f} s; try: labkit exec node1 -- docker node ls")
+    first = status["nodes"][0]["name"]
+    print(f"{how} in {seconds:.1f} s; try: labkit exec {first} -- docker node ls")
 
 
 @app.command()
@@ -276,8 +296,15 @@ def env(lab: Lab = "default", as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Tell what this machine can run, why, and the remedy for what it cannot."""
+def doctor(hosts: Hosts = None, docker: Docker = DEFAULT_DOCKER, as_json: Json = False) -> None:
+    """Tell what this machine can run, why, and the remedy for what it cannot.
+
+    With --hosts: what machines of your own lack for a swarm, each of them and from each to each other;
+    exit code 1 where they lack something. They are left as they were found.
+    """
+    if hosts:
+        _preflight(hosts, docker, as_json)
+        return
     from labkit import doctor as examination
 
     found = examination.examine()
@@ -290,3 +317,20 @@ def doctor(as_json: Json = False) -> None:
         print(f"  {'ok ' if check['ok'] else 'NO '} {check['name']}: {check['detail']}")
         if check["remedy"] and not check["ok"]:
             print(f"       remedy: {check['remedy']}")
+
+
+def _preflight(hosts: Path, docker: str, as_json: bool) -> None:
+    from labkit import engines
+    from labkit.progress import Bars
+
+    rows = engines.preflight(hosts, docker, Bars())
+    failed = [row for row in rows if not row.ok]
+    if as_json:
+        print_json({"hosts": str(hosts), "ok": not failed, "checks": [row.to_json() for row in rows]})
+    else:
+        for row in rows:
+            print(f"  {'ok ' if row.ok else 'NO '} {row}")
+            if not row.ok:
+                print(f"       remedy: {row.remedy}")
+    if failed:
+        raise typer.Exit(1)

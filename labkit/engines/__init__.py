@@ -1,8 +1,9 @@
 """Where the nodes of a swarm run. Every engine ends in the same thing, a Docker daemon that answers.
 
 docker   the daemon that this machine has
+hosts    machines of one's own, which a file names: their daemons are the nodes' own
 vm       a private daemon in a virtual machine that labkit builds: no Docker, no root
-auto     the first of them that can be used here
+auto     the first of them that can be used here; never `hosts`
 
 Another engine is one more row in `ENGINES` (CONTRIBUTING.md tells how to add one). A lab whose answers
 come from evidence says that its engine is `replay`; that one starts nothing.
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from labkit.engines.base import Checkpoints, Connection, Engine, SwarmSpec
+    from labkit.engines.hosts.judgement import Row
     from labkit.progress import Progress
 
 ENGINES = {
     "docker": "labkit.engines.docker:DockerEngine",
+    "hosts": "labkit.engines.hosts.engine:HostsEngine",
     "vm": "labkit.engines.vm.engine:VmEngine",
 }
 """Name -> the class of the engine, loaded when it is asked for: `labkit --help` needs none of them.
@@ -82,6 +85,34 @@ def choose(kind: str) -> tuple[Engine, str]:
             return engine, reasons[0] if reasons else f"a {engine.kind.capitalize()} engine answers"
         reasons.append(refusal)
     return engine, reasons[0]
+
+
+def on_hosts(file: Path) -> Engine:
+    """Return the engine for the machines that a file names."""
+    engine: Engine = _load(ENGINES["hosts"])(file)
+    return engine
+
+
+def hosts_of(lab: str) -> Path | None:
+    """Return the file that named a lab's machines; None where it is not on machines of one's own."""
+    from pathlib import Path
+
+    from labkit.engines.hosts import record
+
+    kept = record.read(lab)
+    return Path(kept.file) if kept else None
+
+
+def preflight(file: Path, docker: str, progress: Progress) -> list[Row]:
+    """Look whether machines can be a swarm, and leave them as they were found.
+
+    Raises HostsError for the file, EngineError where a machine does not answer.
+    """
+    from labkit.engines import locks
+    from labkit.engines.hosts import engine
+
+    with locks.hold(engine.PREFLIGHT):
+        return engine.preflight(file, docker, progress)
 
 
 def _by_lookup() -> list[Engine]:

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from labkit.progress import Progress
-    from labkit.transport.base import Reach
+    from labkit.transport.base import Command, Reach
 
 LAB_LABEL = "labkit.lab"
 """The label with the lab's name on every container and network of its nodes."""
+
+MADE_BY = "labkit.made-by"
+"""The label that holds the command line of a lab's service or network."""
 
 T = TypeVar("T")
 
@@ -48,6 +51,33 @@ class SwarmSpec:
 
 
 @dataclass(frozen=True)
+class Seat:
+    """A node that is a machine of one's own: where it is, and how it is reached."""
+
+    name: str
+    address: str
+    container: str
+    """Labkit's container there."""
+    docker: str
+    reach: Reach = field(repr=False)
+    refuse: Callable[[Command], None] = field(repr=False)
+    """Raises an error for a command that is not run there."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Nodes that were there before labkit came, and their swarm."""
+
+    seats: Callable[[], Sequence[Seat]]
+    """Returns them, managers first."""
+    managers: int
+    shared: bool
+    """Whether the swarm was there before, too: then only what has labkit's label is labkit's."""
+    pool: str | None = None
+    """Where a swarm that is to be made gets its networks' addresses; None: Swarm's own choice."""
+
+
+@dataclass(frozen=True)
 class Connection:
     """A Docker daemon that answers and holds a lab's nodes, and how to reach it and them."""
 
@@ -64,6 +94,8 @@ class Connection:
     """Connects to a unix socket in a container: its name, its first process, the socket's path."""
     pid: int | None = None
     """The process of the virtual machine that it runs in, where there is one of the lab's own."""
+    machines: Machines | None = None
+    """The nodes, where they are machines of one's own and not containers on the daemon."""
 
     def reach(self, container: str, pid: int) -> Reach:
         """Return what connects to the unix sockets of one container."""

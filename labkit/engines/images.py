@@ -69,20 +69,31 @@ def import_tar(client: DockerClient, docker: str, tar: Path, step: Step) -> None
                 step.fraction(file.tell() / size)
                 yield chunk
 
-    repository, tag = name(docker).split(":")
+    changes = [
+        'ENTRYPOINT ["/usr/local/bin/labkit-node"]',
+        *(f"ENV {assignment}" for assignment in _environment(docker)),
+        "VOLUME /var/lib/docker",
+        f"LABEL {KEY_LABEL}={debian.node_key(docker)}",
+    ]
+    put(client, name(docker), chunks(), changes)
+
+
+def put(client: DockerClient, image: str, chunks: Iterator[bytes], changes: list[str]) -> None:
+    """Make an image of the bytes of a tar and the lines of a Dockerfile; raises BuildError."""
+    repository, tag = image.split(":")
     answer = client.api.import_image_from_data(
-        chunks(),
+        chunks,
         repository=repository,
         tag=tag,
-        changes=[
-            'ENTRYPOINT ["/usr/local/bin/labkit-node"]',
-            *(f"ENV {assignment}" for assignment in _environment(docker)),
-            "VOLUME /var/lib/docker",
-            f"LABEL {KEY_LABEL}={debian.node_key(docker)}",
-        ],
+        changes=changes,
     )
     if "error" in answer:
-        raise BuildError(f"the engine refused the node image: {answer.strip()}")
+        raise BuildError(f"the engine refused the image {image}: {answer.strip()}")
+
+
+def can_make(docker: str) -> bool:
+    """Whether this machine has a node's root file system, or can make it without a registry."""
+    return debian.node_tar_path(docker).exists() or "mmdebstrap" not in debian.missing_packages()
 
 
 def build(client: DockerClient, docker: str) -> None:
@@ -107,8 +118,8 @@ def ensure(client: DockerClient, docker: str, progress: Progress) -> None:
     """
     if present(client, docker):
         return
-    tar = debian.node_tar_path(docker)
-    if tar.exists() or not {"mmdebstrap"} & set(debian.missing_packages()):
+    if can_make(docker):
+        tar = debian.node_tar_path(docker)
         with debian.build_lock():
             debian.node_tar(docker, progress)
         with progress.stage(f"node image with Docker {docker} into the engine") as step:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from labkit.schema import Row
     from labkit.swarm import Lab, Node, Place
 
+_TASK = "com.docker.swarm.task.id"  # the label of a task's container
 NAMESPACE_FILES = ["find", "/run/docker/netns", "-mindepth", "1", "-printf", "%F %i %f\n"]
 
 
@@ -146,7 +147,9 @@ def namespaces(lab: Lab, *, step: str) -> list[Row]:
         listed = lab.run_all([(node.place, NAMESPACE_FILES) for node in lab.nodes.values()])
         for node, capture in zip(lab.nodes.values(), listed, strict=True):
             here = namespaces_of(capture.check().lines, known)
-            containers = len(node.docker.api.containers())
+            # One with the machine's own network, as labkit's on a machine of one's own, has no file.
+            modes = [row["HostConfig"]["NetworkMode"] for row in node.docker.api.containers()]
+            containers = sum(mode != "host" for mode in modes)
             if not _fits(here, containers):
                 names = ", ".join(row["name"] for row in here)
                 unsettled.append(f"{node.name}: {containers} containers; namespaces {names}")
@@ -169,7 +172,8 @@ def namespaces_of(lines: Iterable[str], known: dict[str, str]) -> list[Row]:
     for line in lines:
         kind, inode, name = line.split()
         # A file stays for up to a minute after its namespace is gone, and is then an ordinary file.
-        if kind == "nsfs":
+        # `default` is the machine's own, there where a container has its network.
+        if kind == "nsfs" and name != "default":
             owner, network = kind_of(name, known)
             rows.append({"name": name, "inode": int(inode), "kind": owner, "network": network})
     return rows
@@ -281,7 +285,7 @@ def leave_and_rejoin(lab: Lab, node: Node, *, service: str, port: int) -> list[R
         return [{"step": step, "command": command, **thing} for thing in things]
 
     def look_empty() -> tuple[bool, str]:
-        left = len(node.docker.api.containers())
+        left = sum(_TASK in (row["Labels"] or {}) for row in node.docker.api.containers())
         return not left, f"{left} containers"
 
     rows = look("as it was", None, lab)

@@ -18,6 +18,8 @@ recording made before. `tests/unit/test_programs.py` compares the texts with tho
                        client's address in X-Forwarded-For (lab 12)
     attached           SOCKET terminal|pipes CMD…: runs a command for who connects, with its input
                        and output (`labkit exec`); in no recording
+    hostlook           ADDRESS MODULE…: what a machine of one's own has: networks, MTU, kernel modules
+    crossing           listen|send …: which of Swarm's packets get from one such machine to another
 
 Most of them begin to work when they are imported, so nothing imports them: `source` reads the text.
 """

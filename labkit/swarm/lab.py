@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from labkit.capture import Capture
-from labkit.engines.base import Connection
+from labkit.engines.base import MADE_BY, Connection
 from labkit.errors import NotInEvidence, SwarmError, UnknownNameError, UsageError
 from labkit.swarm import answers, arguments, membership, networks, obstacles
 from labkit.swarm.look import Look, look_at
-from labkit.swarm.networks import MADE_BY
 from labkit.swarm.places import Node, Place, Running, Task, end, runs, task_of
 from labkit.swarm.waiting import wait_for
 from labkit.transport.base import DaemonError
@@ -35,6 +34,11 @@ class Lab:
     def manager(self) -> Node:
         """The first manager: the node that service commands are typed on."""
         return next(iter(self.nodes.values()))
+
+    @property
+    def shared(self) -> bool:
+        """Whether the swarm was there before labkit, so that only what labkit made is labkit's."""
+        return bool(self.engine.machines and self.engine.machines.shared)
 
     @property
     def heartbeat_s(self) -> int:
@@ -259,8 +263,16 @@ class Lab:
             raise SwarmError(f"a task of {service} cannot start: {reason}", hint=self._ps(service))
 
     def remove_service(self, *names: str) -> None:
-        """Remove services and wait until their containers are gone; raises UsageError, WaitTimeout."""
+        """Remove services and wait until their containers are gone; raises UsageError, WaitTimeout.
+
+        Where the swarm was there before labkit, it raises UsageError for a service that no lab made.
+        """
         arguments.names_of("service", names)
+        if foreign := sorted(set(names) - set(self._own_services())) if self.shared else ():
+            raise UsageError(
+                f"labkit did not make {', '.join(foreign)}, and the swarm ran before this lab",
+                hint="take another name, or remove it yourself: docker service rm",
+            )
         self.manager.run(["docker", "service", "rm", *names])
         label = "com.docker.swarm.service.name"
 
@@ -282,11 +294,17 @@ class Lab:
         """
         for name in services:
             arguments.name_of("service", name)
-        found = [row["Spec"]["Name"] for row in self.manager.docker.api.services()]
-        gone = sorted(name for name in found if name not in services)
+        gone = sorted(name for name in self._own_services() if name not in services)
         if gone:
             self.remove_service(*gone)
         return gone
+
+    def _own_services(self) -> list[str]:
+        """Return the names of the services that are the lab's: all, or those that a lab made."""
+        specs = [row["Spec"] for row in self.manager.docker.api.services()]
+        if self.shared:
+            specs = [spec for spec in specs if MADE_BY in (spec.get("Labels") or {})]
+        return [spec["Name"] for spec in specs]
 
     def wait_for_nodes(self) -> None:
         """Wait until the manager calls every node ready, and every engine knows all the others."""
@@ -377,7 +395,7 @@ class Lab:
         api = self.manager.docker.api
         gone = self.keep_only()
         for row in api.networks(filters={"driver": "overlay"}):
-            if not row.get("Ingress"):
+            if not row.get("Ingress") and not (self.shared and MADE_BY not in (row["Labels"] or {})):
                 removed = self.manager.run(["docker", "network", "rm", row["Name"]])
                 if removed.ok:
                     gone.append(row["Name"])

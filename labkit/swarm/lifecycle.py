@@ -181,6 +181,40 @@ class _SwarmRecipe:
         found.close()
 
 
+@dataclass(frozen=True)
+class _MachinesRecipe:
+    """How machines of one's own are made one swarm; one that they are already is taken."""
+
+    lab: str
+    progress: Progress
+
+    def make(self, connection: Connection) -> Lab:
+        """Make the machines a swarm, or wait until theirs is ready."""
+        assert connection.machines
+        found = nodes.lab_on(self.lab, connection)
+        with self.progress.stage(f"swarm of {len(found.nodes)}"):
+            if connection.machines.shared:
+                membership.wait_for_members(found)
+            else:
+                membership.form(found, connection.machines.managers)
+        return found
+
+    def find(self, connection: Connection) -> Lab:
+        """Return the lab on the machines."""
+        return nodes.lab_on(self.lab, connection)
+
+    def prove(self, found: Lab) -> None:
+        """Raise SwarmError where the manager does not see a machine ready."""
+        membership.wait_for_members(found)
+
+    def renew(self, found: Lab) -> None:
+        """Nothing is kept of such a swarm, so none shares anything."""
+
+    def close(self, found: Lab) -> None:
+        """Close what is kept open to the machines."""
+        found.close()
+
+
 def up(
     lab: str = "default",
     *,
@@ -191,9 +225,12 @@ def up(
     fresh: bool = False,
     keep: bool = False,
     compose: Path | None = None,
+    hosts: Path | None = None,
     progress: Progress,
 ) -> UpResult:
     """Stand up a swarm on an engine; out of a snapshot where the engine keeps one that fits.
+
+    `hosts` is a file of machines of one's own: these are the nodes then, whatever else is asked for.
 
     With `fresh`, a snapshot that is there is made again. What fails half way is taken down again,
     unless `keep`. Raises UsageError for what cannot be asked, EngineError and SwarmError for what
@@ -207,6 +244,9 @@ def up(
             hint="labkit up --nodes 3 --managers 1",
         )
     versions.release(docker)
+    if hosts:
+        with locks.hold(lab) as held:
+            return _up_on_hosts(held, lab, hosts, docker, began, keep=keep, progress=progress)
     chosen, reason = engines.choose(engine)
     log.info("the engine is %s: %s", chosen.kind, reason)
     file = compose or paths.COMPOSE / "swarm.yaml"
@@ -214,10 +254,33 @@ def up(
     recipe = _SwarmRecipe(lab, described, managers, progress)
     spec = SwarmSpec.of(docker, nodes, managers, file)
     with locks.hold(lab) as held:
-        _clear(lab, held)
-        if find(lab):
-            raise AlreadyUp(f"lab {lab!r} is up already", hint=f"labkit status --lab {lab}")
+        _make_room(lab, held)
         return _made(held, chosen, recipe, spec, began, fresh=fresh, keep=keep)
+
+
+def _make_room(lab: str, held: locks.Hold) -> None:
+    """Remove what was half made; raises AlreadyUp where the lab runs."""
+    _clear(lab, held)
+    if find(lab):
+        raise AlreadyUp(f"lab {lab!r} is up already", hint=f"labkit status --lab {lab}")
+
+
+def _up_on_hosts(
+    held: locks.Hold,
+    lab: str,
+    hosts: Path,
+    docker: str,
+    began: float,
+    *,
+    keep: bool = False,
+    progress: Progress,
+) -> UpResult:
+    """Make machines of one's own a lab."""
+    _make_room(lab, held)
+    recipe = _MachinesRecipe(lab, progress)
+    # How many they are, and what runs there, the file and the machines themselves say.
+    spec = SwarmSpec(docker, 0, 0, str(hosts))
+    return _made(held, engines.on_hosts(hosts), recipe, spec, began, fresh=False, keep=keep)
 
 
 def _clear(lab: str, held: locks.Hold) -> None:
@@ -230,7 +293,7 @@ def _clear(lab: str, held: locks.Hold) -> None:
 def _made(
     held: locks.Hold,
     engine: Engine,
-    recipe: _SwarmRecipe,
+    recipe: _SwarmRecipe | _MachinesRecipe,
     spec: SwarmSpec,
     began: float,
     *,
@@ -265,6 +328,11 @@ def reset(lab: str, *, compose: Path | None = None, progress: Progress) -> UpRes
     check_name(lab)
     with locks.hold(lab) as held:
         _clear(lab, held)
+        if hosts := engines.hosts_of(lab):
+            kept = engines.spec_of(lab)
+            engines.remove(lab)
+            docker = kept.docker if kept else DEFAULT_DOCKER
+            return _up_on_hosts(held, lab, hosts, docker, began, progress=progress)
         # What the engine has kept of it does for a lab whose nodes do not answer any more.
         kind, spec = engines.kind_of(lab), engines.spec_of(lab)
         if kind is None or spec is None:

@@ -22,7 +22,8 @@ _RENEW_TRIES = 3
 
 def node_rows(lab: Lab) -> list[dict[str, Any]]:
     try:
-        rows = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
+        # One that has only just joined has no name yet.
+        rows = {row["Description"].get("Hostname"): row for row in lab.manager.docker.api.nodes()}
     except DaemonError as problem:
         raise SwarmError(
             f"{lab.manager.name} is not a manager of a swarm: {problem.args[0]}",
@@ -66,9 +67,11 @@ def ingress_of(node: Node) -> dict[str, Any]:
 def form(lab: Lab, managers: int) -> None:
     """Make the nodes one swarm: the first begins it, the others join side by side."""
     first, *others = lab.nodes.values()
+    subnets = [lab.engine.machines.pool] if lab.engine.machines and lab.engine.machines.pool else None
     first.docker.swarm.init(
         advertise_addr=first.address,
         listen_addr="0.0.0.0:2377",
+        default_addr_pool=subnets,
         dispatcher_heartbeat_period=lab.heartbeat_s * 1_000_000_000,
     )
     # Managers agree on each new one, so they come one after the other; workers need not wait.

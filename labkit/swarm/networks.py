@@ -7,13 +7,12 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 from labkit.capture import Capture, words
+from labkit.engines.base import MADE_BY
 from labkit.errors import NotInEvidence, UsageError
 from labkit.swarm import arguments
 
 if TYPE_CHECKING:
     from labkit.swarm.lab import Lab
-
-MADE_BY = "labkit.made-by"  # the label that holds the command line of a service or network
 
 
 def create(lab: Lab, name: str, options: str | Sequence[str]) -> Capture:

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from labkit.engines import OTHER_ENGINE
-from labkit.engines.base import LAB_LABEL, Connection
+from labkit.engines.base import LAB_LABEL, Connection, Machines
 from labkit.errors import EngineError, SwarmError, WaitTimeout
 from labkit.swarm.lab import APP_IMAGE, Lab
 from labkit.swarm.membership import side_by_side
@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 
 
 def lab_on(name: str, connection: Connection) -> Lab:
-    """Return the lab whose nodes run on a daemon; there may be none."""
+    """Return the lab whose nodes run on a daemon, or are machines of one's own; there may be none."""
+    if connection.machines:
+        return _lab_of(name, connection, connection.machines)
     label = f"{LAB_LABEL}={connection.label}"
     rows = connection.client.containers.list(filters={"label": label})
     nodes = {}
@@ -47,6 +49,22 @@ def lab_on(name: str, connection: Connection) -> Lab:
         )
     docker = next(iter(nodes.values())).docker_version if nodes else ""
     return Lab(name, connection, docker, nodes)
+
+
+def _lab_of(name: str, connection: Connection, machines: Machines) -> Lab:
+    """Return the lab whose nodes are machines of one's own."""
+    nodes = {
+        seat.name: Node(
+            name=seat.name,
+            address=seat.address,
+            container=seat.container,
+            docker_version=seat.docker,
+            link=LiveLink(seat.name, seat.reach, seat.refuse),
+            log=list,
+        )
+        for seat in machines.seats()
+    }
+    return Lab(name, connection, next(iter(nodes.values())).docker_version, nodes)
 
 
 def _log_of(container: Container) -> list[str]:

@@ -43,13 +43,16 @@ log = logging.getLogger(__name__)
 class LiveLink:
     """The link to a node that runs."""
 
-    def __init__(self, node: str, reach: Reach) -> None:
-        self.node, self.reach = node, reach
+    def __init__(
+        self, node: str, reach: Reach, refuse: Callable[[Command], None] | None = None
+    ) -> None:
+        """`refuse` raises an error for a command that is not to be run there."""
+        self.node, self.reach, self._refuse = node, reach, refuse
 
     @cached_property
     def runner(self) -> Agent:
         """The kept-open agent, opened when it is first asked for."""
-        return Agent(self.node, self.reach, lambda: self.docker)
+        return Agent(self.node, self.reach, lambda: self.docker, self._refuse)
 
     @cached_property
     def docker(self) -> DockerClient:
@@ -78,8 +81,14 @@ class Agent:
     machine that was put away meanwhile has lost its connections; all else is as it was.
     """
 
-    def __init__(self, node: str, reach: Reach, docker: Callable[[], DockerClient]) -> None:
-        self._name, self._reach, self._docker = node, reach, docker
+    def __init__(
+        self,
+        node: str,
+        reach: Reach,
+        docker: Callable[[], DockerClient],
+        refuse: Callable[[Command], None] | None = None,
+    ) -> None:
+        self._name, self._reach, self._docker, self._refuse = node, reach, docker, refuse
         self._numbers = itertools.count(1)
         self._sending = threading.Lock()
         self._results: dict[int, Future[CommandResult]] = {}
@@ -131,8 +140,10 @@ class Agent:
     def words(self, command: Command) -> list[str]:
         """Return a command as it is run on the node: one of a container finds its way in by itself.
 
-        Raises TaskReplaced where the container is gone.
+        Raises TaskReplaced where the container is gone, and what `refuse` raises.
         """
+        if self._refuse:
+            self._refuse(command)
         if command.container is None:
             return list(command.argv)
         if command.pid is None:

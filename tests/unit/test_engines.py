@@ -268,5 +268,5 @@ def test_its_crash_is_told_and_checkpoints_are_refused(fake: FakeEngine) -> None
 
 
 def test_an_unknown_engine_is_named_with_those_that_there_are() -> None:
-    with pytest.raises(UnknownNameError, match="auto, docker, vm"):
+    with pytest.raises(UnknownNameError, match="auto, docker, hosts, vm"):
         engines.choose("nothing")

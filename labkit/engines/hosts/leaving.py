@@ -1,0 +1,255 @@
+"""Leaves each machine as it was found, and says what is left where one does not answer."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from labkit.engines.base import MADE_BY
+from labkit.engines.hosts import endpoint, facts, tools
+from labkit.engines.hosts.record import Kept, Record
+from labkit.errors import EngineError, LabkitError, SwarmError
+from labkit.transport.base import DaemonError
+
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+log = logging.getLogger(__name__)
+
+_SERVICE = "com.docker.swarm.service.name"
+_TASK = "com.docker.swarm.task.id"
+_PATIENCE_S, _PAUSE_S = 90.0, 0.5
+_NOT_FOUND = 404
+
+
+def leave(record: Record) -> None:
+    """Take a lab off its machines; raises EngineError where one cannot be left as it was found.
+
+    What could not be done stays in the record, and the next call does it.
+    """
+    failed: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        clients = _clients(record, failed, stack)
+        if record.shared:
+            _take_own_things(record, clients, failed)
+        else:
+            leave_swarm = partial(_leave_swarm, record.managers)
+            # Managers last: a swarm that has lost them would keep its workers waiting.
+            _each([k for k in record.hosts if not k.manager], clients, failed, leave_swarm)
+            _each([k for k in record.hosts if k.manager], clients, failed, leave_swarm)
+        _each(record.hosts, clients, failed, partial(_clear, record.lab))
+    if not failed:
+        record.remove()
+        return
+    record.hosts = [kept for kept in record.hosts if kept.name in failed]
+    record.write()
+    raise EngineError(
+        "; ".join(f"{name} is not as it was found: {why}" for name, why in failed.items())
+        + f". What may be left there: {_left(record)}",
+        hint=f"when it answers again: labkit down --lab {record.lab}",
+    )
+
+
+def _left(record: Record) -> str:
+    tags = {tag for kept in record.hosts for tag, before in kept.before.images.items() if not before}
+    parts = [
+        f"the container {tools.container(record.lab)}",
+        *(f"the image {tag}" for tag in sorted(tags)),
+    ]
+    if record.shared:
+        parts.append(f"services and networks with the label {MADE_BY}")
+    else:
+        parts.append("its membership of the swarm that labkit made (docker swarm leave --force)")
+    return ", ".join(parts)
+
+
+def _clients(
+    record: Record, failed: dict[str, str], stack: contextlib.ExitStack
+) -> dict[str, DockerClient]:
+    """Return a client of each machine that answers."""
+
+    def one(kept: Kept) -> DockerClient | LabkitError:
+        try:
+            return endpoint.client(kept.name, kept.endpoint)
+        except LabkitError as problem:
+            return problem
+
+    found = {}
+    with ThreadPoolExecutor(max(len(record.hosts), 1)) as pool:
+        for kept, client in zip(record.hosts, pool.map(one, record.hosts), strict=True):
+            if isinstance(client, LabkitError):
+                failed[kept.name] = str(client.args[0])
+            else:
+                found[kept.name] = client
+                stack.callback(client.close)
+    return found
+
+
+def _each(
+    hosts: list[Kept],
+    clients: dict[str, DockerClient],
+    failed: dict[str, str],
+    step: Callable[[Kept, DockerClient], None],
+) -> None:
+    """Do a step on the machines that answer, side by side; one that fails does not stop the others."""
+
+    def one(kept: Kept) -> str:
+        try:
+            step(kept, clients[kept.name])
+        except LabkitError as problem:
+            return str(problem.args[0])
+        return ""
+
+    chosen = [kept for kept in hosts if kept.name in clients]
+    if not chosen:
+        return
+    with ThreadPoolExecutor(len(chosen)) as pool:
+        for kept, problem in zip(chosen, pool.map(one, chosen), strict=True):
+            if problem:
+                failed.setdefault(kept.name, problem)
+
+
+# --- a swarm that labkit made --------------------------------------------------------------------
+
+
+def _leave_swarm(managers: list[str], kept: Kept, client: DockerClient) -> None:
+    """Leave the swarm, and remove what its tasks had; another swarm than labkit's is left alone."""
+    now = facts.membership(client)
+    if not now.inside:
+        return
+    if managers and now.managers and not now.managers & set(managers):
+        log.warning("%s is in a swarm that labkit did not make, and stays there", kept.name)
+        return
+    volumes = set(_volumes_of_tasks(client)) - set(kept.before.volumes)
+    client.swarm.leave(force=True)
+    for box in client.api.containers(all=True, filters={"label": _TASK}):
+        _gone(partial(client.api.remove_container, box["Id"], force=True, v=True))
+    for name in volumes:
+        _gone(partial(client.api.remove_volume, name))
+    if not kept.before.gateway:
+        until(f"the network {facts.GATEWAY_BRIDGE} to go", lambda: remove_gateway(client))
+
+
+def _volumes_of_tasks(client: DockerClient) -> Iterator[str]:
+    for box in client.api.containers(all=True, filters={"label": _TASK}):
+        for mount in box.get("Mounts") or ():
+            if mount.get("Type") == "volume" and mount.get("Name"):
+                yield str(mount["Name"])
+
+
+def remove_gateway(client: DockerClient) -> bool:
+    """Remove the bridge that Docker made for the swarm, with the routing mesh's end on it."""
+    api = client.api
+    try:
+        row = api.inspect_network(facts.GATEWAY_BRIDGE)
+    except DaemonError as problem:
+        if problem.status == _NOT_FOUND:
+            return True
+        raise
+    for end in (row.get("Containers") or {}).values():
+        if str(end.get("Name")).startswith("gateway_"):
+            with contextlib.suppress(DaemonError):
+                api.disconnect_container_from_network(end["Name"], row["Id"], force=True)
+    try:
+        api.remove_network(row["Id"])
+    except DaemonError as problem:
+        log.debug("%s", problem.args[0])
+        return False
+    return True
+
+
+# --- a swarm that ran before ---------------------------------------------------------------------
+
+
+def _take_own_things(record: Record, clients: dict[str, DockerClient], failed: dict[str, str]) -> None:
+    """Remove the lab's own services, networks and notes from a swarm that stays."""
+    named = [kept.name for kept in record.hosts if kept.manager]
+    if not named:  # they are as they were found already, and so is their swarm
+        return
+    managers = [name for name in named if name in clients]
+    if not managers:
+        for kept in record.hosts:
+            failed.setdefault(kept.name, "no manager of the swarm answers")
+        return
+    api = clients[managers[0]].api
+    try:
+        services = [row for row in api.services() if MADE_BY in (row["Spec"].get("Labels") or {})]
+        for row in services:
+            _gone(partial(api.remove_service, row["ID"]))
+        names = {row["Spec"]["Name"] for row in services}
+        until(
+            f"the tasks of {', '.join(sorted(names))} to go",
+            lambda: not any(_has_tasks(client, names) for client in clients.values()),
+        )
+        for row in api.networks(filters={"label": MADE_BY}):
+            until(f"the network {row['Name']} to go", partial(_removed, api, row["Id"]))
+        for row in api.configs():
+            if row["Spec"]["Name"].startswith("labkit-"):
+                _gone(partial(api.remove_config, row["ID"]))
+    except LabkitError as problem:
+        failed.setdefault(managers[0], str(problem.args[0]))
+
+
+def _has_tasks(client: DockerClient, services: set[str]) -> bool:
+    rows = client.api.containers(all=True, filters={"label": _SERVICE})
+    return any(row["Labels"].get(_SERVICE) in services for row in rows)
+
+
+def _removed(api: Any, network: str) -> bool:
+    try:
+        api.remove_network(network)
+    except DaemonError as problem:
+        return problem.status == _NOT_FOUND
+    return True
+
+
+# --- on each machine -----------------------------------------------------------------------------
+
+
+def _clear(lab: str, kept: Kept, client: DockerClient) -> None:
+    """Remove labkit's container and the images that it put there."""
+    api = client.api
+    for box in api.containers(all=True, filters={"label": f"{tools.LABEL}={lab}"}):
+        _gone(partial(api.remove_container, box["Id"], force=True, v=True))
+    now = facts.images_of(client)
+    for tag, before in kept.before.images.items():
+        if tag in now and now[tag] != before:
+            until(f"the image {tag} to be free", partial(_untagged, api, tag))
+            if before:
+                repository, _, name = tag.rpartition(":")
+                api.tag(before, repository, name)
+
+
+def _untagged(api: Any, tag: str) -> bool:
+    """Remove an image; a container that has just ended may still have it."""
+    try:
+        api.remove_image(tag)
+    except DaemonError as problem:
+        if problem.status == _NOT_FOUND:
+            return True
+        log.debug("%s", problem.args[0])
+        return False
+    return True
+
+
+def _gone(remove: Callable[[], object]) -> None:
+    """Remove something, unless it has gone by itself meanwhile."""
+    try:
+        remove()
+    except DaemonError as problem:
+        if problem.status != _NOT_FOUND:
+            raise
+
+
+def until(wanted: str, look: Callable[[], bool]) -> None:
+    """Try until it is so; raises SwarmError."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not look():
+        if time.monotonic() > deadline:
+            raise SwarmError(f"waited {_PATIENCE_S:.0f} s for {wanted}")
+        time.sleep(_PAUSE_S)

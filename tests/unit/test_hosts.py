@@ -1,0 +1,611 @@
+"""Machines of one's own: what is put there, what is written down, how each is left as it was found."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import sys
+import tarfile
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote
+
+import pytest
+
+from labkit import engines, swarm
+from labkit.engines.base import MADE_BY
+from labkit.engines.hosts import endpoint, engine, facts, guard, leaving, record, tools, wire
+from labkit.engines.hosts.endpoint import Endpoint
+from labkit.engines.hosts.guard import NotOnHosts
+from labkit.engines.hosts.judgement import NotFit
+from labkit.errors import BuildError, EngineError, LabkitError, UsageError
+from labkit.experiments import swarms
+from labkit.progress import Progress
+from labkit.transport.base import DAEMON
+from tests.unit.fakes import FakeNode, as_json
+from tests.unit.test_preflight import ADDRESS, LOOKS, wires
+
+FILE = """\
+hosts:
+  - {name: alpha, role: manager, docker: unix:///alpha, address: 192.0.2.11}
+  - {name: beta, docker: unix:///beta, address: 192.0.2.12}
+  - {name: gamma, docker: unix:///gamma, address: 192.0.2.13}
+"""
+TOOLS = tools.image("26.1")
+
+
+class Cluster:
+    """The swarm that fake machines may be in."""
+
+    def __init__(self) -> None:
+        self.members: dict[str, str] = {}  # hostname -> role
+        self.services: dict[str, dict[str, str]] = {}  # name -> labels
+        self.overlays: dict[str, dict[str, str]] = {}
+        self.configs: set[str] = set()
+        self.hosts = {name: FakeHost(name, self) for name in ADDRESS}
+
+
+class FakeHost:
+    """A machine with a Docker engine that keeps what is put there."""
+
+    def __init__(self, name: str, cluster: Cluster) -> None:
+        self.name, self.cluster = name, cluster
+        self.images = {"busybox:1": "sha256:busy"}
+        self.networks = {"bridge": "172.17.0.0/16"}
+        self.volumes = {"theirs"}
+        self.containers: dict[str, dict[str, Any]] = {}
+        self.silent = False
+        self.node = FakeNode(self.run, self.api)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "images": dict(self.images),
+            "networks": dict(self.networks),
+            "volumes": set(self.volumes),
+            "containers": set(self.containers),
+            "member": self.cluster.members.get(self.name),
+        }
+
+    def reach(self, path: str) -> socket.socket:
+        if self.silent:
+            raise ConnectionRefusedError(f"{self.name} is off")
+        return self.node.reach(path)
+
+    def run(self, argv: list[str]) -> str | dict[str, Any]:
+        if argv[0] == "sh" and "docker import" in argv[2]:
+            self.images["node-test:latest"] = f"sha256:app-{argv[-1]}"
+        return "1-ingress\ningress_sbox\n" if argv[0] == "ls" else "\n"
+
+    def api(self, method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        what, _, query = unquote(path.removeprefix("/v1.41/")).partition("?")
+        asked = json.loads(body) if body else {}
+        if method == "GET":
+            return self.told(what, parse_qs(query))
+        kind, _, rest = what.partition("/")
+        if method == "DELETE":
+            return self.removed(kind, rest)
+        if what == "containers/create":
+            name = parse_qs(query)["name"][0]
+            self.containers[name] = {
+                "Id": name,
+                "Labels": asked["Labels"],
+                "Mounts": [],
+                "Host": asked["HostConfig"],
+            }
+            return as_json({"Id": name}, 201)
+        if kind == "swarm":
+            self.change_membership(rest, asked)
+        if rest.endswith("/tag"):
+            tag = f"{parse_qs(query)['repo'][0]}:{parse_qs(query)['tag'][0]}"
+            self.images[tag] = rest.removesuffix("/tag")
+        return as_json({} if kind != "swarm" else "n-alpha")
+
+    def change_membership(self, verb: str, asked: dict[str, Any]) -> None:
+        members = self.cluster.members
+        if verb == "leave":
+            members.pop(self.name)
+            for name in [
+                n for n, box in self.containers.items() if "com.docker.swarm.task.id" in box["Labels"]
+            ]:
+                del self.containers[name]
+        else:
+            members[self.name] = "manager" if verb == "init" else "worker"
+            self.networks["docker_gwbridge"] = "172.18.0.0/16"
+
+    def removed(self, kind: str, name: str) -> tuple[int, str, bytes]:
+        there: Any = {
+            "containers": self.containers,
+            "images": self.images,
+            "volumes": self.volumes,
+            "networks": self.cluster.overlays if name in self.cluster.overlays else self.networks,
+            "services": self.cluster.services,
+            "configs": self.cluster.configs,
+        }[kind]
+        if name not in there:
+            return as_json({"message": f"no such thing: {name}"}, 404)
+        if isinstance(there, set):
+            there.remove(name)
+        else:
+            del there[name]
+        return as_json({})
+
+    def told(self, what: str, query: dict[str, list[str]]) -> tuple[int, str, bytes]:
+        members = self.cluster.members
+        if what == "_ping":
+            return 200, "text/plain", b"OK"
+        if what.startswith("images/") and what.endswith("/json") and what != "images/json":
+            tag = what.removeprefix("images/").removesuffix("/json")
+            tag = tag if ":" in tag else f"{tag}:latest"
+            if tag not in self.images:
+                return as_json({"message": "no such image"}, 404)
+            env = [f"NODE={self.images[tag].removeprefix('sha256:app-')}"]
+            config = {"Entrypoint": tools._ENTRYPOINT, "Env": env}
+            return as_json({"Id": self.images[tag], "Config": config})
+        if what.startswith("networks/"):
+            name = what.removeprefix("networks/")
+            if name not in self.networks:
+                return as_json({"message": "no such network"}, 404)
+            return as_json({"Id": name, "Name": name, "Containers": {}})
+        return as_json(self.listed(what, query, members))
+
+    def listed(self, what: str, query: dict[str, list[str]], members: dict[str, str]) -> object:
+        wanted = json.loads(query.get("filters", ["{}"])[0]).get("label") or [""]
+        key, _, value = str(next(iter(wanted))).partition("=")
+        if what == "info":
+            return self.info(members)
+        if what == "version":
+            return {"Version": "26.1.5"}
+        if what == "volumes":
+            return {"Volumes": [{"Name": name} for name in self.volumes]}
+        if what == "images/json":
+            return [{"Id": identity, "RepoTags": [tag]} for tag, identity in self.images.items()]
+        if what == "networks":
+            local = [
+                {
+                    "Id": n,
+                    "Name": n,
+                    "Scope": "local",
+                    "Labels": {},
+                    "IPAM": {"Config": [{"Subnet": net}]},
+                }
+                for n, net in self.networks.items()
+            ]
+            overlays = [
+                {"Id": n, "Name": n, "Scope": "swarm", "Labels": labels, "IPAM": None}
+                for n, labels in self.cluster.overlays.items()
+            ]
+            return [row for row in [*local, *overlays] if not key or key in str(row["Labels"])]
+        if what == "containers/json":
+            return [
+                box
+                for box in self.containers.values()
+                if key in box["Labels"] and value in ("", box["Labels"][key])
+            ]
+        if what == "services":
+            rows = self.cluster.services.items()
+            return [{"ID": name, "Spec": {"Name": name, "Labels": labels}} for name, labels in rows]
+        if what == "configs":
+            return [{"ID": name, "Spec": {"Name": name}} for name in self.cluster.configs]
+        if what == "nodes":
+            return [
+                {
+                    "ID": f"n-{name}",
+                    "Description": {"Hostname": name},
+                    "Spec": {"Role": role},
+                    "Status": {"State": "ready"},
+                }
+                for name, role in members.items()
+            ]
+        return {"JoinTokens": {"Worker": "w", "Manager": "m"}}
+
+    def info(self, members: dict[str, str]) -> dict[str, Any]:
+        managers = [{"NodeID": f"n-{name}"} for name, role in members.items() if role == "manager"]
+        role = members.get(self.name)
+        return {
+            "Name": self.name,
+            "ServerVersion": "26.1.5",
+            "OSType": "linux",
+            "SystemTime": "2026-11-30T01:00:00.123456789Z",
+            "Swarm": {
+                "LocalNodeState": "active" if role else "inactive",
+                "NodeID": f"n-{self.name}" if role else "",
+                "ControlAvailable": role == "manager",
+                "RemoteManagers": managers if role else None,
+            },
+        }
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
+    """Three machines on which nothing is the matter; what is looked at there is of `test_preflight`."""
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")  # nobody is there
+    found = Cluster()
+    by_url = {f"unix:///{name}": host for name, host in found.hosts.items()}
+    monkeypatch.setattr(Endpoint, "dial", lambda self: by_url[self.url].reach(DAEMON))
+
+    def through_exec(client: Any, container: str, path: str) -> socket.socket:
+        name = client.info()["Name"]
+        assert container in found.hosts[name].containers
+        return found.hosts[name].reach(path)
+
+    def ensure(client: Any, docker: str) -> None:
+        found.hosts[client.info()["Name"]].images.setdefault(tools.image(docker), "sha256:tools")
+
+    monkeypatch.setattr(tools, "through_exec", through_exec)
+    monkeypatch.setattr(tools, "ensure", ensure)
+    monkeypatch.setattr(wire, "look", lambda link, _: LOOKS[link.node])
+    monkeypatch.setattr(wire, "cross", lambda *_: wires())
+    monkeypatch.setattr(leaving, "_PATIENCE_S", 2.0)
+    return found
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "hosts.yaml"
+    path.write_text(FILE)
+    return path
+
+
+def up(file: Path, lab: str = "mine") -> swarm.UpResult:
+    return swarm.up(lab, hosts=file, progress=Progress())
+
+
+def states(cluster: Cluster) -> dict[str, dict[str, Any]]:
+    return {name: host.state() for name, host in cluster.hosts.items()}
+
+
+def test_a_lab_comes_and_leaves_each_machine_as_it_was_found(cluster: Cluster, file: Path) -> None:
+    cluster.hosts["beta"].images[TOOLS] = "sha256:tools"  # it was there before, and stays
+    cluster.hosts["gamma"].images["node-test:latest"] = "sha256:app-gamma"
+    before = states(cluster)
+    made = up(file)
+    assert (made.restored, made.lab.engine.kind, made.lab.docker) == (False, "hosts", "26.1")
+    assert [(node.name, node.address) for node in made.lab.nodes.values()] == list(ADDRESS.items())
+    assert cluster.members == {"alpha": "manager", "beta": "worker", "gamma": "worker"}
+    assert {host.images["node-test:latest"] for host in cluster.hosts.values()} == {
+        f"sha256:app-{name}" for name in ADDRESS
+    }
+    box = cluster.hosts["alpha"].containers["labkit-mine-tools"]
+    assert (box["Host"]["NetworkMode"], box["Host"]["PidMode"]) == ("host", "host")
+    assert box["Labels"] == {"labkit.hosts": "mine"}
+    assert "/var/lib/docker" in box["Host"]["Tmpfs"]
+    made.lab.close()
+
+    found = swarm.get("mine")
+    assert not found.shared
+    assert found.engine.environment == {"DOCKER_HOST": "unix:///alpha"}
+    assert [row["state"] for row in found.status()["nodes"]] == ["ready"] * 3
+    found.close()
+    assert engines.labs() == ["mine"]
+    assert engines.kind_of("mine") == "hosts"
+    # A task of a lab, its volume, and a volume that somebody made meanwhile.
+    task = {"Id": "t", "Labels": {"com.docker.swarm.task.id": "t"}}
+    cluster.hosts["beta"].containers["t"] = task | {"Mounts": [{"Type": "volume", "Name": "data"}]}
+    cluster.hosts["beta"].volumes |= {"data", "new"}
+    assert swarm.down("mine")
+    cluster.hosts["beta"].volumes.remove("new")
+    assert states(cluster) == before
+    assert engines.labs() == []
+    assert not swarm.down("mine")
+
+
+def test_a_swarm_that_runs_is_used_and_stays(cluster: Cluster, file: Path) -> None:
+    cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    for host in cluster.hosts.values():
+        host.networks["docker_gwbridge"] = "172.18.0.0/16"
+    cluster.services["shop"] = {}
+    cluster.overlays["shop-net"] = {}
+    before = states(cluster)
+    made = up(file)
+    assert made.lab.shared
+    cluster.services["hello-a"] = {MADE_BY: "docker service create"}
+    cluster.overlays["my-overlay"] = {MADE_BY: "docker network create"}
+    cluster.configs = {"theirs", "labkit-fault"}
+    with pytest.raises(UsageError, match="labkit did not make shop"):
+        made.lab.remove_service("shop")
+    with pytest.raises(NotOnHosts, match="the swarm ran before labkit came"):
+        made.lab.node("beta").run("docker swarm leave")
+    made.lab.close()
+    assert swarm.down("mine")
+    assert states(cluster) == before
+    assert set(cluster.services) == {"shop"}
+    assert set(cluster.overlays) == {"shop-net"}
+    assert cluster.configs == {"theirs"}
+
+
+def test_a_lab_keeps_only_what_a_lab_made(cluster: Cluster, file: Path) -> None:
+    cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    made = up(file)
+    cluster.services.update(shop={}, old={MADE_BY: "docker service create"})
+    assert made.lab.keep_only() == ["old"] or set(cluster.services) == {"shop"}
+    made.lab.close()
+    swarm.down("mine")
+
+
+def test_what_would_cut_a_machine_off_is_not_run(cluster: Cluster, file: Path) -> None:
+    made = up(file)
+    beta = made.lab.node("beta")
+    with pytest.raises(NotOnHosts, match="ip link set eth0 down` is not run on beta") as caught:
+        beta.run("ip link set eth0 down")
+    assert "--engine auto" in caught.value.hint
+    assert beta.run("ip link show").code == 0
+    made.lab.close()
+    with pytest.raises(EngineError, match="nothing else can be kept"):
+        engines.checkpoints("mine")
+    swarm.down("mine")
+
+
+@pytest.mark.parametrize(
+    ("line", "shared", "refused"),
+    [
+        ("ip link set eth0 down", False, True),
+        ("ip -4 address flush dev eth0", False, True),
+        ("/usr/sbin/ip route del default", False, True),
+        ("ip neigh flush dev eth0", False, False),
+        ("ip -j address show", False, False),
+        ("tc qdisc add dev eth0 root netem loss 10%", False, True),
+        ("tc qdisc show dev eth0", False, False),
+        ("iptables -F INPUT", False, True),
+        ("iptables -w 10 -I INPUT -p udp --dport 4789 -j DROP", False, False),
+        ("systemctl stop docker", False, True),
+        ("systemctl status cron", False, False),
+        ("reboot", False, True),
+        ("pkill dockerd", False, True),
+        ("kill -9 4711", False, False),
+        ("docker system prune -f", False, True),
+        ("docker swarm leave", False, False),
+        ("docker swarm leave", True, True),
+        ("docker swarm update --dispatcher-heartbeat 5s", True, True),
+        ("docker swarm join-token worker", True, False),
+        ("docker node rm --force x", True, True),
+        ("docker node ls", True, False),
+        ("docker service ls", True, False),
+    ],
+)
+def test_the_guard(line: str, shared: bool, refused: bool) -> None:
+    assert bool(guard.refusal(tuple(line.split()), shared=shared)) is refused
+
+
+def test_machines_that_are_not_fit_are_refused_and_left(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = states(cluster)
+    monkeypatch.setattr(wire, "cross", lambda *_: wires(("alpha", "beta", "4789/udp", "in")))
+    with pytest.raises(NotFit, match="alpha → beta: 4789/udp"):
+        up(file)
+    assert states(cluster) == before
+    assert engines.labs() == []
+
+
+def test_a_look_leaves_nothing(cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = states(cluster)
+    assert all(row.ok for row in engines.preflight(file, "26.1", Progress()))
+    assert states(cluster) == before
+    # One that was killed has left its container, and the next look knows what was there before.
+    with monkeypatch.context() as killed:
+        killed.setattr(leaving, "leave", lambda _: None)
+        engines.preflight(file, "26.1", Progress())
+    assert states(cluster) != before
+    assert engines.labs() == [engine.PREFLIGHT]
+    engines.preflight(file, "26.1", Progress())
+    assert states(cluster) == before
+    assert engines.labs() == []
+
+
+def test_nothing_is_put_on_machines_of_two_minds(cluster: Cluster, file: Path) -> None:
+    cluster.members["alpha"] = "manager"
+    before = states(cluster)
+    rows = engines.preflight(file, "26.1", Progress())
+    assert {row.source for row in rows if not row.ok} == {"beta", "gamma"}
+    with pytest.raises(NotFit, match="in none, and alpha in one"):
+        up(file)
+    assert states(cluster) == before
+
+
+def test_another_image_with_the_apps_name_is_refused(cluster: Cluster, file: Path) -> None:
+    cluster.hosts["beta"].images["node-test:latest"] = "sha256:app-elsewhere"
+    with pytest.raises(NotFit, match="beta: image: it has an image node-test:latest"):
+        up(file)
+
+
+def test_a_lab_that_is_there_already_is_named(cluster: Cluster, file: Path) -> None:
+    up(file).lab.close()
+    with pytest.raises(swarm.lifecycle.AlreadyUp):
+        up(file)
+    with pytest.raises(NotFit, match="lab mine is there already"):
+        up(file, "other")
+    assert set(cluster.members) == set(ADDRESS)  # the refusal took nothing of the first
+    assert swarm.reset("mine", progress=Progress()).lab.nodes
+    assert swarm.down("mine")
+    assert not cluster.members
+
+
+def test_a_machine_that_does_not_answer_is_named_and_finished_later(
+    cluster: Cluster, file: Path
+) -> None:
+    before = states(cluster)
+    up(file).lab.close()
+    cluster.hosts["beta"].silent = True
+    with pytest.raises(EngineError, match=r"beta: no Docker engine answers at unix:///beta: .*is off"):
+        swarm.get("mine")
+    with pytest.raises(EngineError, match="beta is not as it was found") as caught:
+        swarm.down("mine")
+    told = str(caught.value)
+    for part in ("labkit-mine-tools", TOOLS, "node-test:latest", "swarm leave --force"):
+        assert part in told
+    assert "labkit down --lab mine" in caught.value.hint
+    left = states(cluster)
+    assert {name: left[name] for name in ("alpha", "gamma")} == {
+        name: before[name] for name in ("alpha", "gamma")
+    }
+    cluster.hosts["beta"].silent = False
+    assert swarm.down("mine")
+    assert states(cluster) == before
+
+
+@pytest.mark.parametrize("silent", ["alpha", "beta"])
+def test_of_a_swarm_that_stays_too_the_rest_is_done_later(
+    cluster: Cluster, file: Path, silent: str
+) -> None:
+    cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    before = states(cluster)
+    up(file).lab.close()
+    cluster.services["hello-a"] = {MADE_BY: "docker service create"}
+    cluster.hosts[silent].silent = True
+    with pytest.raises(EngineError, match=f"{silent} is not as it was found"):
+        swarm.down("mine")
+    assert set(cluster.services) == ({"hello-a"} if silent == "alpha" else set())
+    cluster.hosts[silent].silent = False
+    assert swarm.down("mine")
+    assert states(cluster) == before
+    assert not cluster.services
+
+
+def test_a_machine_that_joined_another_swarm_stays_there(cluster: Cluster, file: Path) -> None:
+    up(file).lab.close()
+    kept = record.read("mine")
+    assert kept
+    assert kept.managers == ["n-alpha"]
+    kept.managers = ["n-of-yesterday"]
+    kept.write()
+    swarm.down("mine")
+    assert set(cluster.members) == set(ADDRESS)
+
+
+def test_an_image_that_labkit_replaced_has_its_name_again(cluster: Cluster, file: Path) -> None:
+    alpha = cluster.hosts["alpha"]
+    alpha.images[TOOLS] = "sha256:old"
+    up(file).lab.close()
+    alpha.images[TOOLS] = "sha256:tools"  # what `tools.start` does to one that is out of date
+    swarm.down("mine")
+    assert alpha.images[TOOLS] == "sha256:old"
+
+
+def test_a_machine_whose_run_is_not_shared_is_told_what_to_do(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beta, before = cluster.hosts["beta"], states(cluster)
+    answer = beta.api
+
+    def refuse(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        if path.endswith("/start"):
+            told = "path /run/docker is mounted on /run but it is not a shared or slave mount"
+            return as_json({"message": told}, 500)
+        return answer(method, path, body)
+
+    monkeypatch.setattr(beta.node, "api", refuse)
+    with pytest.raises(EngineError, match=r"beta answered 500: .* not a shared or slave") as caught:
+        up(file)
+    assert "mount --make-rshared /" in caught.value.hint
+    assert states(cluster) == before
+
+
+def test_the_machines_own_namespace_is_no_tasks() -> None:
+    lines = ["nsfs 4026532303 default", "nsfs 4026532304 68f0b8ca0fc0"]
+    assert [row["name"] for row in swarms.namespaces_of(lines, {})] == ["68f0b8ca0fc0"]
+
+
+def test_the_engine_wants_a_file(cluster: Cluster) -> None:
+    with pytest.raises(UsageError, match="needs machines of your own") as caught:
+        swarm.up("mine", engine="hosts", progress=Progress())
+    assert caught.value.hint == "labkit up --hosts hosts.yaml"
+    assert engines.choose("auto")[0].kind == "vm"
+
+
+def test_a_record_of_another_version_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "labs").mkdir()
+    (tmp_path / "labs" / "mine.hosts.json").write_text('{"hosts": [], "lab": "mine"}')
+    with pytest.raises(EngineError, match=r"mine.hosts.json was written by another version"):
+        engines.hosts_of("mine")
+
+
+def test_why_ssh_does_not_get_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text("#!/bin/sh\necho 'me@alpha: Permission denied (publickey).' >&2\nexit 255\n")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(
+        EngineError, match=r"ssh://me@alpha: .*Permission denied \(publickey\)"
+    ) as caught:
+        endpoint.client("alpha", Endpoint("ssh://me@alpha"))
+    assert "ssh -T -o BatchMode=yes" in caught.value.hint
+
+
+def test_an_engine_is_reached_through_ssh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What stands in for ssh carries the bytes to a socket, as `docker system dial-stdio` does."""
+    cluster = Cluster()
+    path = tmp_path / "engine.sock"
+    ssh = tmp_path / "ssh"
+    ssh.write_text(
+        "#!/usr/bin/env python3\n"
+        "import os, socket, sys, threading\n"
+        "assert sys.argv[-3:] == ['docker', 'system', 'dial-stdio'], sys.argv\n"
+        f"link = socket.socket(socket.AF_UNIX); link.connect({str(path)!r})\n"
+        "def away():\n"
+        "    while data := os.read(0, 65536): link.sendall(data)\n"
+        "    link.shutdown(socket.SHUT_WR)\n"
+        "threading.Thread(target=away, daemon=True).start()\n"
+        "while data := link.recv(65536): os.write(1, data)\n"
+    )
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{Path(sys.executable).parent}:/usr/bin:/bin")
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(path))
+        door.listen(8)
+
+        def serve() -> None:
+            while True:
+                try:
+                    link, _ = door.accept()
+                except OSError:
+                    return
+                threading.Thread(
+                    target=cluster.hosts["alpha"].node._daemon, args=(link,), daemon=True
+                ).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        client = endpoint.client("alpha", Endpoint("ssh://me@alpha:2222"))
+        found = facts.ask(client)
+        client.close()
+    assert (found.hostname, found.version, found.swarm.inside) == ("alpha", "26.1.5", False)
+    assert found.networks == {"bridge": ("172.17.0.0/16",)}
+
+
+def test_an_error_of_several_machines_names_all(cluster: Cluster, file: Path) -> None:
+    for name in ("beta", "gamma"):
+        cluster.hosts[name].silent = True
+    with pytest.raises(LabkitError) as caught:
+        up(file)
+    assert "beta: no Docker engine" in str(caught.value)
+    assert "gamma: no Docker engine" in str(caught.value)
+
+
+def test_the_tools_are_the_node_less_its_engine(tmp_path: Path) -> None:
+    tar = tmp_path / "node.tar"
+    long = "usr/share/" + "x" * 120
+    with tarfile.open(tar, "w", format=tarfile.PAX_FORMAT) as file:
+        for name, size in (
+            ("./usr/bin/ip", 700),
+            ("./usr/sbin/dockerd", 5000),
+            (f"./{long}", 1025),
+            ("./usr/bin/containerd-shim-runc-v2", 3),
+            ("./usr/bin/docker", 512),
+            ("./usr/libexec/docker/cli-plugins/docker-buildx", 9),
+            ("./etc/empty", 0),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.pax_headers = size, {"SCHILY.xattr.user.x": name}
+            file.addfile(entry, io.BytesIO(name[-1:].encode() * size))
+    with tarfile.open(fileobj=io.BytesIO(b"".join(tools.without_engine(tar)))) as left:
+        found = {entry.name: (entry.size, entry.pax_headers) for entry in left}
+        assert set(found) == {"./usr/bin/ip", f"./{long}", "./usr/bin/docker", "./etc/empty"}
+        assert found["./usr/bin/ip"] == (700, {"SCHILY.xattr.user.x": "./usr/bin/ip"})
+        content = left.extractfile("./usr/bin/docker")
+        assert content
+        assert content.read() == b"r" * 512
+    tar.write_bytes(tar.read_bytes()[:2000])
+    with pytest.raises(BuildError, match="is cut short"):
+        list(tools.without_engine(tar))
