@@ -230,7 +230,7 @@ def up(
 ) -> UpResult:
     """Stand up a swarm on an engine; out of a snapshot where the engine keeps one that fits.
 
-    `hosts` is a file of machines of one's own: these are the nodes then, whatever else is asked for.
+    `hosts` is a file of machines of one's own: these are the nodes then, as the file says.
 
     With `fresh`, a snapshot that is there is made again. What fails half way is taken down again,
     unless `keep`. Raises UsageError for what cannot be asked, EngineError and SwarmError for what
@@ -245,6 +245,12 @@ def up(
         )
     versions.release(docker)
     if hosts:
+        if (nodes, managers, compose) != (DEFAULT_NODES, 1, None):
+            raise UsageError(
+                "what machines of your own are, their file says: no number of nodes or managers and no "
+                "Compose file goes with it",
+                hint=f"labkit up --hosts {hosts}",
+            )
         with locks.hold(lab) as held:
             return _up_on_hosts(held, lab, hosts, docker, began, keep=keep, progress=progress)
     chosen, reason = engines.choose(engine)

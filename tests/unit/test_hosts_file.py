@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from labkit import swarm
 from labkit.engines.hosts import endpoint, inventory
 from labkit.engines.hosts.inventory import Host
-from labkit.errors import HostsError, UnknownNameError
+from labkit.errors import HostsError, UnknownNameError, UsageError
+from labkit.progress import Progress
 
 GOOD = """\
 hosts:
@@ -140,3 +143,9 @@ def test_a_context_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UnknownNameError, match="no docker context is called 'beta'"):
         endpoint.of(Host("beta", False, context="beta"))
+
+
+@pytest.mark.parametrize("asked", [{"nodes": 5}, {"managers": 2}, {"compose": Path("swarm.yaml")}])
+def test_what_the_file_says_is_not_asked_for_beside_it(asked: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="what machines of your own are, their file says"):
+        swarm.up("hosts-file", hosts=tmp_path / "hosts.yaml", progress=Progress(), **asked)
