@@ -31,6 +31,14 @@ _NOISE = re.compile(r"GL Driver Message|task queue exceeded")
 # A name that begins with .~ is of the file that it is just writing: who lists the folder then hears so.
 _SAID = re.compile(r"websocket_ping_timeout|is not trusted|Nudge: attempt|/\.~\S+ doesn't exist")
 
+# A page that is loaded anew closes its socket just when Jupyter's server writes to it: Tornado tells
+# that as a task whose error nobody took.
+_RELOADED = re.compile(
+    r"^Task exception was never retrieved\nfuture: .*write_message.*WebSocketClosedError.*\n"
+    r"(?:.*\n)+?tornado\.websocket\.WebSocketClosedError\n",
+    re.MULTILINE,
+)
+
 
 @contextmanager
 def serving(
@@ -82,7 +90,7 @@ class Heard:
 
 def complaints(log: Path) -> list[str]:
     """Return what a server's log says of errors and warnings."""
-    lines = log.read_text().splitlines()
+    lines = _RELOADED.sub("", log.read_text()).splitlines()
     found = [line for line in lines if re.match(r"\[[WEC] |Traceback|\w+Error", line)]
     return [line for line in found if not _SAID.search(line) and not line.endswith("ServerApp] ")]
 
