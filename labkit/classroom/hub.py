@@ -174,12 +174,10 @@ def _exchange(wanted: Class) -> None:
     root = wanted.exchange.parent
     root.mkdir()
     root.chmod(0o1777)
-    for folder, mode in ((wanted.exchange, 0o755), (wanted.exchange / "outbound", 0o755)):
+    for name, mode in (("", 0o755), ("outbound", 0o755), ("inbound", 0o2733)):
+        folder = wanted.exchange / name
         folder.mkdir()
         folder.chmod(mode)
-    inbound = wanted.exchange / "inbound"
-    inbound.mkdir()
-    inbound.chmod(0o2733)
 
 
 def _course(wanted: Class) -> None:

@@ -209,10 +209,13 @@ def collect(course: Course = Path(), as_json: Json = False) -> None:
 
     taken = exchange.collect(course, course / hub.KEY)
     if as_json:
-        plain = [
-            {"handed_in": f"{one.handed_in.isoformat()}Z", "folder": str(one.folder)} for one in taken
-        ]
-        print_json([asdict(one) | more for one, more in zip(taken, plain, strict=True)])
+        rows = [asdict(one) for one in taken]
+        print_json(
+            [
+                r | {"handed_in": f"{r['handed_in'].isoformat()}Z", "folder": str(r["folder"])}
+                for r in rows
+            ]
+        )
         return
     for one in taken:
         told = f"; {one.remark}" if one.remark else ""

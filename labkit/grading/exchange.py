@@ -168,10 +168,10 @@ def collect(course: Path, key: Path) -> list[Collected]:
     """
     exchange = of_course(course)
     host = signing.private_key(key)
-    inbound = exchange.folder / "inbound"
+    inbound, labs = exchange.folder / "inbound", exchange.open_labs()
     newest: dict[tuple[str, str], Collected] = {}
     for name in sorted(os.listdir(inbound)) if inbound.is_dir() else []:
-        found = _handed_in(inbound / name, exchange.open_labs())
+        found = _handed_in(inbound / name, labs)
         if found:
             before = newest.get((found.learner, found.lab))
             if not before or before.handed_in < found.handed_in:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import paths
 from labkit.errors import UnknownNameError, UsageError
+from labkit.page import labs
 
 if TYPE_CHECKING:
     from labkit.grading.exchange import Exchange
@@ -61,9 +62,7 @@ def _hand_in(found: Exchange, folder: Path, lab: str) -> Done:
     """Hand a lab in as it was saved, and say what will not be graded as it stands."""
     from labkit.grading import exchange, precheck
 
-    known = [path.name for path in sorted(paths.RELEASE.glob("*.ipynb"))]
-    if lab not in known:
-        raise UnknownNameError("lab", lab, known, hint="open one of the labs, under its own name")
+    labs.released(lab, paths.RELEASE)
     when = exchange.hand_in(found, folder / lab)
     told = [f"Handed in at {when.rpartition('.')[0]} UTC. You can hand in again: the last one counts."]
     told += [remark.sentence for remark in precheck.check(folder / lab, paths.RELEASE) if not remark.ok]

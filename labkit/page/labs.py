@@ -61,9 +61,7 @@ class QuestionRow:
 
 def questions(name: str, release: Path) -> list[QuestionRow]:
     """Return the questions of a released lab in their order; raises UnknownNameError."""
-    known = {path.name: path for path in sorted(release.glob("*.ipynb"))}
-    if name not in known:
-        raise UnknownNameError("lab", name, known, hint="open one of the labs, under its own name")
+    lab = released(name, release)
     return [
         QuestionRow(
             question.id,
@@ -72,8 +70,16 @@ def questions(name: str, release: Path) -> list[QuestionRow]:
             question.points,
             len(question.hints),
         )
-        for question in outcomes.questions(known[name])
+        for question in outcomes.questions(lab)
     ]
+
+
+def released(name: str, release: Path) -> Path:
+    """Return the released notebook of a name; raises UnknownNameError."""
+    known = {path.name: path for path in sorted(release.glob("*.ipynb"))}
+    if name not in known:
+        raise UnknownNameError("lab", name, known, hint="open one of the labs, under its own name")
+    return known[name]
 
 
 def _row(copy: Path, released: Path) -> LabRow:

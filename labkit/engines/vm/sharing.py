@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from labkit import files
@@ -16,8 +15,6 @@ from labkit.engines.base import SwarmSpec
 from labkit.engines.vm import image, snapshots
 from labkit.errors import UsageError
 from labkit.progress import Progress
-
-_LEFT = "unfinished-"
 
 
 def share(target: Path, spec: SwarmSpec, progress: Progress) -> Path:
@@ -51,19 +48,15 @@ def share(target: Path, spec: SwarmSpec, progress: Progress) -> Path:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy a directory so that everybody may read it; it gets its name when it is whole."""
-    unfinished = target.with_name(f"{_LEFT}{target.name}")
+    unfinished = target.with_name(f"unfinished-{target.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
-    for path in _below(source):
+    for path in sorted(source.rglob("*")):
         copy = unfinished / path.relative_to(source)
         if path.is_dir():
             copy.mkdir()
         else:
             files.copy_sparse(path, copy)
-    for path in (unfinished, *_below(unfinished)):
+    for path in (unfinished, *unfinished.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o444)
     os.replace(unfinished, target)
-
-
-def _below(directory: Path) -> Iterator[Path]:
-    yield from sorted(directory.rglob("*"))
