@@ -178,6 +178,8 @@ def _mark(
         results.row(book, job, inspected.get(name_of(job.submission), nothing), costs.due)
         for job in jobs
     ]
+    for job, row in zip(jobs, rows, strict=True):
+        _enter_lateness(book, job, row, costs.due)
     if looks.compare:
         for row, alike in zip(rows, _compare(jobs, labs, inspected), strict=True):
             row["alike"] = alike
@@ -268,3 +270,9 @@ def _enter(book: Book, job: Job, costs: Costs) -> None:
     questions = [costs.taken_off(question) for question in results.read_record(job)["questions"]]
     if not book.has(job.submission, questions):
         book.enter(job.submission, questions)
+
+
+def _enter_lateness(book: Book, job: Job, row: Mapping[str, Any], due: Due) -> None:
+    """Enter when a submission came and was due, and what that costs, as its row has it."""
+    came = datetime.fromisoformat(row["handed_in"]) if row["handed_in"] else None
+    book.enter_lateness(job.submission, came, due.date(job.submission.lab), row["lost_late"])

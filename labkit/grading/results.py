@@ -67,7 +67,7 @@ def row(book: Book, job: Job, inspected: Inspected, due: Due) -> dict[str, Any]:
     """Return the row of a submission, as `labkit grade --json` has it.
 
     The points are the gradebook's, where people may change them; None: a person still gives them. What
-    lateness costs is taken off the sum, and entered there as well.
+    lateness costs is taken off the sum.
     """
     submission = job.submission
     record = read_record(job)
@@ -87,7 +87,6 @@ def row(book: Book, job: Job, inspected: Inspected, due: Due) -> dict[str, Any]:
     came = lateness.handed_in(submission.path)
     days = due.days_late(submission.lab, came)
     lost = due.lost(earned, days)
-    book.enter_lateness(submission, came, due.date(submission.lab), lost)
     return {
         "student": submission.student,
         "assignment": submission.assignment,
