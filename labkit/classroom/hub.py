@@ -204,23 +204,15 @@ def _filled(form: str, wanted: Class) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(form).render(
-        directory=wanted.directory,
-        hub=wanted.directory / "hub",
-        state=wanted.state,
-        exchange=wanted.exchange,
-        course=wanted.course,
-        docker=wanted.docker,
-        spawner=wanted.spawner,
-        port=wanted.port,
-        memory=wanted.memory,
-        cpus=wanted.cpus,
-        engine=engines.PRIVATE,
-        python=str(wanted.python),
-        bin=wanted.python.parent,
-        learners=wanted.learners,
-        instructors=wanted.instructors,
-    )
+    more = {
+        "hub": wanted.directory / "hub",
+        "state": wanted.state,
+        "exchange": wanted.exchange,
+        "engine": engines.PRIVATE,
+        "python": str(wanted.python),
+        "bin": wanted.python.parent,
+    }
+    return environment.get_template(form).render(vars(wanted) | more)
 
 
 def _closed(path: Path) -> Path | None:

@@ -32,7 +32,6 @@ class Membership:
     """The swarm's managers by their node ids: the same for all its nodes, so they stand for it."""
     members: Mapping[str, str] = field(default_factory=dict)
     """Node id -> hostname of all its nodes, as a manager lists them; empty from a worker."""
-    pool: tuple[str, ...] = ()
 
     @property
     def inside(self) -> bool:
@@ -95,7 +94,6 @@ def membership(client: DockerClient, info: Mapping[str, Any] | None = None) -> M
         manages=manages,
         managers=managers,
         members={row["ID"]: row["Description"].get("Hostname", "") for row in rows},
-        pool=tuple((told.get("Cluster") or {}).get("DefaultAddrPool") or ()),
     )
 
 
