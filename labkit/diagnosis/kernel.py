@@ -34,12 +34,13 @@ _DNS = "127.0.0.11"  # where Docker's DNS listens in each task
 def neighbours(said: Declared, seen: Seen) -> Iterator[Finding]:
     """Find what an overlay of a node lacks or has wrong of the tasks on other nodes."""
     macs = {name: _macs(read) for here in seen.values() for name, read in here.tasks.items()}
+    shut = without_gossip(seen)
     for here in seen.values():
         for space in here.overlays:
             for task in _elsewhere(said, here, space.network):
                 mac = macs.get(task.name, {}).get(task.addresses[space.network])
-                # Where the task is just ending there is none; where nothing was heard, `gossip` tells.
-                if mac and not unheard(here, task, space.network):
+                # Where the task is just ending there is none.
+                if mac and _knows(here, task, space.network, shut):
                     yield from _neighbour(here, space, task, mac)
 
 
@@ -86,7 +87,7 @@ def gossip(said: Declared, seen: Seen) -> Iterator[Finding]:
                 task.name: space.network
                 for space in here.overlays
                 for task in _elsewhere(said, here, space.network)
-                if task.node.name == other.node.name and unheard(here, task, space.network)
+                if task.node.name == other.node.name and _unheard(here, task, space.network)
             }
             if tasks:
                 named = ", ".join(f"{task} on {network}" for task, network in tasks.items())
@@ -101,7 +102,7 @@ def gossip(said: Declared, seen: Seen) -> Iterator[Finding]:
                 )
 
 
-def unheard(here: NodeSeen, task: Task, network: str) -> bool:
+def _unheard(here: NodeSeen, task: Task, network: str) -> bool:
     """Whether a node's overlay knows neither a task elsewhere nor anything else of its node."""
     return any(
         task.addresses[network] not in space.neighbours
@@ -111,9 +112,16 @@ def unheard(here: NodeSeen, task: Task, network: str) -> bool:
     )
 
 
-def _knows(here: NodeSeen, task: Task, network: str) -> bool:
-    """Whether a task is a node's own, or the node has heard of it."""
-    return task.node.name == here.node.name or not unheard(here, task, network)
+def _knows(here: NodeSeen, task: Task, network: str, shut: set[str]) -> bool:
+    """Whether a task is a node's own, or the node ought to have all of it right.
+
+    Of the nodes in `shut`, whose firewall stops gossip, the others forget one thing after another, and
+    so do these nodes of the others: the rule is the finding, and no row that is lacking. Where nothing
+    was heard without such a rule, `gossip` tells.
+    """
+    if task.node.name == here.node.name:
+        return True
+    return not {here.node.name, task.node.name} & shut and not _unheard(here, task, network)
 
 
 def _elsewhere(said: Declared, here: NodeSeen, network: str) -> list[Task]:
@@ -134,6 +142,7 @@ def _macs(read: Mapping[Argv, Capture]) -> dict[str, str]:
 
 def balancers(said: Declared, seen: Seen) -> Iterator[Finding]:
     """Find virtual IPs that a node sends to others than the tasks of their service."""
+    shut = without_gossip(seen)
     for here in seen.values():
         for space in here.balancers:
             marks, servers = _marks(space.read[MARKS].text), _servers(space.read[SERVERS])
@@ -143,11 +152,14 @@ def balancers(said: Declared, seen: Seen) -> Iterator[Finding]:
                     continue
                 tasks = [t for t in said.tasks(service.name) if space.network in t.addresses]
                 heard = {
-                    task.addresses[space.network] for task in tasks if _knows(here, task, space.network)
+                    task.addresses[space.network]
+                    for task in tasks
+                    if _knows(here, task, space.network, shut)
                 }
                 every = {task.addresses[space.network] for task in tasks}
                 chosen = servers.get(marks[virtual], set())
-                yield from _balanced(here, space, service, chosen, chosen - every, heard - chosen)
+                dead = set() if here.node.name in shut else chosen - every  # of no end it hears either
+                yield from _balanced(here, space, service, chosen, dead, heard - chosen)
 
 
 def _balanced(
@@ -246,11 +258,12 @@ def marks(said: Declared, seen: Seen) -> Iterator[Finding]:
 
 def published(said: Declared, seen: Seen) -> Iterator[Finding]:
     """Find published ports that a node leads nowhere, and that lead to a port where no app listens."""
+    shut = without_gossip(seen)
     for service in said.services:
         tasks = said.tasks(service.name)
         for port in service.ports:
             for here in seen.values():
-                if port.ingress and _is_known(here, tasks) and not _leads(here, port.published):
+                if port.ingress and _is_known(here, tasks, shut) and not _leads(here, port.published):
                     yield Finding(
                         what=f"{here.node.name} does not lead port {port.published} to {service.name}",
                         where=here.node.name,
@@ -280,9 +293,11 @@ def published(said: Declared, seen: Seen) -> Iterator[Finding]:
                 )
 
 
-def _is_known(here: NodeSeen, tasks: Sequence[Task]) -> bool:
+def _is_known(here: NodeSeen, tasks: Sequence[Task], shut: set[str]) -> bool:
     """Whether a node has a task of a published service, or has heard of one."""
-    return not here.silent and any(task.ingress and _knows(here, task, task.ingress) for task in tasks)
+    return not here.silent and any(
+        task.ingress and _knows(here, task, task.ingress, shut) for task in tasks
+    )
 
 
 def _leads(here: NodeSeen, port: int) -> bool:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from labkit import diagnosis, faults, paths
-from labkit.diagnosis import calls, deployments
+from labkit.capture import Capture
+from labkit.diagnosis import calls, deployments, kernel, seen
 from labkit.diagnosis.declared import Declared, Network, Service, Wanted
 from labkit.diagnosis.packets import Packet, Rules
+from labkit.diagnosis.seen import Argv, Namespace, NodeSeen
+from labkit.swarm import Node, Place, Task
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 PACKAGE = Path(diagnosis.__file__).parent
@@ -142,6 +147,61 @@ def test_a_password_in_an_address_is_not_told() -> None:
     assert found.fault == "no-common-network"
     assert "API=http://back:80" in found.evidence
     assert "secret" not in str(found)
+
+
+NODE1, NODE3 = "192.168.208.2", "192.168.208.4"
+NO_GOSSIP = "-A INPUT -p udp -m udp --dport 7946 -j DROP"
+HEARD = "02:42:0a:00:01:02 dst 192.168.208.2 link-netnsid 0 self permanent\n"
+ASKER = """\
+4: eth0@if6: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1450 qdisc noqueue state UP group default
+    link/ether 02:42:0a:00:01:03 brd ff:ff:ff:ff:ff:ff link-netnsid 0
+    inet 10.0.1.3/24 brd 10.0.1.255 scope global eth0
+"""
+
+
+def shown(**outputs: str) -> dict[Argv, Capture]:
+    """Return what was read in a place, by the names of `seen` for the commands."""
+
+    def captures() -> Iterator[Capture]:
+        for command, text in outputs.items():
+            argv: Argv = getattr(seen, command)
+            yield Capture(argv, "a place", "node", 0, text, "", datetime.now(UTC), 0.1, "26.1")
+
+    return {capture.argv: capture for capture in captures()}
+
+
+@pytest.mark.parametrize(
+    ("rule", "forwarding", "faults_found"),
+    [
+        ("", HEARD, {"wrong-neighbour"}),  # it knows of node1, and lacks one of its tasks
+        ("", "", {"gossip-dropped"}),
+        (NO_GOSSIP, HEARD, set()),  # it forgets node1, one thing after another
+        (NO_GOSSIP, "", set()),
+    ],
+)
+def test_what_a_node_lacks_without_gossip_is_no_finding_of_its_own(
+    rule: str, forwarding: str, faults_found: set[str]
+) -> None:
+    filtered = "\n".join(["*filter", ":INPUT ACCEPT [0:0]", rule, "COMMIT"])
+    node1, node3 = (
+        Node(name, address, "", "26.1", link=None, log=list)  # type: ignore[arg-type]
+        for name, address in (("node1", NODE1), ("node3", NODE3))
+    )
+    asker = Task("asker.1", "asker", 1, node1, "", 1, {"front": "10.0.1.3"})
+    overlay = shown(NEIGHBOURS="", FORWARDING=forwarding)
+    read = {
+        "node1": NodeSeen(
+            node1, read=shown(RULES="*filter\nCOMMIT", LINKS=""), tasks={"asker.1": shown(LINKS=ASKER)}
+        ),
+        "node3": NodeSeen(
+            node3,
+            read=shown(RULES=filtered, LINKS=""),
+            overlays=[Namespace("front", Place(node3, "node3/front"), overlay)],
+        ),
+    }
+    told = dataclasses.replace(said(), running=(asker,))
+    found = [*kernel.neighbours(told, read), *kernel.gossip(told, read)]
+    assert {finding.fault for finding in found} == faults_found
 
 
 def test_every_fault_has_its_finding_and_every_finding_a_lab() -> None:
