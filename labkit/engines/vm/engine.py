@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _LEAST_MEMORY = 2e9  # bytes that `doctor` asks for
+_LAST_MOMENTS_S = 5.0  # from a panic, of which clients hear at once, until the machine has no process
 
 
 class VmEngine:
@@ -141,7 +142,7 @@ class VmEngine:
         try:
             return attempt()
         except Exception:
-            if (lines := machine.crash_log(lab)) is None:
+            if (lines := machine.crash_log(lab, patience_s=_LAST_MOMENTS_S)) is None:
                 raise
             progress.say(f"the machine ended by itself and is started anew; its last words:\n{lines}")
         return attempt()

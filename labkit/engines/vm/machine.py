@@ -241,10 +241,18 @@ def leftovers() -> list[str]:
     return [path.name for path in paths.machines().glob("*") if path.is_dir()]
 
 
-def crash_log(lab: str) -> str | None:
-    """Return the last lines of a machine that exited unexpectedly; None where there is no such one."""
+def crash_log(lab: str, *, patience_s: float = 0) -> str | None:
+    """Return the last lines of a machine that exited unexpectedly; None where there is no such one.
+
+    Its process gets so many seconds to end: QEMU hangs up on its clients first.
+    """
     directory = lab_directory(lab)
-    if find(lab) or not (directory / RECORD).exists():
+    deadline = time.monotonic() + patience_s
+    while find(lab):
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.05)
+    if not (directory / RECORD).exists():
         return None
     lines = tail(directory / "serial.log") + tail(directory / "qemu.log")
     return "\n".join(lines) or "it said nothing"
