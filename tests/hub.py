@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pwd
 import re
@@ -16,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, Page
 
@@ -23,6 +25,17 @@ from labkit import paths
 
 _SITE = Path(next(p for p in sys.path if p.endswith("site-packages")))
 _ROOTS_COMMANDS = re.compile(r"^       (newusers|cut|chown) .*", re.MULTILINE)
+_READ = "import sys; print(open(sys.argv[1], 'rb').read(9))"
+_LIST = "import os, sys; print(os.listdir(sys.argv[1]))"
+_ASK = """
+import socket, ssl, sys
+context = ssl.create_default_context(cafile=sys.argv[2] + "/ca.pem")
+context.load_cert_chain(sys.argv[2] + "/cert.pem", sys.argv[2] + "/key.pem")
+with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20) as door:
+    with context.wrap_socket(door, server_hostname="127.0.0.1") as inside:
+        inside.sendall(b"GET /_ping HTTP/1.0\\r\\n\\r\\n")
+        print(inside.recv(99))
+"""
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,54 @@ class Hub:
             text=True,
             check=False,
         )
+
+    def teaches(self, instructor: str, *argv: str) -> str:
+        """Run a command of labkit's as the instructor in the course folder; returns what it printed."""
+        done = self.run(instructor, ["labkit", *argv], cwd=self.directory / "course")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def open_to(self, login: str, other: str, lab: str) -> list[str]:
+        """Try as one learner what is another's; returns what could be had, which ought to be nothing.
+
+        Tried are the files of a lab that the other has run, every folder of the class, and the ports
+        of the other's machine, with the very keys that it takes. Fails where the other has no such
+        files, or where the learner does not come into their own machine in the same way.
+        """
+        theirs = home(other) / "labkit-labs"
+        own, record = machine_of(login), machine_of(other)
+        inbound = self.directory / "exchange" / "labkit" / "inbound"
+        tls = next((self.directory / "state").glob("machine-*/tls"))
+        files = [theirs / f"{lab}.ipynb", theirs / f"{lab}.evidence.jsonl"]
+        folders = [theirs, home(other), inbound, self.directory / "course", self.directory / "hub"]
+        ports = [record["port"], record["relay"], *record["inside"]]
+        assert all(path.exists() for path in (*files, *folders))
+        assert "200 OK" in self._said(login, _ASK, [str(own["port"]), tls])
+        tries: list[tuple[str, list[str | Path], str]] = [
+            *((_READ, [path], "PermissionError: ") for path in files),
+            *((_LIST, [path], "PermissionError: ") for path in folders),
+            *((_ASK, [str(port), tls], "Error") for port in ports),
+        ]
+        said = [(argv[0], refusal, self._said(login, it, argv)) for it, argv, refusal in tries]
+        return [f"{what}: {had}" for what, refusal, had in said if refusal not in had]
+
+    def _said(self, login: str, program: str, argv: Sequence[str | Path]) -> str:
+        """Run a Python program as a learner; returns what it said last."""
+        done = self.run(login, [self.python, "-c", program, *argv])
+        return (done.stdout + done.stderr).strip().splitlines()[-1]
+
+
+def home(login: str) -> Path:
+    """Return an account's home."""
+    return Path(pwd.getpwnam(login).pw_dir)
+
+
+def machine_of(login: str) -> dict[str, Any]:
+    """Return what labkit has noted of a learner's machine."""
+    record: dict[str, Any] = json.loads(
+        (home(login) / ".local/state/labkit/labs/default/machine.json").read_text()
+    )
+    return record
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 import nbformat
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from labkit import paths
@@ -22,8 +23,8 @@ PICTURES = paths.REPOSITORY / "build" / "pictures"
 """Where the pages that the tests have seen are kept as pictures, for people to look at."""
 
 # Chromium's own calls home must not leave this machine; root has no browser sandbox.
-FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-sync"]
-FLAGS += ["--disable-component-update", "--no-first-run", "--disable-gpu"]
+_FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+_FLAGS += ["--disable-component-update", "--no-first-run", "--disable-gpu"]
 
 # What a terminal's canvas says of a machine without a graphics card, and a busy machine of the page.
 _NOISE = re.compile(r"GL Driver Message|task queue exceeded")
@@ -38,6 +39,15 @@ _RELOADED = re.compile(
     r"(?:.*\n)+?tornado\.websocket\.WebSocketClosedError\n",
     re.MULTILINE,
 )
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A real browser without a window."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_FLAGS)
+        yield browser
+        browser.close()
 
 
 @contextmanager
@@ -156,11 +166,16 @@ def run_all(page: Page) -> None:
 
 
 def run_to_the_end(page: Page, path: Path, *, seconds: float = 300) -> None:
-    """Run all cells of the lab that is open, and save it as `path`, until each of them was run.
+    """Run all cells of the lab that is open, and wait as `wait_until_run` does."""
+    run_all(page)
+    wait_until_run(page, path, seconds=seconds)
+
+
+def wait_until_run(page: Page, path: Path, *, seconds: float) -> None:
+    """Save the lab that is open as `path` until each of its cells was run.
 
     Fails where one failed that is not a check of an answer: nobody has answered yet, and they say so.
     """
-    run_all(page)
     cells: list[nbformat.NotebookNode] = []
     deadline = time.monotonic() + seconds
     while not cells and time.monotonic() < deadline:

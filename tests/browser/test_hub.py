@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests import hub as hubs
-from tests.hub import Hub
+from tests.hub import Hub, home
 from tests.jupyter import Heard, keep_picture, run_to_the_end, wait_for_kernel
 
 pytestmark = [
@@ -48,17 +46,6 @@ def bob(hub: Hub, browser: Browser) -> Iterator[Page]:
     page.context.close()
 
 
-def home(login: str) -> Path:
-    return Path(pwd.getpwnam(login).pw_dir)
-
-
-def teaches(hub: Hub, *argv: str) -> str:
-    """Run a command of the instructor's in the course folder."""
-    done = hub.run(GRACE, ["labkit", *argv], cwd=hub.directory / "course")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_each_has_a_swarm_of_their_own(hub: Hub, ada: Page, bob: Page) -> None:
     for page in (ada, bob):
         page.locator("#labkit-start").get_by_role("button", name="Start the swarm").click()
@@ -73,7 +60,7 @@ def test_each_has_a_swarm_of_their_own(hub: Hub, ada: Page, bob: Page) -> None:
 
 def test_a_lab_is_run_and_handed_in(hub: Hub, ada: Page) -> None:
     url = f"{hub.url}/user/{ADA}/lab?"
-    teaches(hub, "class", "open", "00")
+    hub.teaches(GRACE, "class", "open", "00")
     ada.get_by_role("button", name="Begin with 00").click()
     ada.get_by_role("tab", name=f"{LAB}.ipynb").wait_for()
     wait_for_kernel(ada, url)
@@ -85,43 +72,9 @@ def test_a_lab_is_run_and_handed_in(hub: Hub, ada: Page) -> None:
     keep_picture(ada, "handed-in")
 
 
-def as_bob(hub: Hub, program: str, *argv: str | Path) -> str:
-    """Run a Python program as Bob; returns what it said last."""
-    done = hub.run(BOB, [hub.python, "-c", program, *argv])
-    return (done.stdout + done.stderr).strip().splitlines()[-1]
-
-
-READ = "import sys; print(open(sys.argv[1], 'rb').read(9))"
-LIST = "import os, sys; print(os.listdir(sys.argv[1]))"
-CONNECT = """
-import socket, ssl, sys
-context = ssl.create_default_context(cafile=sys.argv[2] + "/ca.pem")
-context.load_cert_chain(sys.argv[2] + "/cert.pem", sys.argv[2] + "/key.pem")
-with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20) as door:
-    with context.wrap_socket(door, server_hostname="127.0.0.1") as inside:
-        inside.sendall(b"GET /_ping HTTP/1.0\\r\\n\\r\\n")
-        print(inside.recv(99))
-"""
-
-
 def test_nobody_reaches_anothers_lab(hub: Hub, ada: Page, bob: Page) -> None:
     """By files, by the exchange, by the ports of the lab with its very keys, and by the pages."""
-    theirs = home(ADA) / "labkit-labs"
-    for path in (theirs / f"{LAB}.ipynb", theirs / f"{LAB}.evidence.jsonl"):
-        assert path.exists()
-        assert as_bob(hub, READ, path).startswith("PermissionError")
-    inbound = hub.directory / "exchange" / "labkit" / "inbound"
-    for folder in (theirs, home(ADA), inbound, hub.directory / "course", hub.directory / "hub"):
-        assert as_bob(hub, LIST, folder).startswith("PermissionError")
-    record = json.loads((home(ADA) / ".local/state/labkit/labs/default/machine.json").read_text())
-    tls = next((hub.directory / "state").glob("machine-*/tls"))
-    for port in (record["port"], record["relay"], *record["inside"]):
-        said = as_bob(hub, CONNECT, str(port), tls)
-        assert "200 OK" not in said
-        assert "Error" in said
-    own = json.loads((home(BOB) / ".local/state/labkit/labs/default/machine.json").read_text())
-    assert "200 OK" in as_bob(hub, CONNECT, str(own["port"]), tls)  # the same way into his own
-
+    assert hub.open_to(BOB, ADA, LAB) == []
     answer = bob.request.get(f"{hub.url}/user/{ADA}/api/contents")
     assert answer.status in (401, 403, 404)
     assert LAB not in answer.text()
@@ -129,14 +82,14 @@ def test_nobody_reaches_anothers_lab(hub: Hub, ada: Page, bob: Page) -> None:
 
 
 def test_marks_come_back_to_whom_they_belong(hub: Hub, ada: Page, bob: Page) -> None:
-    (taken,) = json.loads(teaches(hub, "class", "collect", "--json"))
+    (taken,) = json.loads(hub.teaches(GRACE, "class", "collect", "--json"))
     assert (taken["learner"], taken["lab"], taken["remark"]) == (ADA, LAB, "")
-    marks = json.loads(teaches(hub, "grade", ".", "--public-key", "signing-key.pub", "--json"))
+    marks = json.loads(hub.teaches(GRACE, "grade", ".", "--public-key", "signing-key.pub", "--json"))
     (row,) = marks
     assert (row["student"], row["problem"], row["evidence"]) == (ADA, "", "signed")
     assert 0 <= row["points"] < row["max"]
-    teaches(hub, "feedback", ".")
-    assert "given back: 1" in teaches(hub, "class", "return")
+    hub.teaches(GRACE, "feedback", ".")
+    assert "given back: 1" in hub.teaches(GRACE, "class", "return")
     for page in (ada, bob):
         page.get_by_role("tab", name="Labs").click()
         page.get_by_role("button", name="Fetch what was marked").click()

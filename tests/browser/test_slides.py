@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from labkit import paths
 from labkit.authoring import release
 from tests import decks
-from tests.jupyter import FLAGS
+from tests.jupyter import chromium
 
 LABS = release.find_labs(paths.SOURCES)
 # How far the slide's text goes beyond its box, in pixels, and the smallest of its letters.
@@ -33,10 +32,8 @@ LOOK = """() => {
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
     """A page of a projector's size."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+    with chromium() as browser:
         yield browser.new_page(viewport={"width": 1280, "height": 720})
-        browser.close()
 
 
 @pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.stem)

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 from labkit import paths
-from tests.soak import cycles, engine, fuzz, incidents, kills, rest, results, server, side
+from tests.soak import course, cycles, engine, fuzz, incidents, kills, rest, results, server, side
 from tests.soak.home import MARK, Home
 
-PARTS = ("kills", "engine", "side", "cycles", "rest", "faults", "diagnosis", "server", "fuzz")
+PARTS = ("kills", "engine", "side", "cycles", "rest", "faults", "diagnosis", "server", "class", "fuzz")
 
 
 def main() -> None:
@@ -52,6 +52,8 @@ def main() -> None:
             incidents.run_diagnosis(home, asked.seed, asked.more)
         elif part == "server":
             server.run(asked.seed)
+        elif part == "class":
+            course.run(asked.seed)
         else:
             fuzz.run(asked.outputs, asked.seed, asked.more)
         results.write_page()

@@ -25,6 +25,7 @@ TITLES = {
     "faults": "Faults, injected and mended",
     "diagnosis": "Faults, named by a diagnosis that is not told of them",
     "server": "A class on a bare Debian server",
+    "class": "A class at once, on one machine",
     "fuzz": "Bad input",
 }
 _BLOCK = re.compile(r"(<!-- soak -->\n).*(<!-- /soak -->)", re.DOTALL)
@@ -180,5 +181,6 @@ _SHOWN: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "rest": _figures,
     "faults": _by_version,
     "diagnosis": _by_version,
+    "class": _figures,
     "fuzz": _figures,
 }

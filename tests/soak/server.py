@@ -18,13 +18,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from labkit import paths
 from labkit.engines import debian
 from labkit.progress import Bars
 from tests.hub import Hub, answers
-from tests.jupyter import FLAGS
+from tests.jupyter import chromium
 from tests.soak.results import Part
 
 PAGE = paths.REPOSITORY / "docs" / "hub.md"
@@ -44,7 +44,7 @@ def run(seed: int) -> None:
         root = Path(place) / "server"
         _make(root)
         server = stack.enter_context(_Server.booted(root))
-        browser = stack.enter_context(_browser())
+        browser = stack.enter_context(chromium())
         hub: list[Hub] = []
         pages: dict[str, Page] = {}
         steps: dict[str, Callable[[], None]] = {
@@ -196,12 +196,6 @@ class _Server:
             self.said(f"systemctl stop jupyter-{login}-singleuser.service", check=True)
             assert not self.said(f"pgrep -u {login} qemu-system")
             assert (self.root / "home" / login / ".local/state/labkit/labs/default/hibernated").exists()
-
-
-@contextlib.contextmanager
-def _browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
 
 
 def _start(hub: Hub, browser: Browser, pages: dict[str, Page]) -> None:
