@@ -29,7 +29,6 @@ SOURCE = next(paths.SOURCES.glob("03_*.md"))
 LAB = SOURCE.stem
 SOON = 600_000  # ms: everybody wants the processors at once
 RUN_S = 2400.0
-_FULL = ("pass", "by hand")  # what becomes of a right answer
 
 Pages = dict[str, Page]
 Figures = dict[str, str]
@@ -44,7 +43,7 @@ def run(seed: int) -> None:
             "logs in and starts a swarm": lambda: _start(
                 {login: pages.setdefault(login, hub.arrive(browser, login)) for login in LEARNERS}
             ),
-            f"runs lab {LAB[:2]} with an answer to each question": lambda: _work(hub, pages),
+            f"runs lab {LAB[:2]} with an answer to each question of code": lambda: _work(hub, pages),
             "hands it in by a click": lambda: _hand_in(hub, pages),
             "reaches nothing of the next one's": lambda: _reach(hub),
             "is marked in full, and has the page of it": lambda: _mark(hub, pages),
@@ -130,7 +129,9 @@ def _mark(hub: Hub, pages: Pages) -> Figures:
     key = ["--public-key", "signing-key.pub"]
     rows = json.loads(hub.teaches(INSTRUCTOR, "grade", ".", *key, "--json"))
     for row in rows:
-        wrong = {q["id"]: q["message"] for q in row["questions"] if q["status"] not in _FULL}
+        # What is asked in words nobody answered here, and a person would read.
+        judged = [q for q in row["questions"] if not q["in_words"]]
+        wrong = {q["id"]: q["message"] for q in judged if q["status"] != "pass"}
         assert not row["problem"], f"{row['student']}: {row['problem']}"
         assert row["evidence"] == "signed", f"{row['student']}: {row['evidence']}"
         assert not wrong, f"{row['student']}: {wrong}"
