@@ -21,7 +21,7 @@ from labkit.nbgrader_cells import Role, question_of, role_of
 from tests import hub as hubs
 from tests.hub import Hub, home, machine_of
 from tests.jupyter import chromium, run_all, wait_for_kernel, wait_until_run
-from tests.soak.results import Part
+from tests.soak.results import Figures, Part
 
 LEARNERS = [f"lk-test-{name}" for name in ("ada", "bob", "eve", "joe")]
 INSTRUCTOR = "lk-test-grace"
@@ -31,7 +31,6 @@ SOON = 600_000  # ms: everybody wants the processors at once
 RUN_S = 2400.0
 
 Pages = dict[str, Page]
-Figures = dict[str, str]
 
 
 def run(seed: int) -> None:
@@ -39,7 +38,7 @@ def run(seed: int) -> None:
     part = Part("class", 5 * len(LEARNERS), seed)
     pages: Pages = {}
     with hubs.running(LEARNERS, INSTRUCTOR) as hub, chromium() as browser:
-        steps: dict[str, Callable[[], Figures]] = {
+        steps: dict[str, Callable[[], Figures | None]] = {
             "logs in and starts a swarm": lambda: _start(
                 {login: pages.setdefault(login, hub.arrive(browser, login)) for login in LEARNERS}
             ),
@@ -48,14 +47,7 @@ def run(seed: int) -> None:
             "reaches nothing of the next one's": lambda: _reach(hub),
             "is marked in full, and has the page of it": lambda: _mark(hub, pages),
         }
-        for what, step in steps.items():
-            figures: Figures = {}
-            try:
-                figures = step()
-            except Exception as problem:
-                part.tried(what, f"{type(problem).__name__}: {problem}"[:600], times=len(LEARNERS))
-                return
-            part.tried(what, "", times=len(LEARNERS), figures=figures)
+        part.in_turn(steps, times=len(LEARNERS))
 
 
 def _start(pages: Pages) -> Figures:
@@ -88,7 +80,7 @@ def _work(hub: Hub, pages: Pages) -> Figures:
 
 
 def _answer(login: str) -> None:
-    """Write an answer to each question into a learner's copy; they are not the owner's by that."""
+    """Write an answer to each question of code into a learner's copy, whose owner stays the same."""
     path = home(login) / "labkit-labs" / f"{LAB}.ipynb"
     copy = nbformat.read(path, as_version=4)
     solved = _answers(release.nbgrader_source(SOURCE).cells)
@@ -107,7 +99,7 @@ def _memory() -> str:
     return f"{min(sizes) / 1e6:,.0f} to {max(sizes) / 1e6:,.0f}"
 
 
-def _hand_in(hub: Hub, pages: Pages) -> Figures:
+def _hand_in(hub: Hub, pages: Pages) -> None:
     for page in pages.values():
         page.get_by_role("tab", name="Progress").click()
         panel = page.locator("#labkit-progress")
@@ -116,13 +108,11 @@ def _hand_in(hub: Hub, pages: Pages) -> Figures:
     collected = json.loads(hub.teaches(INSTRUCTOR, "class", "collect", "--json"))
     assert sorted(row["learner"] for row in collected) == LEARNERS
     assert not any(row["remark"] for row in collected), collected
-    return {}
 
 
-def _reach(hub: Hub) -> Figures:
+def _reach(hub: Hub) -> None:
     for login, other in zip(LEARNERS, LEARNERS[1:] + LEARNERS[:1], strict=True):
         assert (had := hub.open_to(login, other, LAB)) == [], had
-    return {}
 
 
 def _mark(hub: Hub, pages: Pages) -> Figures:

@@ -7,7 +7,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ TITLES = {
     "class": "A class at once, on one machine",
     "fuzz": "Bad input",
 }
+Figures = dict[str, str]
+"""What was measured in a try: what it is called, and the value in words."""
+
 _BLOCK = re.compile(r"(<!-- soak -->\n).*(<!-- /soak -->)", re.DOTALL)
 
 
@@ -64,6 +67,16 @@ class Part:
         self.rows.append({"what": what, "problem": problem, "times": times, **more})
         print(f"{self.name} {self.count}/{self.asked}: {what} {more}: {problem or 'held'}", flush=True)
         self.keep()
+
+    def in_turn(self, steps: Mapping[str, Callable[[], Figures | None]], *, times: int = 1) -> None:
+        """Try one step after another, each for so many; one that fails is the last."""
+        for what, step in steps.items():
+            try:
+                figures = step() or {}
+            except Exception as problem:
+                self.tried(what, f"{type(problem).__name__}: {problem}"[:600], times=times)
+                return
+            self.tried(what, "", times=times, figures=figures)
 
     def keep(self) -> None:
         """Write the part into the file of the results."""

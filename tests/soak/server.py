@@ -54,13 +54,7 @@ def run(seed: int) -> None:
             "a server that is stopped puts its lab on disk": server.stop_them,
             "who logs in again has the same lab": lambda: _come_back(hub[0], browser, pages),
         }
-        for what, step in steps.items():
-            try:
-                step()
-            except Exception as problem:
-                part.tried(what, f"{type(problem).__name__}: {problem}"[:600])
-                return
-            part.tried(what, "")
+        part.in_turn(steps)
 
 
 def _commands() -> list[str]:
