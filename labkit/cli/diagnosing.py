@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
 
-from labkit.cli.options import Json, Lab, print_json
+from labkit.cli.options import Docker, Hosts, Json, Lab, print_json
+from labkit.engines import DEFAULT_DOCKER
 
 if TYPE_CHECKING:
     from labkit.diagnosis import Finding
@@ -19,22 +21,24 @@ _WIDTH, _INDENT = 92, 11
 
 
 @app.command()
-def diagnose(lab: Lab = "default", as_json: Json = False) -> None:
+def diagnose(
+    lab: Lab = "default", hosts: Hosts = None, docker: Docker = DEFAULT_DOCKER, as_json: Json = False
+) -> None:
     """Say what is wrong with a swarm, with the evidence, and what mends it; nothing is changed.
 
-    Exit code 1 where something is wrong.
+    With --hosts: with the swarm that machines of your own are, whoever made it. They are left as they
+    were found. Exit code 1 where something is wrong.
     """
     from labkit import diagnosis, swarm
     from labkit.progress import Bars
 
-    running = swarm.get(lab)
-    try:
-        with Bars().stage(f"looking at {len(running.nodes)} nodes"):
-            found = diagnosis.findings(running)
-    finally:
-        running.close()
+    bars = Bars()
+    there = swarm.look_at(hosts, docker=docker, progress=bars) if hosts else closing(swarm.get(lab))
+    with there as one, bars.stage(f"looking at {len(one.nodes)} nodes"):
+        found = diagnosis.findings(one)
     if as_json:
-        print_json({"lab": lab, "findings": [asdict(finding) for finding in found]})
+        about = {"hosts": str(hosts)} if hosts else {"lab": lab}
+        print_json({**about, "findings": [asdict(finding) for finding in found]})
     elif found:
         print("\n\n".join(map(_told, found)))
     else:

@@ -11,6 +11,7 @@ come from evidence says that its engine is `replay`; that one starts nothing.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from labkit.errors import EngineError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from labkit.engines.base import Checkpoints, Connection, Engine, SwarmSpec
@@ -111,8 +112,22 @@ def preflight(file: Path, docker: str, progress: Progress) -> list[Row]:
     from labkit.engines import locks
     from labkit.engines.hosts import engine
 
-    with locks.hold(engine.PREFLIGHT):
+    with locks.hold(engine.LOOK):
         return engine.preflight(file, docker, progress)
+
+
+@contextmanager
+def looked_at(file: Path, docker: str, progress: Progress) -> Iterator[Connection]:
+    """Reach the machines of a swarm that runs, and leave them as they were found.
+
+    Raises HostsError for the file, UsageError where they are in no swarm, EngineError where a machine
+    does not answer or is not what the file says.
+    """
+    from labkit.engines import locks
+    from labkit.engines.hosts import engine
+
+    with locks.hold(engine.LOOK), engine.looked_at(file, docker, progress) as connection:
+        yield connection
 
 
 def _by_lookup() -> list[Engine]:

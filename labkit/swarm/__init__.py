@@ -15,6 +15,7 @@ from labkit.swarm.lifecycle import (
     find,
     find_or_up,
     get,
+    look_at,
     reset,
     up,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "find",
     "find_or_up",
     "get",
+    "look_at",
     "place_of",
     "reset",
     "up",

@@ -367,6 +367,22 @@ def _manages(node: Node) -> bool:
     return bool(node.docker.api.info()["Swarm"]["ControlAvailable"])
 
 
+@contextlib.contextmanager
+def look_at(hosts: Path, *, docker: str = DEFAULT_DOCKER, progress: Progress) -> Iterator[Lab]:
+    """Reach the swarm that machines of one's own are, which labkit has not made; it stays as it is.
+
+    `docker` is the version whose tools labkit brings. Raises HostsError for the file, UsageError where
+    the machines are in no swarm, EngineError where one does not answer or is not what the file says.
+    """
+    versions.release(docker)
+    with engines.looked_at(hosts, docker, progress) as connection:
+        found = nodes.lab_on(connection.label, connection)
+        try:
+            yield found
+        finally:
+            found.close()
+
+
 def down(lab: str) -> bool:
     """Take a lab down and leave nothing of it; returns whether there was anything."""
     check_name(lab)

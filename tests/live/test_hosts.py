@@ -173,6 +173,33 @@ def test_a_swarm_that_runs_is_used_and_stays(machines: swarm.Lab, file: Path) ->
         _part(machines)
 
 
+def test_a_swarm_that_labkit_did_not_make_is_diagnosed_and_left(
+    machines: swarm.Lab, file: Path, labkit: Command
+) -> None:
+    none = labkit("diagnose", "--hosts", str(file), "--json")
+    assert none.returncode == 2, none.stderr
+    assert "are in no swarm" in none.stderr
+    membership.form(machines, 1)
+    try:
+        shop = "docker service create --detach --no-resolve-image --name shop --replicas 3"
+        machines.manager.run(f"{shop} --publish 8080:3000 node-test").check()
+        machines.wait_for_answers("shop")
+        before = found_on(machines)
+        well = labkit("diagnose", "--hosts", str(file), "--json")
+        assert well.returncode == 0, well.stdout + well.stderr
+        assert json.loads(well.stdout) == {"hosts": str(file), "findings": []}
+        with dropped(machines.node("node2"), "4789"):
+            ill = labkit("diagnose", "--hosts", str(file), "--json")
+        assert ill.returncode == 1, ill.stderr
+        (finding,) = json.loads(ill.stdout)["findings"]
+        assert finding["where"] == "node2"
+        assert "--dport 4789 -j DROP" in finding["evidence"]
+        assert finding["fault"] == "vxlan-dropped"
+        assert found_on(machines) == before
+    finally:
+        _part(machines)
+
+
 def test_a_lab_comes_works_and_leaves_each_machine_as_it_was(
     machines: swarm.Lab, file: Path, labkit: Command
 ) -> None:

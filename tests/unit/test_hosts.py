@@ -389,8 +389,23 @@ def test_a_look_leaves_nothing(cluster: Cluster, file: Path, monkeypatch: pytest
         killed.setattr(leaving, "leave", lambda _: None)
         engines.preflight(file, "26.1", Progress())
     assert states(cluster) != before
-    assert engines.labs() == [engine.PREFLIGHT]
+    assert engines.labs() == [engine.LOOK]
     engines.preflight(file, "26.1", Progress())
+    assert states(cluster) == before
+    assert engines.labs() == []
+
+
+def test_a_swarm_is_looked_at_and_left(cluster: Cluster, file: Path) -> None:
+    with pytest.raises(UsageError, match="in no swarm"), swarm.look_at(file, progress=Progress()):
+        pass
+    cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    before = states(cluster)
+    with swarm.look_at(file, progress=Progress()) as found:
+        assert list(found.nodes) == ["alpha", "beta", "gamma"]
+        assert states(cluster) != before
+        assert engines.labs() == [engine.LOOK]
+        with pytest.raises(NotOnHosts, match="stays as it is"):
+            found.node("gamma").run("docker swarm leave")
     assert states(cluster) == before
     assert engines.labs() == []
 

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 U = TypeVar("U")
 
-PREFLIGHT = "preflight"
+LOOK = "look"
 """What a look at machines is called in the record, while it lasts."""
 
 
@@ -142,18 +142,41 @@ def preflight(file: Path, docker: str, progress: Progress) -> list[Row]:
 
     Raises HostsError for the file, EngineError where a machine does not answer or cannot be looked at.
     """
-    found = inventory.read(file)
-    if left := record.read(PREFLIGHT):  # of a look that was killed
-        leaving.leave(left)
-    visit = _Visit(PREFLIGHT, found, docker)
-    rows = visit.ask(progress)
-    if not all(row.ok for row in rows):
-        return rows  # nothing is put on machines that are not what the file says
-    try:
+    with _looking(file, docker) as visit:
+        rows = visit.ask(progress)
+        if not all(row.ok for row in rows):
+            return rows  # nothing is put on machines that are not what the file says
         visit.put(progress)
         return [*rows, *visit.look(progress)]
+
+
+@contextmanager
+def looked_at(file: Path, docker: str, progress: Progress) -> Iterator[Connection]:
+    """Have labkit's tools on the machines of a swarm while the body looks at it.
+
+    At the end the machines are as they were found. Raises what `preflight` raises, NotFit where the
+    machines are not what the file says, UsageError where they are in no swarm.
+    """
+    with _looking(file, docker) as visit:
+        judgement.demand(visit.ask(progress))
+        if not visit.in_a_swarm():
+            raise UsageError(
+                f"the machines of {file} are in no swarm, so there is none to look at",
+                hint=f"whether they could be one: labkit doctor --hosts {file}",
+            )
+        visit.put(progress)
+        yield _connection(visit.record, visit.inventory.pool)
+
+
+@contextmanager
+def _looking(file: Path, docker: str) -> Iterator[_Visit]:
+    """Visit machines to look at them, and leave them as they were found."""
+    if left := record.read(LOOK):  # of a look that was killed
+        leaving.leave(left)
+    try:
+        yield _Visit(LOOK, inventory.read(file), docker)
     finally:
-        if kept := record.read(PREFLIGHT):
+        if kept := record.read(LOOK):
             leaving.leave(kept)
 
 
@@ -176,7 +199,7 @@ class _Visit:
         for host in hosts:
             if tools.foreign_app(self.clients[host.name], self.facts[host.name].hostname):
                 rows.append(judgement.foreign_app(host))
-            if self.lab != PREFLIGHT and (others := tools.labs(self.clients[host.name])):
+            if self.lab != LOOK and (others := tools.labs(self.clients[host.name])):
                 rows.append(judgement.other_lab(host, others))
         return rows
 
@@ -187,12 +210,16 @@ class _Visit:
             lab=self.lab,
             file=self.inventory.file,
             docker=self.docker,
-            shared=self.facts[hosts[0].name].swarm.inside,
+            shared=self.in_a_swarm(),
             hosts=[self._kept(host) for host in hosts],
         )
         self.record.write()
         with progress.stage(f"labkit's tools on {len(hosts)} machines"):
             self._all(lambda host: tools.start(self.clients[host.name], self.lab, self.docker))
+
+    def in_a_swarm(self) -> bool:
+        """Return whether the machines are a swarm already; they are all in the same one, or in none."""
+        return self.facts[self.inventory.hosts[0].name].swarm.inside
 
     def _kept(self, host: Host) -> Kept:
         found = self.facts[host.name]
