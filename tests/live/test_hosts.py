@@ -28,6 +28,7 @@ from labkit.swarm import membership
 from labkit.transport.base import DAEMON
 from labkit.transport.live import LiveLink
 from tests.conftest import Command
+from tests.hosts import found_on, shut, stopped_at
 
 MACHINES, LAB = "hosts-machines", "hosts"
 
@@ -93,28 +94,18 @@ def file(machines: swarm.Lab, tmp_path_factory: pytest.TempPathFactory) -> Itera
             threading.Thread(target=_serve, args=(door, node.link), daemon=True).start()
             role = "worker" if number else "manager"
             lines.append(f"  - {{name: {node.name}, role: {role}, docker: 'unix://{path}'}}")
-        found = folder / "hosts.yaml"
-        found.write_text("\n".join(lines) + "\n")
-        yield found
+        written = folder / "hosts.yaml"
+        written.write_text("\n".join(lines) + "\n")
+        yield written
 
 
-def found_on(machines: swarm.Lab) -> dict[str, dict[str, Any]]:
-    """What is on each machine."""
-    return {
-        node.name: {
-            "images": facts.images_of(node.docker),
-            "containers": {box["Id"] for box in node.docker.api.containers(all=True)},
-            "networks": {row["Id"] for row in node.docker.api.networks()},
-            "volumes": {row["Name"] for row in node.docker.api.volumes()["Volumes"] or ()},
-            "swarm": node.docker.info()["Swarm"]["NodeID"],
-        }
-        for node in machines.nodes.values()
-    }
+def found(machines: swarm.Lab) -> dict[str, dict[str, Any]]:
+    return found_on({node.name: node.docker for node in machines.nodes.values()})
 
 
 @contextlib.contextmanager
 def dropped(node: swarm.Node, port: str) -> Iterator[None]:
-    rule = ["INPUT", "-p", "udp", "--dport", port, "-j", "DROP"]
+    rule = shut(port)
     node.run(["iptables", "-w", "10", "-I", *rule]).check()
     try:
         yield
@@ -126,7 +117,7 @@ def test_a_wrong_firewall_is_named_and_nothing_is_left_of_the_look(
     machines: swarm.Lab, file: Path, labkit: Command
 ) -> None:
     _, node2, node3 = machines.nodes.values()
-    before = found_on(machines)
+    before = found(machines)
     with dropped(node2, "4789"), dropped(node3, "7946"):
         looked = labkit("doctor", "--hosts", str(file), "--json")
     assert looked.returncode == 1, looked.stderr
@@ -135,9 +126,7 @@ def test_a_wrong_firewall_is_named_and_nothing_is_left_of_the_look(
     wrong = {
         (row["from"], row["to"], row["what"]): row["seen"] for row in told["checks"] if not row["ok"]
     }
-    at2, at3 = (
-        f"it comes to {n}, and the firewall of {n} stops it coming in" for n in ("node2", "node3")
-    )
+    at2, at3 = stopped_at("node2"), stopped_at("node3")
     assert wrong == {
         ("node1", "node2", "4789/udp"): at2,
         ("node3", "node2", "4789/udp"): at2,
@@ -146,7 +135,7 @@ def test_a_wrong_firewall_is_named_and_nothing_is_left_of_the_look(
     }
     ways = {(row["from"], row["to"]) for row in told["checks"] if row["what"].startswith("ESP")}
     assert ways == {(a, b) for a in machines.nodes for b in machines.nodes if a != b}
-    assert found_on(machines) == before
+    assert found(machines) == before
 
 
 def test_a_swarm_that_runs_is_used_and_stays(machines: swarm.Lab, file: Path) -> None:
@@ -155,7 +144,7 @@ def test_a_swarm_that_runs_is_used_and_stays(machines: swarm.Lab, file: Path) ->
         shop = "docker service create --detach --no-resolve-image --name shop --publish 8080:3000"
         machines.manager.run(f"{shop} node-test").check()
         machines.wait_for_tasks("shop", 1)
-        before = found_on(machines)
+        before = found(machines)
         made = swarm.up(LAB, hosts=file, progress=Progress()).lab
         try:
             made.network("my-overlay")
@@ -166,7 +155,7 @@ def test_a_swarm_that_runs_is_used_and_stays(machines: swarm.Lab, file: Path) ->
         finally:
             made.close()
         assert swarm.down(LAB)
-        assert found_on(machines) == before
+        assert found(machines) == before
         assert [row["Spec"]["Name"] for row in machines.manager.docker.api.services()] == ["shop"]
         assert len(machines.tasks("shop")) == 1
     finally:
@@ -184,7 +173,7 @@ def test_a_swarm_that_labkit_did_not_make_is_diagnosed_and_left(
         shop = "docker service create --detach --no-resolve-image --name shop --replicas 3"
         machines.manager.run(f"{shop} --publish 8080:3000 node-test").check()
         machines.wait_for_answers("shop")
-        before = found_on(machines)
+        before = found(machines)
         well = labkit("diagnose", "--hosts", str(file), "--json")
         assert well.returncode == 0, well.stdout + well.stderr
         assert json.loads(well.stdout) == {"hosts": str(file), "findings": []}
@@ -195,7 +184,7 @@ def test_a_swarm_that_labkit_did_not_make_is_diagnosed_and_left(
         assert finding["where"] == "node2"
         assert "--dport 4789 -j DROP" in finding["evidence"]
         assert finding["fault"] == "vxlan-dropped"
-        assert found_on(machines) == before
+        assert found(machines) == before
     finally:
         _part(machines)
 
@@ -214,7 +203,7 @@ def test_a_lab_comes_works_and_leaves_each_machine_as_it_was(
         ):  # a name is taken off; the layer is mounted
             api.tag(name, "kept", name.split("/")[-1].split(":")[0])
             api.remove_image(name)
-    before = found_on(machines)
+    before = found(machines)
     try:
         up = labkit("up", "--hosts", str(file), "--lab", LAB, "--json", timeout=400)
         assert up.returncode == 0, up.stderr
@@ -234,7 +223,7 @@ def test_a_lab_comes_works_and_leaves_each_machine_as_it_was(
             made.close()
         down = labkit("down", "--lab", LAB)
         assert down.returncode == 0, down.stderr
-        assert found_on(machines) == before
+        assert found(machines) == before
     finally:
         swarm.down(LAB)
 

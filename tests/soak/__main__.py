@@ -7,10 +7,34 @@ import os
 from pathlib import Path
 
 from labkit import paths
-from tests.soak import course, cycles, engine, fuzz, incidents, kills, rest, results, server, side
+from tests.soak import (
+    course,
+    cycles,
+    engine,
+    fuzz,
+    incidents,
+    kills,
+    machines,
+    rest,
+    results,
+    server,
+    side,
+)
 from tests.soak.home import MARK, Home
 
-PARTS = ("kills", "engine", "side", "cycles", "rest", "faults", "diagnosis", "server", "class", "fuzz")
+PARTS = (
+    "kills",
+    "engine",
+    "side",
+    "cycles",
+    "rest",
+    "faults",
+    "diagnosis",
+    "server",
+    "class",
+    "hosts",
+    "fuzz",
+)
 
 
 def main() -> None:
@@ -54,6 +78,8 @@ def main() -> None:
             server.run(asked.seed)
         elif part == "class":
             course.run(asked.seed)
+        elif part == "hosts":
+            machines.run(home, asked.seed)
         else:
             fuzz.run(asked.outputs, asked.seed, asked.more)
         results.write_page()

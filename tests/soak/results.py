@@ -26,6 +26,7 @@ TITLES = {
     "diagnosis": "Faults, named by a diagnosis that is not told of them",
     "server": "A class on a bare Debian server",
     "class": "A class at once, on one machine",
+    "hosts": "Labs on three machines of one's own",
     "fuzz": "Bad input",
 }
 Figures = dict[str, str]
@@ -195,5 +196,6 @@ _SHOWN: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "faults": _by_version,
     "diagnosis": _by_version,
     "class": _figures,
+    "hosts": _figures,
     "fuzz": _figures,
 }
