@@ -19,6 +19,11 @@ export function button(label, onclick, attributes = {}) {
   return element("button", { type: "button", class: "labkit-button", onclick, ...attributes }, label);
 }
 
+// What stands between backticks becomes code, as in the labs' own text.
+export function withCode(text) {
+  return text.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
+}
+
 // Points with one digit after the point, where they have one.
 export function inPoints(points) {
   return String(Math.round(points * 10) / 10);

@@ -1,6 +1,6 @@
 // How far the learner is in the lab that is open: each question with its outcome, hints, and handing in.
 
-import { button, element, inPoints, refill } from "./elements.js";
+import { button, element, inPoints, refill, withCode } from "./elements.js";
 
 const OPEN = "labkit:open-progress";
 const SOON_MS = 250; // what changes at once is shown at once
@@ -149,7 +149,8 @@ export function progressPanel({ application, apputils, notebook, widgets }, serv
     }
 
     saying(key) {
-      return this.told.has(key) && element("p", { class: "labkit-hint", role: "status" }, this.told.get(key));
+      const attributes = { class: "labkit-hint", role: "status" };
+      return this.told.has(key) && element("p", attributes, withCode(this.told.get(key)));
     }
 
     // Has the notebook's kernel say something, so that it is kept in the evidence as if it were typed.
