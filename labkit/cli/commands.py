@@ -48,6 +48,7 @@ COMMANDS = {
     "signing-key": Entry("labkit.cli.marking", "Make a pair of keys to sign evidence with."),
     "feedback": Entry("labkit.cli.marking", "Write each learner's pages: answers and marks."),
     "marks": Entry("labkit.cli.marking", "Put marks into an export of Moodle or Canvas."),
+    "platform": Entry("labkit.cli.platform", "Send marks to a learning platform, by LTI.", group=True),
     "checkpoint": Entry(
         "labkit.cli.checkpoints", "Keep a lab as it is, and come back to it.", group=True
     ),

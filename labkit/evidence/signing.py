@@ -23,7 +23,6 @@ import hashlib
 import json
 import os
 import secrets
-import stat
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -31,14 +30,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labkit.errors import UsageError
-from labkit.evidence import files, reader
+from labkit.evidence import files, keys, reader
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 _FIELDS = ("version", "lab", "learner", "lines", "head", "sha256", "signed", "key")
 _PURPOSE = b"labkit evidence\n"  # a signature of something else is none of evidence
-_MAX_BYTES = 10_000  # of a key or a signature
 _NEW_KEY = "labkit signing-key KEYFILE makes a pair of keys"
 
 
@@ -51,53 +49,17 @@ class Signed(StrEnum):
 
 
 def make_key(path: Path) -> Path:
-    """Write a new private key, readable by its owner alone, and the public one beside it, `.pub`.
-
-    Returns the path of the public key. Raises UsageError where one of the files is there already.
-    """
-    from cryptography.hazmat.primitives import serialization
+    """Write a new pair of keys, as `keys.write_pair` does, and return the path of the public one."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    key = Ed25519PrivateKey.generate()
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    beside = path.with_name(f"{path.name}.pub")
-    for target in (path, beside):
-        if os.path.lexists(target):
-            raise UsageError(f"{target} is there already", hint="a key is never written over")
-    for target, content, mode in ((path, private, 0o600), (beside, public, 0o644)):
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(target, flags, mode), "wb") as file:
-                file.write(content)
-        except OSError as problem:
-            raise UsageError(
-                f"the key {target} cannot be written: {problem.strerror}", hint="name another file"
-            ) from problem
-    return beside
+    return keys.write_pair(path, Ed25519PrivateKey.generate())
 
 
 def private_key(path: Path) -> Ed25519PrivateKey:
     """Read a private key; raises UsageError where it is none, or others could read it too."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    data, mode = _read(path, "key")
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise UsageError(
-            f"the key {path} is open to others (mode {mode & 0o777:04o}): learners could sign with it",
-            hint=f"chmod 600 {path}; if learners could read it, make a new one",
-        )
-    try:
-        key = load_pem_private_key(data, password=None)
-    except (ValueError, TypeError) as problem:
-        raise UsageError(f"{path} holds no private key that can be read", hint=_NEW_KEY) from problem
+    key = keys.private(path, _NEW_KEY)
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(f"the key {path} is not of Ed25519", hint=_NEW_KEY)
     return key
@@ -105,15 +67,9 @@ def private_key(path: Path) -> Ed25519PrivateKey:
 
 def public_key(path: Path) -> Ed25519PublicKey:
     """Read a public key; raises UsageError where it is none."""
-    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-    data, _ = _read(path, "public key")
-    try:
-        key = load_pem_public_key(data)
-    except (ValueError, UnsupportedAlgorithm) as problem:
-        raise UsageError(f"{path} holds no public key that can be read", hint=_NEW_KEY) from problem
+    key = keys.public(path, _NEW_KEY)
     if not isinstance(key, Ed25519PublicKey):
         raise UsageError(f"the public key {path} is not of Ed25519", hint=_NEW_KEY)
     return key
@@ -172,7 +128,7 @@ def verify(
     """
     path = signature_beside(evidence)
     try:
-        content, _ = _read(path, "signature")
+        content, _ = keys.read(path, "signature")
     except FileNotFoundError:
         return Signed.UNSIGNED, f"{path.name} is not there"
     except UsageError as problem:
@@ -215,22 +171,6 @@ def _message(fields: Mapping[str, Any]) -> bytes:
 
 def _name_of(key: Ed25519PublicKey) -> str:
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
-
-
-def _read(path: Path, what: str) -> tuple[bytes, int]:
-    """Return the content of a small file, and its mode.
-
-    Raises UsageError, and FileNotFoundError where a signature is not there.
-    """
-    try:
-        with files.open_plain(path) as file:
-            return file.read(_MAX_BYTES), os.fstat(file.fileno()).st_mode
-    except FileNotFoundError:
-        if what == "signature":
-            raise
-        raise UsageError(f"there is no {what} {path}", hint=_NEW_KEY) from None
-    except OSError as problem:
-        raise UsageError(f"the {what} {path} cannot be read: {problem.strerror}") from problem
 
 
 def _write_into_a_strangers_folder(target: Path, content: bytes) -> None:
