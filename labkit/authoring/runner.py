@@ -213,6 +213,11 @@ class _Run:
             content = execute_reply["content"]
             self._errors[cell_index] = (content["ename"], content["evalue"])
 
+        def name_cell(cell: NotebookNode, cell_index: int) -> None:
+            # As JupyterLab does: evidence is filed by it, and a replay of another text finds it there.
+            assert client.kc
+            client.kc.session.metadata = {"cellId": cell.id}
+
         # Without directories to look in, the only kernel is this interpreter's own, whatever kernel
         # specs the machine has.
         kernel = AsyncKernelManager(
@@ -232,6 +237,7 @@ class _Run:
             },
             shutdown_kernel="immediate",
             extra_arguments=["--IPKernelApp.log_level=ERROR"],
+            on_cell_execute=name_cell,
             on_cell_error=note_error,
         )
         return kernel, client

@@ -8,8 +8,9 @@ and the argv of a command, the method, path and body of a request to a Docker en
 - *In the order of then.* The same request gets its answers one after the other, and the last one again
   where it is asked more often. No thread gets an answer older than what the same thread has got, but
   for one that was asked in the same breath.
-- *Then anywhere in the file*, for a cell that has changed since: the answer that was the last one at
-  this moment of the recording.
+- *Then anywhere in the file*, for a cell that has changed since: in the run that follows this one, for
+  what was two cells then may be one now; else the answer that was the last one at this moment of the
+  recording. A cell that was not there then follows the run that its first answer is from.
 - What is nowhere in the file raises `NotInEvidence`.
 
 Nothing waits: a pause puts a clock forward.
@@ -68,6 +69,9 @@ class _Run:
     cell: str
     source: str
     lines: dict[Key, list[Line]] = field(default_factory=dict)
+    ended: float = 0.0
+    following: _Run | None = None
+    """What was run next."""
 
 
 class Replay:
@@ -79,18 +83,26 @@ class Replay:
         self._time = threading.local()
         self._everywhere: dict[Key, list[Line]] = {}
         self._runs: dict[str, list[_Run]] = {}
+        self._run_of: dict[int, _Run] = {}  # by the line's place in the file
         runs: dict[tuple[str, int, str], _Run] = {}
+        last = None
         for line in sorted(self.evidence.lines, key=lambda line: line.started):
             row = line.row
             where = (row["session"], row["run"], row["source"])
             if where not in runs:
                 runs[where] = _Run(row["session"], row["cell"], row["source"])
                 self._runs.setdefault(row["source"], []).append(runs[where])
+                if last:
+                    last.following = runs[where]
+                last = runs[where]
+            run = self._run_of[line.at] = runs[where]
+            run.ended = max(run.ended, line.ended)
             key = _key(line.kind, row)
-            runs[where].lines.setdefault(key, []).append(line)
+            run.lines.setdefault(key, []).append(line)
             self._everywhere.setdefault(key, []).append(line)
         self._seen: dict[str, list[str]] = {}
         self._moment = 0.0
+        self._followed: Line | None = None
         self._enter(cells.now())
 
     # --- which answer --------------------------------------------------------------------------
@@ -109,6 +121,7 @@ class Replay:
                 line = here[self._next(key, here)]
             elif anywhere := self._everywhere.get(key):
                 line = anywhere[self._current(key, anywhere)]
+                self._followed = self._followed or line
             else:
                 raise self._unknown(kind, row)
         if cut := line.row.get("cut"):
@@ -141,6 +154,7 @@ class Replay:
         self._here = self._choose(cell)
         self._after: dict[int, float] = {}  # when each thread's last answer was there
         self._at: dict[Key, int] = {}  # which answer a request had last
+        self._followed = None  # the first answer from anywhere
 
     def _choose(self, cell: cells.Cell) -> _Run | None:
         runs = self._runs.get(cell.source, [])
@@ -180,10 +194,30 @@ class Replay:
         """Choose, for a cell that did not ask this then, the answer of this moment, then the next."""
         if key in self._at:
             at = min(self._at[key] + 1, len(lines) - 1)
+        elif near := self._near(key):
+            at = lines.index(near)
         else:
-            at = max(sum(line.started <= self._moment for line in lines) - 1, 0)
+            moment = self._here.ended if self._here else self._moment
+            at = max(sum(line.started <= moment for line in lines) - 1, 0)
         self._at[key] = at
         return at
+
+    def _near(self, key: Key) -> Line | None:
+        """Return an answer of the run that follows this cell's.
+
+        For a cell that has none: of the run that its first answer is from, or of the next one.
+        """
+        since = 0.0
+        if self._here:
+            runs = [self._here.following]
+        elif self._followed:
+            since = self._followed.started
+            run = self._run_of[self._followed.at]
+            runs = [run, run.following]
+        else:
+            return None
+        lines = [line for run in runs if run for line in run.lines.get(key, ())]
+        return next((line for line in lines if line.started >= since), lines[-1] if lines else None)
 
     def _unknown(self, kind: str, row: Mapping[str, Any]) -> NotInEvidence:
         """Say what was asked, by which cell, and what is there that is like it."""

@@ -166,6 +166,42 @@ def test_a_changed_cell_gets_what_was_true_at_this_moment(
         assert ask(again) == "answer 3"
 
 
+def test_a_cell_of_ones_own_follows_the_run_that_it_is_like(
+    toy: Toy, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a look shows after an act is what it showed after that act then, not before it."""
+    lab = labkit.attach()
+    for run, text in enumerate(["echo 1", "", "echo 2", "", "echo 3", ""], 1):
+        with cell(f"cell {run}", run):
+            lab.manager.run(text) if text else ask(lab)  # an act, and in the next cell a look
+    again = replayed(file, monkeypatch)
+    with cell("cell 2", 1):
+        assert ask(again) == "answer 1"
+    with cell("act, and look", 2):
+        again.manager.run("echo 2")
+        assert ask(again) == "answer 2"
+    with cell("look alone", 3):
+        assert ask(again) == "answer 2"
+
+
+def test_another_text_in_a_cell_is_answered_by_what_was_run_there(
+    toy: Toy, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = labkit.attach()
+    for run in (1, 2, 3):
+        with cell(f"ask()  # solution {run}", run, f"00-answer-{run}"):
+            ask(lab)
+        with cell(f"look {run}", run + 10, f"00-look-{run}"):
+            lab.manager.run("ip neigh")
+            lab.manager.run(f"echo {run}")
+    again = replayed(file, monkeypatch)
+    with cell("ask()", 1, "00-answer-2"):
+        assert ask(again) == "answer 2"
+        looked = again.manager.run("ip neigh")
+    with cell("look 2", 2, "00-look-2"):
+        assert again.manager.run("ip neigh").started == looked.started  # as it was next, not before
+
+
 def test_no_thread_sees_what_was_before_its_own_act(
     toy: Toy, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
