@@ -8,8 +8,8 @@ A check has four outcomes, each one sentence:
     could not run   raises `CouldNotRun`: nothing was measured, or a probe gave no result that counts
 
 All but pass raise, because nbgrader gives full marks to a check cell that merely shows something.
-A message names what was measured only after an answer was given, and in a notebook not before the third
-different one; until then it says where to look (`labkit.tries`). Text compares without regard to case.
+What was measured is named after an answer, in a notebook not before the third different one; until then
+a message says where to look (`labkit.tries`). Text compares without regard to case.
 
 In every check `name` is what the sentence calls the value, and `node` the node that it belongs to. A
 *probe* is a command that asks for an answer over the network: a `Capture`, a row of a table, or a
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit import outcomes, tries
 from labkit.errors import CheckFailed, CouldNotRun, Unanswered
-from labkit.plain import number, plain, same, show
+from labkit.plain import begin, is_text_of_number, number, plain, same, show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
 outcomes.listen()  # for `labkit.score()`: every check cell loads this module before it ends
 
-# The exit codes with which each tool reports that it asked and nothing answered (manual pages of curl,
-# ping, arping and nc). Any other code but 0 is about the tool or the name, and proves nothing about the
-# network.
+# The exit codes with which each tool reports that it asked and nothing answered (their manual pages).
+# Any other code but 0 is about the tool or the name, and proves nothing about the network.
 _NO_ANSWER = {
     "curl": (7, 28, 52, 56),  # refused, timed out, empty reply, connection reset
     "ping": (1,),
@@ -45,9 +44,9 @@ _NO_ANSWER = {
     "nc": (1,),
 }
 # What `ip` is also told for one of its objects (iproute2, ip.c).
-_IP = {"a": "addr", "address": "addr", "l": "link", "r": "route", "ro": "route", "n": "neigh"}
-_IP |= dict.fromkeys(("neighbor", "neighbour"), "neigh")
-# Exit codes of a command that did not run to its end: `timeout`, `docker exec` and the shell set them.
+_IP = {"a": "addr", "address": "addr", "l": "link", "r": "route", "ro": "route"}
+_IP |= dict.fromkeys(("n", "neighbor", "neighbour"), "neigh")
+# Of a command that did not run to its end: `timeout`, `docker exec` and the shell set these codes.
 _WHY_NOT_RUN = {
     None: "it has no exit code",
     124: "it was cut off before it gave its verdict",
@@ -60,7 +59,7 @@ _WHY_NOT_RUN = {
 def answered(value: object, *, name: str = "the answer") -> None:
     """Pass when the learner has put something in the place of `...`; else raise `Unanswered`."""
     _require_answer(value, name)
-    print(f"{_cap(name)} is given: {show(value)}.")
+    print(f"{begin(name)} is given: {show(value)}.")
 
 
 def one_of(value: object, choices: Iterable[object], *, name: str = "the answer") -> None:
@@ -71,8 +70,9 @@ def one_of(value: object, choices: Iterable[object], *, name: str = "the answer"
     _require_answer(value, name)
     options = list(choices)
     if not any(same(value, option) for option in options):
-        listed = ", ".join(show(option) for option in options)
-        raise CheckFailed(f"{_cap(name)} should be one of {listed}; found {show(value)}.")
+        whole = f"a whole number from {options[0]} to {options[-1]}"
+        listed = whole if isinstance(choices, range) else f"one of {', '.join(map(show, options))}"
+        raise CheckFailed(f"{begin(name)} should be {listed}; found {show(value)}.")
     print(f"{name} is one of the choices: {show(value)}.")
 
 
@@ -101,10 +101,14 @@ def equals(value: object, measured: object, *, name: str = "the answer", node: s
     """
     _require_answer(value, name)
     _require_evidence(measured, name, node)
+    if is_text_of_number(value, measured):
+        raise CheckFailed(
+            f"{begin(name)}: {show(value)} is text. Write a number, without quotation marks."
+        )
     if not same(value, measured):
-        told = f"{_cap(name)}{_on(node)}: you said {show(value)}, measured {show(measured)}."
+        told = f"{begin(name)}{_on(node)}: you said {show(value)}, measured {show(measured)}."
         raise CheckFailed(tries.missed(f"{name}{_on(node)}", show(value), told))
-    print(f"{_cap(name)}{_on(node)} is {show(measured)}, as you said.")
+    print(f"{begin(name)}{_on(node)}: {show(measured)}, as you said.")
 
 
 def close(
@@ -119,10 +123,9 @@ def close(
 ) -> None:
     """Pass when the answer is as near to the measured number as ``rel`` or ``abs`` allows.
 
-    ``rel`` is a part of the measured number (0.1: ten per cent), ``abs`` has the unit of both numbers,
-    ``unit`` is only shown. Raises `CheckFailed` where the answer is further off or no number,
-    `Unanswered` without one, `CouldNotRun` where no number was measured, and ValueError unless exactly
-    one of ``rel`` and ``abs`` is given.
+    ``rel`` is a part of the measured number (0.1: ten per cent), ``abs`` has the unit of both, ``unit``
+    is only shown. One of ``rel`` and ``abs`` is given. Raises `CheckFailed` where the answer is further
+    off or no number, `Unanswered` without one, `CouldNotRun` where no number was measured.
     """
     if (rel is None) == (abs is None):
         raise ValueError("close() takes either rel= or abs=")
@@ -130,19 +133,19 @@ def close(
     _require_evidence(measured, name, node)
     given, seen = number(value), number(measured)
     if seen is None:
-        raise CouldNotRun(f"{_cap(name)}{_on(node)}: measured {show(measured)}, not a number.")
+        raise CouldNotRun(f"{begin(name)}{_on(node)}: measured {show(measured)}, not a number.")
     if given is None:
-        raise CheckFailed(f"{_cap(name)} should be a number; found {show(value)}.")
+        raise CheckFailed(f"{begin(name)} should be a number; found {show(value)}.")
     unit = f" {unit}" if unit else ""
     allowed = math.fabs(rel * seen) if rel is not None else float(abs or 0)
     if math.fabs(given - seen) > allowed:
         near = f"{rel:.0%}" if rel is not None else f"{abs:g}{unit}"
         told = (
-            f"{_cap(name)}{_on(node)}: you said {given:g}{unit}, measured {seen:g}{unit}, "
+            f"{begin(name)}{_on(node)}: you said {given:g}{unit}, measured {seen:g}{unit}, "
             f"which is further off than {near}."
         )
         raise CheckFailed(tries.missed(f"{name}{_on(node)}", f"{given:g}{unit}", told))
-    print(f"{_cap(name)}{_on(node)}: you said {given:g}{unit}, measured {seen:g}{unit}.")
+    print(f"{begin(name)}{_on(node)}: you said {given:g}{unit}, measured {seen:g}{unit}.")
 
 
 def true(condition: object, sentence: str, *, found: object = None, node: str = "") -> None:
@@ -169,7 +172,7 @@ def reached(probe: Capture | Mapping[str, Any] | pd.DataFrame | Any, *, name: st
     for one in probes:
         if _verdict(one, name) != 0:
             raise CheckFailed(f"Expected an answer to {_describe(one, name)}, but none came.")
-    print(f"{_cap(_describe_all(probes, name))} answered.")
+    print(f"{begin(_describe_all(probes, name))} answered.")
 
 
 def not_reached(probe: Capture | Mapping[str, Any] | pd.DataFrame | Any, *, name: str = "") -> None:
@@ -183,7 +186,7 @@ def not_reached(probe: Capture | Mapping[str, Any] | pd.DataFrame | Any, *, name
     for one in probes:
         if _verdict(one, name) == 0:
             raise CheckFailed(f"Expected no answer to {_describe(one, name)}, but there was one.")
-    print(f"{_cap(_describe_all(probes, name))} not answered.")
+    print(f"{begin(_describe_all(probes, name))} not answered.")
 
 
 def rises(
@@ -200,11 +203,11 @@ def rises(
     first, last = number(before), number(after)
     if first is None or last is None:
         raise CouldNotRun(
-            f"{_cap(name)}{_on(node)} is no number: {show(before)} before, {show(after)} after."
+            f"{begin(name)}{_on(node)} is no number: {show(before)} before, {show(after)} after."
         )
     if last < first:
         raise CouldNotRun(
-            f"{_cap(name)}{_on(node)} fell from {first:g} to {last:g}, so it was reset in between; "
+            f"{begin(name)}{_on(node)} fell from {first:g} to {last:g}, so it was reset in between; "
             "run the experiment again."
         )
     if last - first < by:
@@ -212,7 +215,7 @@ def rises(
             f"Expected {name}{_on(node)} to rise by {by:g} or more; "
             f"found {first:g} before and {last:g} after."
         )
-    print(f"{_cap(name)}{_on(node)} rose from {first:g} to {last:g}.")
+    print(f"{begin(name)}{_on(node)} rose from {first:g} to {last:g}.")
 
 
 def contains(whole: Any, part: object, *, name: str = "the output", node: str = "") -> None:
@@ -237,10 +240,10 @@ def contains(whole: Any, part: object, *, name: str = "the output", node: str = 
         whole = list(whole) if isinstance(whole, Iterable) else [whole]
         found = any(same(part, item) for item in whole)
     if not whole:
-        raise CouldNotRun(f"{_cap(name)}{_on(node)} is empty, so there is nothing to look in.")
+        raise CouldNotRun(f"{begin(name)}{_on(node)} is empty, so there is nothing to look in.")
     if not found:
         raise CheckFailed(f"Expected {name}{_on(node)} to contain {show(part)}; found {show(whole)}.")
-    print(f"{_cap(name)}{_on(node)} contains {show(part)}.")
+    print(f"{begin(name)}{_on(node)} contains {show(part)}.")
 
 
 def ran(
@@ -266,24 +269,26 @@ def ran(
             ran(one, tool, place=place, shows=shows, code=code, name=name)
         return
     if not hasattr(capture, "argv") or not hasattr(capture, "stdout"):
-        raise CheckFailed(f"{_cap(name)} should be what `.run(…)` returns; found {show(capture)}.")
-    shown = f"`{' '.join(_argv(capture))}` in {capture.place}"
+        raise CheckFailed(f"{begin(name)} should be what `.run(…)` returns; found {show(capture)}.")
+    shown = f"`{' '.join(_argv(capture))}` on {capture.place}"
     places = [place] if isinstance(place, str) else list(place)
     if not _in_order(tool.split(), _words_of(capture)) or (places and capture.place not in places):
-        where = f" in {' or '.join(places)}" if places else ""
-        told = f"{_cap(name)}: you ran {shown}; what is asked for is `{tool}`{where}."
+        where = f" on {' or '.join(places)}" if places else ""
+        told = f"{begin(name)}: you ran {shown}; what is asked for is `{tool}`{where}."
         raise CheckFailed(tries.missed(name, shown, told, wrong="is another command, or another place"))
     good = [code] if isinstance(code, int) else list(code)
     if capture.timed_out or (capture.code not in good and capture.code in _WHY_NOT_RUN):
         raise _not_run(capture, name)
     if capture.code not in good:
-        said = (capture.stderr.strip().splitlines() or ["nothing"])[-1]
-        raise CheckFailed(f"{_cap(name)}: {shown} ended with code {capture.code} and said: {said}")
+        ended = f"ended with code {capture.code}"
+        said = (capture.stderr or capture.stdout).strip().splitlines()
+        told = f"{begin(name)}: {shown} {ended} and said: {said[-1] if said else 'nothing'}"
+        raise CheckFailed(tries.missed(name, shown, told, wrong=ended))
     for part in [shows] if isinstance(shows, str) else shows:
         if not _shows(capture.stdout, part):
-            told = f"{_cap(name)}: {shown} did not show {part}."
+            told = f"{begin(name)}: {shown} did not show {part}."
             raise CheckFailed(tries.missed(name, shown, told, wrong="does not show what is asked for"))
-    print(f"{_cap(name)}: you ran {shown}.")
+    print(f"{begin(name)}: you ran {shown}.")
 
 
 def _shows(text: str, part: str) -> bool:
@@ -341,14 +346,14 @@ def table(
     missing = [column for column in columns if column not in df.columns]
     if missing:
         have = ", ".join(str(column) for column in df.columns) or "none"
-        raise CouldNotRun(f"{_cap(name)} has no column {', '.join(missing)}; it has: {have}.")
+        raise CouldNotRun(f"{begin(name)} has no column {', '.join(missing)}; it has: {have}.")
     rows = len(df.index)
     if rows < min_rows:
         raise CouldNotRun(
-            f"{_cap(name)} should have {min_rows} rows or more; found {rows}. "
+            f"{begin(name)} should have {min_rows} rows or more; found {rows}. "
             "Run the cells above that fill it."
         )
-    print(f"{_cap(name)} has {rows} rows.")
+    print(f"{begin(name)}: {rows} rows.")
 
 
 def _require_answer(value: object, name: str) -> None:
@@ -359,7 +364,7 @@ def _require_answer(value: object, name: str) -> None:
     elif isinstance(value, list | tuple | set):
         items = value
     if value is ... or any(item is ... for item in items):
-        raise Unanswered(f"{_cap(name)} is not answered yet: put your answer where `...` stands.")
+        raise Unanswered(f"{begin(name)} is not answered yet: put your answer where `...` stands.")
 
 
 def _require_evidence(measured: Any, name: str, node: str) -> None:
@@ -406,7 +411,7 @@ def _not_run(probe: Any, name: str) -> CouldNotRun:
         why = f"it was killed by signal {code - 128}"
     stderr = str(_field(probe, "stderr") or "").strip().splitlines()
     quote = f' It said: "{stderr[-1]}"' if stderr else ""
-    return CouldNotRun(f"{_cap(_describe(probe, name))} proves nothing: {why}.{quote}")
+    return CouldNotRun(f"{begin(_describe(probe, name))} proves nothing: {why}.{quote}")
 
 
 def _code(probe: Any) -> int | None:
@@ -444,7 +449,3 @@ def _field(probe: Any, key: str) -> Any:
 
 def _on(node: str) -> str:
     return f" on {node}" if node else ""
-
-
-def _cap(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]

@@ -18,6 +18,7 @@ from labkit import outcomes
 from labkit.errors import UnknownNameError, UsageError
 from labkit.evidence import cells, notes
 from labkit.outcomes import Question
+from labkit.plain import begin
 
 TOLD_AFTER = 3
 """So many different wrong answers to one question are told what was measured."""
@@ -78,8 +79,7 @@ def missed(name: str, answer: str, measured: str, *, wrong: str = "is not what w
     more = ""
     if kept.shown[question.id] < len(question.hints):
         more = f'\nAnother hint: labkit.hint("{question.id}")'
-    first = name[:1].upper() + name[1:]
-    return f"{first}: {answer} {wrong}. Where to look: {question.hints[0]}{more}"
+    return f"{begin(name)}: {answer} {wrong}. Where to look: {question.hints[0]}{more}"
 
 
 def predicted(name: str, prediction: str, measured: str) -> None:
@@ -121,7 +121,13 @@ def find(question: str) -> Question:
     """Return a check's question by its name; raises UnknownNameError, and UsageError for a bad name."""
     lab, dot, name = question.rpartition(".")
     notebook = outcomes.notebook_of(lab) if dot else outcomes.this_notebook()
-    known = {q.id: q for q in outcomes.questions(notebook) if q.text}
+    asked = outcomes.questions(notebook)
+    known = {q.id: q for q in asked if q.text}
+    if name in {q.id for q in asked} - known.keys():
+        raise UsageError(
+            f"{name} is answered in words, which a person reads; there are no hints for it",
+            hint=f"the text above it; or a hint for {', '.join(known)}",
+        )
     if name not in known:
         raise UnknownNameError(f"question of {notebook.stem}", name, list(known))
     return known[name]

@@ -52,8 +52,11 @@ class Incident:
     def hint(self) -> str:
         """Return the next hint, three in all: which checks are red, what they found, what is broken.
 
-        Raises UsageError where the incident is closed.
+        A hint looks at the swarm, so behind recorded answers there is none. Raises UsageError where the
+        incident is closed.
         """
+        if self.lab.engine.kind == "replay":
+            return "A hint looks at the swarm, and no swarm is behind recorded answers: labkit up."
         self.hints = min(self.hints + 1, _HINTS)
         notes.note("hint", {"question": f"incident_{self.level}", "step": self.hints})
         if self.hints == _HINTS:

@@ -56,8 +56,10 @@ def spread(df: pd.DataFrame, *, title: str = "") -> Axes:
     most = float(max(counts, default=1))
     for (who, how_often), (way, kept), table, names in zip(panels, ways, tables, tasks, strict=True):
         opened = int(table["connects"].sum())
-        connections = f"{opened} {'kept' if kept else 'new'} connection{'' if opened == 1 else 's'}"
-        who.set_title(f"{way}: {connections}", fontsize=10)
+        asked = f"{opened} {'kept' if kept else 'new'} connection{'' if opened == 1 else 's'}"
+        if not table["reached"].all():
+            asked = f"{len(table)} requests, {int(table['reached'].sum())} answered"
+        who.set_title(f"{way}: {asked}", fontsize=10)
         _draw_answers(who, table, names)
         _draw_counts(how_often, table, names, most)
     panels[-1][0].set_xlabel("request number")
@@ -75,7 +77,8 @@ def _draw_answers(axes: Axes, df: pd.DataFrame, names: Sequence[str]) -> None:
         axes.plot(mine["trial"], [y] * len(mine), marker, color=colour, markersize=6)
     lost = df[~df["reached"]]
     axes.plot(lost["trial"], [-0.7] * len(lost), "x", color="black")
-    axes.set_yticks(range(len(names)), names)
+    rows = dict(enumerate(names)) | ({} if lost.empty else {-0.7: "no answer"})
+    axes.set_yticks(list(rows), list(rows.values()))
     axes.set_ylim(len(names) - 0.4, -0.6 if lost.empty else -1.0)
     axes.set_xlim(0, len(df) + 1)
     axes.tick_params(axis="y", length=0)
@@ -97,7 +100,7 @@ def _draw_counts(axes: Axes, df: pd.DataFrame, names: Sequence[str], most: float
     if names:
         expected = len(df) / len(names)
         axes.axvline(expected, linestyle="--", color="black", linewidth=1.2)
-        axes.set_title(f"round robin: {expected:g} each", fontsize=10, fontweight="normal")
+        axes.set_title(f"round robin: {expected:.3g} each", fontsize=10, fontweight="normal")
     axes.set_xlim(0, most * 1.18)
     axes.tick_params(axis="y", length=0)
     whole_numbers(axes.xaxis)

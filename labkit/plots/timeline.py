@@ -52,9 +52,9 @@ def timeline(df: pd.DataFrame, *, title: str = "What follows from one command") 
     lanes = list(_lanes(df))
     kinds = [("request", "new connections"), ("kept", "kept connections")]
     axes = new_axes(1.7 + 0.3 * (len(lanes) + 2 * len(kinds)), title)
-    for y, (_, rows) in enumerate(lanes):
-        _draw_lane(axes, y, rows, begin, end)
-    heads = [head for head, _ in lanes]
+    for y, (_, source, rows) in enumerate(lanes):
+        _draw_lane(axes, y, source, rows, begin, end)
+    heads = [head for head, _, _ in lanes]
     for source, head in kinds:
         mine = df[df["source"] == source]
         good, bad = mine[mine["what"] == "answered"], mine[mine["what"] != "answered"]
@@ -75,11 +75,14 @@ def timeline(df: pd.DataFrame, *, title: str = "What follows from one command") 
     return axes
 
 
-def _lanes(df: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield a lane for each node that went down, and three for each task that something happened to."""
+def _lanes(df: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield a lane for each node that went down, and three for each task that something happened to.
+
+    A lane is its head, the source that tells of it, and the source's rows.
+    """
     states = df[df["source"] == "node"]
     for node in states[states["what"] == "down"]["node"].unique():
-        yield f"{node}, as the manager says", states[states["node"] == node]
+        yield f"{node}, as the manager says", "node", states[states["node"] == node]
     events = df[df["source"].isin(list(_HEADS))]
     events = events[~events["task"].str.startswith("virtual", na=False)]
     for task in sorted(events[events["time_s"] > 0]["task"].dropna().unique()):
@@ -87,14 +90,14 @@ def _lanes(df: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         node = mine["node"].dropna().iloc[0]
         for source, head in _HEADS.items():
             whose = f"{task} on {node}:  " if source == "DNS" else ""
-            yield f"{whose}{head}", mine[mine["source"] == source]
+            yield f"{whose}{head}", source, mine[mine["source"] == source]
 
 
-def _draw_lane(axes: Axes, y: int, rows: pd.DataFrame, begin: float, end: float) -> None:
+def _draw_lane(axes: Axes, y: int, source: str, rows: pd.DataFrame, begin: float, end: float) -> None:
     """Draw from when to when each word was shown, and the marks between."""
     events = list(zip(rows["time_s"].astype(float), rows["what"].astype(str), strict=True))
     bars = [(time, what) for time, what in events if what in {*_BARS, "out", "ended"}]
-    if set(rows["source"]) <= {"container"} and (not bars or bars[0][1] != "started"):
+    if source == "container" and (not bars or bars[0][1] != "started"):
         bars.insert(0, (begin, "started"))  # it ran before the command
     for (left, what), (right, _) in zip(bars, [*bars[1:], (end, "")], strict=True):
         if what not in _BARS:

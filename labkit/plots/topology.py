@@ -31,6 +31,7 @@ _FLOOR_OF = {"task": 0, "ingress_sbox": 1, "load balancer": 1, "overlay": 2, "no
 _INKS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 _WIDE, _GAP, _LINE = 2.6, 0.25, 0.2  # of a box, between boxes, of a line of words; in units of the axes
+_ABOVE, _LANE = 0.55, 0.09  # between floors; between lines that go past a floor
 _LONGEST = 15  # characters of a name in a box
 
 Boxes = dict[tuple[str, str], dict[str, Any]]  # of a node's place
@@ -193,7 +194,9 @@ def _places(df: pd.DataFrame, nodes: Sequence[str]) -> Boxes:
     """Say where the box of each namespace stands."""
     boxes: Boxes = {}
     left = 0.0
+    lanes = {node: sum(1 for _ in _past(df, node)) for node in nodes}
     for node in nodes:
+        left += _LANE * lanes[node]
         spaces = df[df["node"] == node].drop_duplicates("place")
         by_floor = [spaces[spaces["kind"].map(_FLOOR_OF) == floor]["place"] for floor in range(4)]
         columns = max(1, *(len(places) for places in by_floor[:3]))
@@ -211,7 +214,7 @@ def _places(df: pd.DataFrame, nodes: Sequence[str]) -> Boxes:
             if box["floor"] == floor:
                 box["h"] = _LINE * len(box["words"]) + 0.12
                 box["y"] = y - box["h"]
-        y -= tall + (0.55 if tall else 0)
+        y -= tall + (_ABOVE + _LANE * max(lanes.values()) if tall else 0)
     return boxes
 
 
@@ -238,9 +241,25 @@ def _draw_box(axes: Axes, box: dict[str, Any]) -> None:
         axes.text(box["x"] + 0.08, top, words, va="top", fontsize=size, fontweight=weight, zorder=5)
 
 
+def _past(df: pd.DataFrame, node: str) -> Iterator[Ends]:
+    """Yield the pairs of a node whose ends have another floor between them."""
+    mine = df[df["node"] == node]
+    floors = {str(row.place): _FLOOR_OF[str(row.kind)] for row in mine.itertuples()}
+    for row in mine.dropna(subset=["peer_place"]).itertuples():
+        low, high = floors[str(row.place)], floors.get(str(row.peer_place), -1)
+        if set(range(low + 1, high)) & set(floors.values()):
+            yield (node, str(row.place)), (node, str(row.peer_place))
+
+
 def _pairs(df: pd.DataFrame, boxes: Boxes) -> Iterator[tuple[Ends, Line, str]]:
-    """Yield the line of each veth pair, from the upper box to the lower one, and its network."""
+    """Yield the line of each veth pair, from the upper box to the lower one, and its network.
+
+    One with a floor between its ends goes past that, left of the node's boxes: no line is behind a box.
+    """
     networks = dict(zip(zip(df["node"], df["place"], strict=True), df["network"], strict=True))
+    past = {node: list(_past(df, node)) for node in dict.fromkeys(df["node"])}
+    tops = {box["floor"]: _top(box) for box in boxes.values()}
+    bottoms = {floor: top - _tallest(boxes, floor) for floor, top in tops.items()}
     drawn: dict[tuple[str, str], int] = {}
     for row in df.dropna(subset=["peer_place"]).itertuples():
         one, other = (str(row.node), str(row.place)), (str(row.node), str(row.peer_place))
@@ -250,7 +269,15 @@ def _pairs(df: pd.DataFrame, boxes: Boxes) -> Iterator[tuple[Ends, Line, str]]:
         number = drawn[one] = drawn.get(one, 0) + 1
         x = boxes[one]["x"] + 0.35 * number + 0.1
         end = min(max(x, boxes[other]["x"] + 0.2), boxes[other]["x"] + boxes[other]["w"] - 0.2)
-        yield (one, other), ([x, end], [boxes[one]["y"], _top(boxes[other])]), name
+        xs, ys = [x, end], [boxes[one]["y"], _top(boxes[other])]
+        if (one, other) in past[one[0]]:
+            lane = _LANE * (past[one[0]].index((one, other)) + 1)
+            aside = min(box["x"] for key, box in boxes.items() if key[0] == one[0]) - lane - 0.06
+            leave = bottoms[boxes[one]["floor"]] - 0.08 - lane
+            come = tops[boxes[other]["floor"]] + 0.08 + lane
+            end = boxes[other]["x"] + lane
+            xs, ys = [x, x, aside, aside, end, end], [ys[0], leave, leave, come, come, ys[1]]
+        yield (one, other), (xs, ys), name
 
 
 def _vxlans(df: pd.DataFrame, boxes: Boxes) -> Iterator[tuple[str, dict[str, float], float]]:

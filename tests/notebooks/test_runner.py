@@ -78,7 +78,7 @@ def test_source_scores_full_and_release_zero(tmp_path: Path) -> None:
     assert full.error is None
     assert full.title == "Reach a container"
     assert [c.status for c in full.checks] == ["pass"] * 3
-    assert full.checks[1] == CheckResult("hops", Outcome.PASS, "The hops on node-1 is 2, as you said.")
+    assert full.checks[1] == CheckResult("hops", Outcome.PASS, "The hops on node-1: 2, as you said.")
     # Run All reaches the end of what a learner opens, without one point.
     assert zero.error is None
     assert statuses(zero) == {"cause": "unanswered", "hops": "unanswered", "mended": "fail"}

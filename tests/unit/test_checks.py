@@ -73,7 +73,7 @@ def test_unanswered_does_not_show_what_was_measured() -> None:
 
 def test_pass_prints_one_sentence_and_returns_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert checks.equals("Firewall ", "firewall", name="the cause", node="node-1") is None
-    assert capsys.readouterr() == ("The cause on node-1 is 'firewall', as you said.\n", "")
+    assert capsys.readouterr() == ("The cause on node-1: 'firewall', as you said.\n", "")
 
 
 def test_a_wrong_answer_names_place_answer_and_measurement() -> None:
@@ -266,3 +266,21 @@ def test_two_commands_are_compared() -> None:
     assert outcome(checks.compared, one, typed("ping", "10.0.1.6")) == "CheckFailed"
     assert outcome(checks.compared, one, "curl") == "CheckFailed"
     assert outcome(checks.compared, one, typed("curl", "10.0.1.6", code=127)) == "CouldNotRun"
+
+
+@pytest.mark.parametrize(("value", "measured"), [("28", 28), (["2"], [2]), ("4097 ", 16.5)])
+def test_a_number_in_quotation_marks_is_told_as_that(value: object, measured: object) -> None:
+    with pytest.raises(CheckFailed, match=r"is text\. Write a number, without quotation marks"):
+        checks.equals(value, measured, name="the code")
+
+
+@pytest.mark.parametrize(("value", "measured"), [("28", "28"), (28, 28.0), (["A "], ["a"])])
+def test_what_is_written_as_it_was_measured_passes(value: object, measured: object) -> None:
+    checks.equals(value, measured)
+
+
+def test_a_range_is_told_by_its_ends() -> None:
+    with pytest.raises(
+        CheckFailed, match=r"^`tasks_found` should be a whole number from 0 to 999; found"
+    ):
+        checks.one_of("two", range(1000), name="tasks_found")
