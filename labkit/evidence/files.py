@@ -58,7 +58,7 @@ def of_notebook(directory: Path) -> Path:
     if notebook is None:
         raise UsageError(
             f"which recording of {directory}? This is no notebook whose name is known",
-            hint=f"labkit.attach(replay='{directory}/03_reach_a_container{SUFFIX}.gz')",
+            hint=f"take your own lab's: labkit.attach(replay='{directory}/LAB{SUFFIX}.gz')",
         )
     return of_lab(directory, notebook.stem)
 

@@ -141,7 +141,7 @@ def translations(lab: Lab, service: str, *, via: Node) -> list[Row]:
     return _translations(lab, lab.tasks(service), published, via)
 
 
-@table(*_TRANSLATION, Column("counted", "str", "the rules and objects there whose counters rose"))
+@table(*_TRANSLATION, Column("counted", "str", "what counted it there, in the packet's order"))
 def packet(lab: Lab, service: str, *, via: Node) -> list[Row]:
     """Make one request to a published port; tell what each place made of it, and what counted it.
 
@@ -167,7 +167,8 @@ def packet(lab: Lab, service: str, *, via: Node) -> list[Row]:
         if new["way"] == THERE and _rise(old["after"], new["after"]):
             rose.setdefault(new["place"], []).append(new["hop"])
     return [
-        {**row, "counted": ", ".join(dict.fromkeys(rose.get(str(row["place"]), [])))} for row in rows
+        {**row, "counted": ", ".join(sorted(set(rose.get(str(row["place"]), [])), key=HOPS.index))}
+        for row in rows
     ]
 
 

@@ -221,7 +221,8 @@ def ablation(
     ask("nothing", None, None)
     for technique, place, changes in _cuts(source, virtual, network):
         with _changed(place, changes):
-            ask(technique, place.label, shlex.join(next(iter(changes))))
+            first, *others = map(shlex.join, changes)
+            ask(technique, place.label, f"{first} (and {len(others)} more)" if others else first)
     ask("nothing again", None, None)
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from labkit.plots.canvas import (
@@ -99,7 +100,7 @@ def _draw_lane(axes: Axes, y: int, source: str, rows: pd.DataFrame, begin: float
     bars = [(time, what) for time, what in events if what in {*_BARS, "out", "ended"}]
     if source == "container" and (not bars or bars[0][1] != "started"):
         bars.insert(0, (begin, "started"))  # it ran before the command
-    for (left, what), (right, _) in zip(bars, [*bars[1:], (end, "")], strict=True):
+    for (left, what), (right, _) in pairwise([*bars, (end, "")]):
         if what not in _BARS:
             continue
         colour, hatch = _BARS[what]

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from labkit.experiments.timeline import events_table, moments
+from labkit.plots import timeline
 
 
 def task(slot: int, address: str, *, state: str = "running", wanted: str = "running") -> dict[str, Any]:
@@ -91,3 +92,17 @@ def test_moments(line: pd.DataFrame) -> None:
     assert left["in_dns"] < 0
     assert pd.isna(left["sigterm"])
     assert when.loc["node2", "down"] == 2.0
+
+
+def test_what_nobody_told_of_has_no_bar() -> None:
+    """A task that never gets healthy is in no DNS answer and in no IPVS: its lanes stay empty."""
+    rows = [
+        {"time_s": at, "source": source, "task": "web.1 new", "node": "node2", "what": what}
+        for at, source, what in [(2.0, "container", "started"), (9.0, "container", "ended")]
+    ]
+    rows += [{"time_s": 12.0, "source": "request", "what": "answered"}]
+    axes = timeline(pd.DataFrame(rows, columns=["time_s", "source", "task", "node", "what"]))
+    lanes = [text.get_text() for text in axes.get_yticklabels()]
+    (bar,) = axes.patches
+    assert lanes[round(bar.get_y() + bar.get_height() / 2)] == "container"
+    assert (bar.get_x(), bar.get_width()) == (2.0, 7.0)
