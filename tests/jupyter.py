@@ -127,12 +127,24 @@ def faults_for_everybody(page: Page, *parts: str) -> list[str]:
     ]
 
 
-def choose_theme(page: Page, url: str, theme: str) -> None:
-    """Have JupyterLab use a theme from the next time that the page is loaded."""
-    server, _, token = url.partition("/lab?")
-    path = f"{server}/lab/api/settings/@jupyterlab/apputils-extension:themes?{token}"
-    raw = f'{{"theme": "{theme}"}}'
-    assert page.request.put(path, data={"raw": raw}).ok
+def every_look(page: Page) -> Iterator[str]:
+    """Show a page of JupyterLab dark and light, on a projector and a laptop; yields what to call it.
+
+    At the end it is light again, and has the size that it had.
+    """
+    before = page.viewport_size
+    for theme in ("Dark", "Light"):
+        page.get_by_role("menuitem", name="Settings", exact=True).click()
+        for item in ("Theme", f"JupyterLab {theme}"):
+            page.locator(".lm-Menu-itemLabel").get_by_text(item, exact=True).click()
+        light = page.locator(f"body[data-jp-theme-light='{'true' if theme == 'Light' else 'false'}']")
+        light.wait_for(state="attached", timeout=60_000)
+        page.locator("#jupyterlab-splash").wait_for(state="detached")
+        for width, height in ((1920, 1080), (1366, 768)):
+            page.set_viewport_size({"width": width, "height": height})
+            yield f"{width}-{theme.lower()}"
+    if before:
+        page.set_viewport_size(before)
 
 
 def wait_for_kernel(page: Page, url: str) -> None:

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests import hub as hubs
 from tests.hub import Hub, home
-from tests.jupyter import Heard, keep_picture, run_to_the_end, wait_for_kernel
+from tests.jupyter import Heard, every_look, keep_picture, run_to_the_end, wait_for_kernel
 
 pytestmark = [
     pytest.mark.live,
@@ -69,7 +69,8 @@ def test_a_lab_is_run_and_handed_in(hub: Hub, ada: Page) -> None:
     panel = ada.locator("#labkit-progress")
     panel.get_by_role("button", name="Hand it in").click()
     expect(panel).to_contain_text("Handed in at", timeout=SOON)
-    keep_picture(ada, "handed-in")
+    for look in every_look(ada):
+        keep_picture(ada, f"handed-in-{look}")
 
 
 def test_nobody_reaches_anothers_lab(hub: Hub, ada: Page, bob: Page) -> None:
@@ -98,5 +99,6 @@ def test_marks_come_back_to_whom_they_belong(hub: Hub, ada: Page, bob: Page) -> 
         "button", name="00 read this first"
     ).click()
     ada.get_by_role("tab", name=f"{LAB}.html").wait_for()
-    keep_picture(ada, "given-back")
+    for look in every_look(ada):
+        keep_picture(ada, f"given-back-{look}")
     assert ADA in (home(ADA) / "labkit-labs" / "feedback" / f"{LAB}.html").read_text()

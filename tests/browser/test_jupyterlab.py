@@ -13,7 +13,7 @@ from playwright.sync_api import Page
 
 from labkit import paths
 from labkit.authoring import release
-from tests.jupyter import keep_picture, run_to_the_end, wait_for_kernel
+from tests.jupyter import every_look, keep_picture, run_to_the_end, wait_for_kernel
 
 NOTEBOOKS = [f"{p.stem}.ipynb" for p in release.find_labs(paths.SOURCES)]
 
@@ -32,7 +32,11 @@ def test_run_all_of_an_untouched_lab_comes_to_its_end(
     page.locator(".jp-Notebook .jp-Cell").first.wait_for(timeout=120_000)
     wait_for_kernel(page, url)
     run_to_the_end(page, folder / name)
-    keep_picture(page, f"lab-{Path(name).stem}")
+    figure = page.locator(".jp-OutputArea img").first
+    for look in every_look(page):
+        if figure.count():
+            figure.evaluate("one => one.scrollIntoView({block: 'center'})")
+        keep_picture(page, f"lab-{Path(name).stem}-{look}")
     # The page calls nobody but its own server, and does not send that one for news of JupyterLab.
     own = url.partition("/lab?")[0]
     assert any(address.startswith(own) for address in asked)
