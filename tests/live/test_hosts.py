@@ -138,55 +138,54 @@ def test_a_wrong_firewall_is_named_and_nothing_is_left_of_the_look(
     assert found(machines) == before
 
 
-def test_a_swarm_that_runs_is_used_and_stays(machines: swarm.Lab, file: Path) -> None:
-    membership.form(machines, 1)
-    try:
-        shop = "docker service create --detach --no-resolve-image --name shop --publish 8080:3000"
-        machines.manager.run(f"{shop} node-test").check()
-        machines.wait_for_tasks("shop", 1)
-        before = found(machines)
-        made = swarm.up(LAB, hosts=file, progress=Progress()).lab
-        try:
-            made.network("my-overlay")
-            made.service("hello-a", networks=["my-overlay"])
-            assert made.keep_only("hello-a") == []
-            with pytest.raises(NotOnHosts, match="stays as it is"):
-                made.node("node3").run("docker swarm leave")
-        finally:
-            made.close()
-        assert swarm.down(LAB)
-        assert found(machines) == before
-        assert [row["Spec"]["Name"] for row in machines.manager.docker.api.services()] == ["shop"]
-        assert len(machines.tasks("shop")) == 1
-    finally:
-        _part(machines)
-
-
-def test_a_swarm_that_labkit_did_not_make_is_diagnosed_and_left(
-    machines: swarm.Lab, file: Path, labkit: Command
-) -> None:
-    none = labkit("diagnose", "--hosts", str(file), "--json")
+def test_there_has_to_be_a_swarm_to_diagnose(file: Path, labkit: Command) -> None:
+    none = labkit("diagnose", "--hosts", str(file))
     assert none.returncode == 2, none.stderr
     assert "are in no swarm" in none.stderr
+
+
+@pytest.fixture
+def shop(machines: swarm.Lab) -> Iterator[None]:
+    """A swarm that labkit has not made, with a service of its own."""
     membership.form(machines, 1)
     try:
-        shop = "docker service create --detach --no-resolve-image --name shop --replicas 3"
-        machines.manager.run(f"{shop} --publish 8080:3000 node-test").check()
+        create = "docker service create --detach --no-resolve-image --name shop --replicas 3"
+        machines.manager.run(f"{create} --publish 8080:3000 node-test").check()
         machines.wait_for_answers("shop")
-        before = found(machines)
-        well = labkit("diagnose", "--hosts", str(file), "--json")
-        assert well.returncode == 0, well.stdout + well.stderr
-        assert json.loads(well.stdout) == {"hosts": str(file), "findings": []}
-        with dropped(machines.node("node2"), "4789"):
-            ill = labkit("diagnose", "--hosts", str(file), "--json")
-        assert ill.returncode == 1, ill.stderr
-        (finding,) = json.loads(ill.stdout)["findings"]
-        assert finding["where"] == "node2"
-        assert "--dport 4789 -j DROP" in finding["evidence"]
-        assert finding["fault"] == "vxlan-dropped"
-        assert found(machines) == before
+        yield
     finally:
         _part(machines)
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_swarm_that_runs_is_diagnosed_used_and_stays(
+    machines: swarm.Lab, file: Path, labkit: Command
+) -> None:
+    before = found(machines)
+    well = labkit("diagnose", "--hosts", str(file), "--json")
+    assert well.returncode == 0, well.stdout + well.stderr
+    assert json.loads(well.stdout) == {"hosts": str(file), "findings": []}
+    with dropped(machines.node("node2"), "4789"):
+        ill = labkit("diagnose", "--hosts", str(file), "--json")
+    assert ill.returncode == 1, ill.stderr
+    (finding,) = json.loads(ill.stdout)["findings"]
+    assert (finding["where"], finding["fault"]) == ("node2", "vxlan-dropped")
+    assert "--dport 4789 -j DROP" in finding["evidence"]
+    assert found(machines) == before
+
+    made = swarm.up(LAB, hosts=file, progress=Progress()).lab
+    try:
+        made.network("my-overlay")
+        made.service("hello-a", networks=["my-overlay"])
+        assert made.keep_only("hello-a") == []
+        with pytest.raises(NotOnHosts, match="stays as it is"):
+            made.node("node3").run("docker swarm leave")
+    finally:
+        made.close()
+    assert swarm.down(LAB)
+    assert found(machines) == before
+    assert [row["Spec"]["Name"] for row in machines.manager.docker.api.services()] == ["shop"]
+    assert len(machines.tasks("shop")) == 3
 
 
 def test_a_lab_comes_works_and_leaves_each_machine_as_it_was(
