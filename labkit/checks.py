@@ -276,8 +276,8 @@ def ran(
         where = f" on {' or '.join(places)}" if places else ""
         told = f"{begin(name)}: you ran {shown}; what is asked for is `{tool}`{where}."
         raise CheckFailed(tries.missed(name, shown, told, wrong="is another command, or another place"))
-    good = [code] if isinstance(code, int) else list(code)
-    if capture.timed_out or (capture.code not in good and capture.code in _WHY_NOT_RUN):
+    good = {code} if isinstance(code, int) else {*code}
+    if capture.timed_out or capture.code in _WHY_NOT_RUN.keys() - good:
         raise _not_run(capture, name)
     if capture.code not in good:
         ended = f"ended with code {capture.code}"
@@ -416,8 +416,7 @@ def _not_run(probe: Any, name: str) -> CouldNotRun:
 
 def _code(probe: Any) -> int | None:
     """Return a probe's exit code; a table holds a missing one as NaN."""
-    code = number(_field(probe, "code"))
-    return None if code is None else int(code)
+    return None if (code := number(_field(probe, "code"))) is None else int(code)
 
 
 def _argv(probe: Any) -> list[str]:
