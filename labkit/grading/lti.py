@@ -21,7 +21,9 @@ import hashlib
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,38 +155,35 @@ def send(platform: Platform, marks: Sequence[Mark], *, unread: bool = False) -> 
     Raises UsageError for a key that cannot be used and for two marks of one learner in one lab,
     PlatformError where the platform gives no token, no members or no column.
     """
-    twice = [mark for number, mark in enumerate(marks) if _same(mark, marks[:number])]
-    if twice:
-        who = f"{visible(twice[0].student)} {twice[0].lab[:2]}"
-        raise UsageError(
-            f"{who} has two marks for one lab", hint="one assignment at a time: grade it by itself"
-        )
-    course = _Course(platform)
-    ids = course.learners()
+    times = Counter((mark.student, mark.lab) for mark in marks)
+    for (student, lab), number in times.items():
+        if number > 1:
+            raise UsageError(
+                f"{visible(student)} {lab[:2]} has two marks for one lab",
+                hint="one assignment at a time: grade it by itself",
+            )
     left_out, refused, made, scores = [], [], [], 0
     columns: dict[str, str] = {}
-    for mark in marks:
-        who = f"{visible(mark.student)} {mark.lab[:2]}"
-        user = ids.get(mark.student.casefold())
-        if user is None:
-            left_out.append(f"{who}: no such learner in the course")
-            continue
-        if mark.unread and not unread:
-            left_out.append(f"{who}: {mark.unread} answers are still to be read")
-            continue
-        if mark.lab not in columns:
-            columns[mark.lab], new = course.column(mark)
-            made += [mark.lab] if new else []
-        try:
-            course.score(columns[mark.lab], user, mark)
-            scores += 1
-        except PlatformError as problem:
-            refused.append(f"{who}: {problem.args[0]}")
+    with closing(_Course(platform)) as course:
+        ids = course.learners()
+        for mark in marks:
+            who = f"{visible(mark.student)} {mark.lab[:2]}"
+            user = ids.get(mark.student.casefold())
+            if user is None:
+                left_out.append(f"{who}: no such learner in the course")
+                continue
+            if mark.unread and not unread:
+                left_out.append(f"{who}: {mark.unread} answers are still to be read")
+                continue
+            if mark.lab not in columns:
+                columns[mark.lab], new = course.column(mark)
+                made += [mark.lab] if new else []
+            try:
+                course.score(columns[mark.lab], user, mark)
+                scores += 1
+            except PlatformError as problem:
+                refused.append(f"{who}: {problem.args[0]}")
     return Sent(scores, tuple(made), tuple(left_out), tuple(refused))
-
-
-def _same(mark: Mark, others: Sequence[Mark]) -> bool:
-    return any((mark.student, mark.lab) == (other.student, other.lab) for other in others)
 
 
 class _Course:
@@ -203,6 +202,10 @@ class _Course:
                 hint="the client id, the key and the services that the tool may use, on the platform",
             )
         self._session.headers["Authorization"] = f"Bearer {token}"
+
+    def close(self) -> None:
+        """Hang up."""
+        self._session.close()
 
     def _assertion(self) -> dict[str, str]:
         """Return the request for a token, with the assertion that proves who asks."""
