@@ -155,7 +155,7 @@ def send(platform: Platform, marks: Sequence[Mark], *, unread: bool = False) -> 
     Raises UsageError for a key that cannot be used and for two marks of one learner in one lab,
     PlatformError where the platform gives no token, no members or no column.
     """
-    times = Counter((mark.student, mark.lab) for mark in marks)
+    times = Counter((mark.student.casefold(), mark.lab) for mark in marks)
     for (student, lab), number in times.items():
         if number > 1:
             raise UsageError(
