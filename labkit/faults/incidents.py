@@ -100,6 +100,8 @@ class Closed:
     remedy: str = ""
     commands: tuple[str, ...] = ()
     source: str = ""
+    recorded: bool = False
+    """Whether it was mended when it was recorded, and not now."""
 
     @property
     def stars(self) -> int:
@@ -116,6 +118,7 @@ class Closed:
                 else "Not mended by hand: the kit has undone it, or nothing was broken."
             )
         lines = [
+            *(["Recorded: this is how it was mended then."] if self.recorded else ()),
             f"Mended. {'★' * self.stars}{'☆' * (3 - self.stars)}  looks: {self.looks} "
             f"(a practised person needs {_PAR[self.level]}), hints: {self.hints}, "
             f"changed besides: {len(self.changes)}",
@@ -202,6 +205,7 @@ def close_incident(incident: Incident) -> Closed:
         hints=hints,
         cause=fault.title,
         remedy=fault.remedy,
+        recorded=lab.engine.kind == "replay",
         commands=commands,
         source=fault.source,
     )

@@ -206,7 +206,8 @@ FAULTS = (
         id="unshared-network",
         level=1,
         title="asker calls front at its address on a network that asker is not on",
-        complaint="Our proxy found an address of front by itself, and gives a 504 for each request",
+        complaint="Our proxy found an address of front by itself, and answers each request with 504, a "
+        "time-out",
         remedy=f"Call an address on the shared network, or the name: the label {CALLS} of asker",
         source="traefik/traefik#3535, traefik/traefik#1808",
         red=("call",),

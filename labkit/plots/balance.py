@@ -218,7 +218,7 @@ def _draw_timer(axes: Axes, name: str, df: pd.DataFrame, look: tuple[str, str, s
         marker=marker,
         linestyle=dash,
         markersize=5,
-        label=name if len(known) else f"{name} (no entry at all)",
+        label=name if len(known) else f"{name} (no entry here)",
     )
 
 

@@ -189,5 +189,5 @@ def speeds(df: pd.DataFrame, *, title: str = "") -> Axes:
     left: Axes = panels[0]
     left.set_yticks(range(len(routes)), routes)
     left.invert_yaxis()
-    figure_title(figure, f"{title}\nbeside each route: its median in terms of that of {routes[0]}")
+    figure_title(figure, f"{title}\nbeside each route: its median, divided by that of {routes[0]}")
     return left
