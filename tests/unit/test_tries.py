@@ -167,3 +167,9 @@ def test_bad_hints_are_refused_with_their_line(tmp_path: Path, block: str, probl
         release.build(lab)
     line = text.splitlines().index(block.splitlines()[0]) + 1
     assert f"line {line}:" in str(refused.value)
+
+
+def test_what_is_answered_in_words_has_no_hints() -> None:
+    """The score lists such a question beside the others, so its name is a known one."""
+    with pytest.raises(UsageError, match="why is answered in words, which a person reads"):
+        tries.find("03.why")
