@@ -8,13 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 import labkit
-from labkit import swarm
+from labkit import paths, swarm
+from labkit.authoring import release, runner
 from labkit.errors import CommandFailed, NotInEvidence, SwarmError, WaitTimeout
 from labkit.evidence import replayed as replay
 from labkit.evidence import writer
+from labkit.nbgrader_cells import Role, role_of
 from labkit.swarm import membership
 from labkit.transport.base import DaemonError
 from tests.notebooks.records import ask, cell, replayed, rows
@@ -379,3 +382,19 @@ def test_bytes_that_are_no_text_are_kept(toy: Toy, file: Path, monkeypatch: pyte
     assert labkit.attach().manager.docker.api.logs("x") == written
     assert "base64" in [row.get("encoding") for row in rows(file)]
     assert replayed(file, monkeypatch).manager.docker.api.logs("x") == written
+
+
+@pytest.mark.parametrize("lab", ["05", "07", "08"])
+def test_a_lab_passes_on_its_recording_in_words_of_ones_own(lab: str, tmp_path: Path) -> None:
+    """What a learner types is no text of the recording: the cell's id leads to what was run there."""
+    (source,) = release.find_labs(paths.SOURCES, [lab])
+    notebook = release.read_source(source)
+    for cell in notebook.cells:
+        if role_of(cell) is Role.ANSWER:
+            cell.source = f"# in my own words\n{cell.source}"
+    built = tmp_path / "built" / f"{source.stem}.ipynb"
+    built.parent.mkdir()
+    nbformat.write(notebook, built)  # type: ignore[no-untyped-call]
+    (result,) = runner.run_labs([built], workdir=tmp_path, env={}, timeout=300, replay=paths.EVIDENCE)
+    assert not result.error
+    assert not [check.message for check in result.checks if check.status != "pass"]
