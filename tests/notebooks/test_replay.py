@@ -389,9 +389,9 @@ def test_a_lab_passes_on_its_recording_in_words_of_ones_own(lab: str, tmp_path: 
     """What a learner types is no text of the recording: the cell's id leads to what was run there."""
     (source,) = release.find_labs(paths.SOURCES, [lab])
     notebook = release.read_source(source)
-    for cell in notebook.cells:
-        if role_of(cell) is Role.ANSWER:
-            cell.source = f"# in my own words\n{cell.source}"
+    for one in notebook.cells:
+        if role_of(one) is Role.ANSWER:
+            one.source = f"# in my own words\n{one.source}"
     built = tmp_path / "built" / f"{source.stem}.ipynb"
     built.parent.mkdir()
     nbformat.write(notebook, built)  # type: ignore[no-untyped-call]
