@@ -17,7 +17,7 @@ from labkit.grading.submissions import Submission
 from tests.grading.attacks_files import rechain
 
 RECORDINGS = sorted(paths.EVIDENCE.glob(f"*{files.SUFFIX}.gz"))
-IN_A_ROW = {("04", "06")}  # one after the other on one lab, with one network
+IN_A_ROW = {("04", "05"), ("04", "06"), ("05", "06")}  # each goes on with what the one before has left
 Row = dict[str, Any]
 
 

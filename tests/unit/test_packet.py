@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def figures() -> Any:
 def test_a_request_to_another_node_crosses_the_vxlan() -> None:
     axes = plots.packet(WAY, network=NETWORK)
     door, first, last, vxlan = lit(axes)
-    assert [len(line) for line in (door, first, last)] == [2, 2, 2]
+    assert [len(line) for line in (door, first, last)] == [6, 2, 6]  # two go past a floor
     assert len(vxlan) == 4  # down, across, and up again
     assert vxlan[0][0] < vxlan[-1][0]
     assert vxlan[1][1] == vxlan[2][1]
@@ -46,7 +47,18 @@ def test_a_request_to_another_node_crosses_the_vxlan() -> None:
 def test_a_request_that_stays_on_its_node_crosses_none() -> None:
     here = WAY.replace({"node2": "node1", "node3": "node1", "hello.1 sandbox": "hello.2 sandbox"})
     here["place"] = here["place"].str.replace("node2", "node1")
-    assert [len(line) for line in lit(plots.packet(here, network=NETWORK))] == [2, 2, 2]
+    assert [len(line) for line in lit(plots.packet(here, network=NETWORK))] == [6, 2, 6]
+
+
+def test_no_line_is_behind_a_box() -> None:
+    axes = plots.topology(NETWORK)
+    boxes = [patch.get_bbox() for patch in axes.patches]
+    assert len(boxes) > 5
+    for line in axes.lines:
+        for (left, low), (right, high) in itertools.pairwise(zip(*line.get_data(), strict=True)):
+            for box in boxes:
+                beside = max(left, right) <= box.x0 or min(left, right) >= box.x1
+                assert beside or max(low, high) <= box.y0 + 1e-9 or min(low, high) >= box.y1 - 1e-9
 
 
 def test_each_place_has_its_number() -> None:
