@@ -135,7 +135,7 @@ def _mark(hub: Hub, pages: Pages) -> None:
 
 
 def _right(hub: Hub) -> Figures:
-    """The solutions are right on each learner's own swarm, also on a machine that is as busy as this."""
+    """The solutions are right on each learner's own swarm, on a machine as busy as this too."""
     rows = _marks(hub)
     for row in rows:
         # What is asked in words nobody answered here, and a person would read.
