@@ -70,8 +70,9 @@ def one_of(value: object, choices: Iterable[object], *, name: str = "the answer"
     _require_answer(value, name)
     options = list(choices)
     if not any(same(value, option) for option in options):
-        whole = f"a whole number from {options[0]} to {options[-1]}"
-        listed = whole if isinstance(choices, range) else f"one of {', '.join(map(show, options))}"
+        listed = f"one of {', '.join(map(show, options))}"
+        if isinstance(choices, range):
+            listed = f"a whole number from {choices.start} to {choices.stop - 1}"
         raise CheckFailed(f"{begin(name)} should be {listed}; found {show(value)}.")
     print(f"{name} is one of the choices: {show(value)}.")
 
@@ -102,9 +103,8 @@ def equals(value: object, measured: object, *, name: str = "the answer", node: s
     _require_answer(value, name)
     _require_evidence(measured, name, node)
     if is_text_of_number(value, measured):
-        raise CheckFailed(
-            f"{begin(name)}: {show(value)} is text. Write a number, without quotation marks."
-        )
+        told = f"{begin(name)}: {show(value)} is text. Write a number, without quotation marks."
+        raise CheckFailed(told)
     if not same(value, measured):
         told = f"{begin(name)}{_on(node)}: you said {show(value)}, measured {show(measured)}."
         raise CheckFailed(tries.missed(f"{name}{_on(node)}", show(value), told))
@@ -124,8 +124,8 @@ def close(
     """Pass when the answer is as near to the measured number as ``rel`` or ``abs`` allows.
 
     ``rel`` is a part of the measured number (0.1: ten per cent), ``abs`` has the unit of both, ``unit``
-    is only shown. One of ``rel`` and ``abs`` is given. Raises `CheckFailed` where the answer is further
-    off or no number, `Unanswered` without one, `CouldNotRun` where no number was measured.
+    is only shown. Raises ValueError unless one of ``rel`` and ``abs`` is given; `CheckFailed` where the
+    answer is further off or no number, `Unanswered` without one, `CouldNotRun` without a measurement.
     """
     if (rel is None) == (abs is None):
         raise ValueError("close() takes either rel= or abs=")

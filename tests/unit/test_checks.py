@@ -284,3 +284,8 @@ def test_a_range_is_told_by_its_ends() -> None:
         CheckFailed, match=r"^`tasks_found` should be a whole number from 0 to 999; found"
     ):
         checks.one_of("two", range(1000), name="tasks_found")
+
+
+def test_no_choices_at_all_are_told() -> None:
+    with pytest.raises(CheckFailed, match="should be one of ; found"):
+        checks.one_of("two", [], name="the address")
