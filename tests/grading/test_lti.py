@@ -121,6 +121,13 @@ def test_a_platform_that_does_not_answer_is_named(platform: LearningPlatform, tm
         lti.send(lti.read(wrong), [])
 
 
+def test_a_token_goes_to_no_address_without_https(platform: LearningPlatform, tmp_path: Path) -> None:
+    platform.items.append({"resourceId": LAB, "id": "http://moodle.example.org/items/0/lineitem"})
+    sent = lti.send(lti.read(named(platform, tmp_path)), [Mark("ada", LAB, 1, 31, 0)])
+    (refused,) = sent.refused
+    assert "expected https" in refused
+
+
 def test_two_marks_of_one_learner_in_one_lab_are_refused(
     platform: LearningPlatform, tmp_path: Path
 ) -> None:
