@@ -38,6 +38,7 @@ def run(seed: int) -> None:
     """Let a class work on one lab; a step that fails for one learner ends it."""
     part = Part("class", 6 * len(LEARNERS), seed)
     pages: Pages = {}
+    marks: list[dict[str, Any]] = []
     with hubs.running(LEARNERS, INSTRUCTOR) as hub, chromium() as browser:
         steps: dict[str, Callable[[], Figures | None]] = {
             "logs in and starts a swarm": lambda: _start(
@@ -46,8 +47,8 @@ def run(seed: int) -> None:
             f"runs lab {LAB[:2]} with an answer to each question of code": lambda: _work(hub, pages),
             "hands it in by a click": lambda: _hand_in(hub, pages),
             "reaches nothing of the next one's": lambda: _reach(hub),
-            "is marked, and has the page of it": lambda: _mark(hub, pages),
-            "is right in each question of code": lambda: _right(hub),
+            "is marked, and has the page of it": lambda: marks.extend(_mark(hub, pages)),
+            "is right in each question of code": lambda: _right(marks),
         }
         part.in_turn(steps, times=len(LEARNERS))
 
@@ -117,8 +118,9 @@ def _reach(hub: Hub) -> None:
         assert (had := hub.open_to(login, other, LAB)) == [], had
 
 
-def _mark(hub: Hub, pages: Pages) -> None:
-    rows = _marks(hub)
+def _mark(hub: Hub, pages: Pages) -> list[dict[str, Any]]:
+    key = ["--public-key", "signing-key.pub"]
+    rows: list[dict[str, Any]] = json.loads(hub.teaches(INSTRUCTOR, "grade", ".", *key, "--json"))
     for row in rows:
         assert not row["problem"], f"{row['student']}: {row['problem']}"
         assert row["evidence"] == "signed", f"{row['student']}: {row['evidence']}"
@@ -132,20 +134,14 @@ def _mark(hub: Hub, pages: Pages) -> None:
         given = page.get_by_role("region", name="Given back")
         expect(given.get_by_role("button")).to_have_count(1, timeout=SOON)
         assert login in (home(login) / "labkit-labs" / "feedback" / f"{LAB}.html").read_text()
+    return rows
 
 
-def _right(hub: Hub) -> Figures:
+def _right(rows: list[dict[str, Any]]) -> Figures:
     """The solutions are right on each learner's own swarm, on a machine as busy as this too."""
-    rows = _marks(hub)
     for row in rows:
         # What is asked in words nobody answered here, and a person would read.
         judged = [q for q in row["questions"] if not q["in_words"]]
         wrong = {q["id"]: q["message"] for q in judged if q["status"] != "pass"}
         assert not wrong, f"{row['student']}: {wrong}"
     return {"points": f"{rows[0]['points']:g} of {rows[0]['max']:g}"}
-
-
-def _marks(hub: Hub) -> list[dict[str, Any]]:
-    key = ["--public-key", "signing-key.pub"]
-    rows: list[dict[str, Any]] = json.loads(hub.teaches(INSTRUCTOR, "grade", ".", *key, "--json"))
-    return rows
