@@ -53,6 +53,8 @@ def _serve(door: socket.socket, link: LiveLink) -> None:
 def _part(lab: swarm.Lab) -> None:
     for node in reversed(lab.nodes.values()):
         node.docker.swarm.leave(force=True)
+    for node in lab.nodes.values():
+        leaving.until("the routing mesh to go", lambda node=node: not facts.overlays(node.docker))
 
 
 # As sh -c PUT LABEL: the node's own files under the name of the image of the tools. Their real way

@@ -54,6 +54,7 @@ class FakeHost:
         self.name, self.cluster = name, cluster
         self.images = {"busybox:1": "sha256:busy"}
         self.networks = {"bridge": "172.17.0.0/16"}
+        self.overlays: set[str] = set()  # that it kept of a swarm that it left
         self.volumes = {"theirs"}
         self.containers: dict[str, dict[str, Any]] = {}
         self.silent = False
@@ -62,7 +63,7 @@ class FakeHost:
     def state(self) -> dict[str, Any]:
         return {
             "images": dict(self.images),
-            "networks": dict(self.networks),
+            "networks": dict(self.networks) | dict.fromkeys(self.overlays, ""),
             "volumes": set(self.volumes),
             "containers": set(self.containers),
             "member": self.cluster.members.get(self.name),
@@ -106,6 +107,7 @@ class FakeHost:
         members = self.cluster.members
         if verb == "leave":
             members.pop(self.name)
+            self.overlays |= set(self.cluster.overlays)  # no engine removes them after that
             for name in [
                 n for n, box in self.containers.items() if "com.docker.swarm.task.id" in box["Labels"]
             ]:
@@ -174,7 +176,9 @@ class FakeHost:
             ]
             overlays = [
                 {"Id": n, "Name": n, "Scope": "swarm", "Labels": labels, "IPAM": None}
-                for n, labels in self.cluster.overlays.items()
+                for n, labels in (
+                    self.cluster.overlays if self.name in members else dict.fromkeys(self.overlays)
+                ).items()
             ]
             return [row for row in [*local, *overlays] if not key or key in str(row["Labels"])]
         if what == "containers/json":
@@ -281,6 +285,7 @@ def test_a_lab_comes_and_leaves_each_machine_as_it_was_found(cluster: Cluster, f
     found.close()
     assert engines.labs() == ["mine"]
     assert engines.kind_of("mine") == "hosts"
+    cluster.services["hello-a"], cluster.overlays["by-hand"] = {}, {}
     # A task of a lab, its volume, and a volume that somebody made meanwhile.
     task = {"Id": "t", "Labels": {"com.docker.swarm.task.id": "t"}}
     cluster.hosts["beta"].containers["t"] = task | {"Mounts": [{"Type": "volume", "Name": "data"}]}
@@ -457,6 +462,20 @@ def test_a_machine_that_does_not_answer_is_named_and_finished_later(
         name: before[name] for name in ("alpha", "gamma")
     }
     cluster.hosts["beta"].silent = False
+    assert swarm.down("mine")
+    assert states(cluster) == before
+
+
+def test_an_overlay_network_that_stays_is_told(cluster: Cluster, file: Path) -> None:
+    before = states(cluster)
+    up(file).lab.close()
+    cluster.overlays["my-overlay"] = {}
+    cluster.members["alpha"] = "worker"  # nobody is there who could remove it before they leave
+    with pytest.raises(EngineError, match=r"alpha is not as it was found: .*my-overlay") as caught:
+        swarm.down("mine")
+    assert "restart" in str(caught.value)
+    for host in cluster.hosts.values():
+        host.overlays.clear()
     assert swarm.down("mine")
     assert states(cluster) == before
 

@@ -30,6 +30,7 @@ FACTS = {
         swarm=Membership("inactive"),
         networks={"bridge": ("172.17.0.0/16",)},
         images={},
+        overlays=(),
         volumes=(),
     )
     for host in HOSTS

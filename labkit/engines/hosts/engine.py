@@ -233,6 +233,7 @@ class _Visit:
             before=Before(
                 images={tag: found.images.get(tag, "") for tag in tags},
                 volumes=list(found.volumes),
+                overlays=list(found.overlays),
                 gateway=facts.GATEWAY_BRIDGE in found.networks,
             ),
         )

@@ -58,6 +58,8 @@ class Facts:
     swarm: Membership
     networks: Mapping[str, tuple[str, ...]]
     """Name -> subnets of the networks that are this machine's own: bridges, not overlays."""
+    overlays: tuple[str, ...]
+    """The ids of those that are a swarm's."""
     images: Mapping[str, str]
     """Tag -> id."""
     volumes: tuple[str, ...]
@@ -76,6 +78,7 @@ def ask(client: DockerClient) -> Facts:
         clock_error_s=(ended - began) / 2,
         swarm=membership(client, info),
         networks=_networks(client),
+        overlays=tuple(overlays(client)),
         images=images_of(client),
         volumes=tuple(row["Name"] for row in client.api.volumes().get("Volumes") or ()),
     )
@@ -121,6 +124,11 @@ def _networks(client: DockerClient) -> dict[str, tuple[str, ...]]:
         for row in client.api.networks()
         if row["Scope"] == "local"
     }
+
+
+def overlays(client: DockerClient) -> dict[str, str]:
+    """Return the overlay networks that an engine has: id -> name."""
+    return {row["Id"]: row["Name"] for row in client.api.networks() if row["Scope"] == "swarm"}
 
 
 def images_of(client: DockerClient) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from labkit.transport.base import DaemonError
 
 if TYPE_CHECKING:
     from docker import DockerClient
+
+    from labkit.engines.hosts.facts import Membership
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +37,8 @@ def leave(record: Record) -> None:
     failed: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         clients = _clients(record, failed, stack)
-        if record.shared:
-            _take_own_things(record, clients, failed)
-        else:
+        _take_things(record, clients, failed)
+        if not record.shared:
             leave_swarm = partial(_leave_swarm, record.managers)
             # Managers last: a swarm that has lost them would keep its workers waiting.
             _each([k for k in record.hosts if not k.manager], clients, failed, leave_swarm)
@@ -65,6 +66,7 @@ def _left(record: Record) -> str:
         parts.append(f"services and networks with the label {MADE_BY}")
     else:
         parts.append("its membership of the swarm that labkit made (docker swarm leave --force)")
+        parts.append("that swarm's overlay networks (they go with a restart of its Docker engine)")
     return ", ".join(parts)
 
 
@@ -120,19 +122,23 @@ def _each(
 def _leave_swarm(managers: list[str], kept: Kept, client: DockerClient) -> None:
     """Leave the swarm, and remove what its tasks had; another swarm than labkit's is left alone."""
     now = facts.membership(client)
-    if not now.inside:
-        return
-    if managers and now.managers and not now.managers & set(managers):
-        log.warning("%s is in a swarm that labkit did not make, and stays there", kept.name)
-        return
-    volumes = set(_volumes_of_tasks(client)) - set(kept.before.volumes)
-    client.swarm.leave(force=True)
-    for box in client.api.containers(all=True, filters={"label": _TASK}):
-        _gone(partial(client.api.remove_container, box["Id"], force=True, v=True))
-    for name in volumes:
-        _gone(partial(client.api.remove_volume, name))
+    if now.inside:
+        if not _is_the_labs(now, managers):
+            log.warning("%s is in a swarm that labkit did not make, and stays there", kept.name)
+            return
+        volumes = set(_volumes_of_tasks(client)) - set(kept.before.volumes)
+        client.swarm.leave(force=True)
+        for box in client.api.containers(all=True, filters={"label": _TASK}):
+            _gone(partial(client.api.remove_container, box["Id"], force=True, v=True))
+        for name in volumes:
+            _gone(partial(client.api.remove_volume, name))
+    _wait_for_overlays(client, lambda key: key not in kept.before.overlays)
     if not kept.before.gateway:
         until(f"the network {facts.GATEWAY_BRIDGE} to go", lambda: remove_gateway(client))
+
+
+def _is_the_labs(now: Membership, managers: list[str]) -> bool:
+    return not managers or not now.managers or bool(now.managers & set(managers))
 
 
 def _volumes_of_tasks(client: DockerClient) -> Iterator[str]:
@@ -163,36 +169,73 @@ def remove_gateway(client: DockerClient) -> bool:
     return True
 
 
-# --- a swarm that ran before ---------------------------------------------------------------------
+# --- what is in a swarm --------------------------------------------------------------------------
 
 
-def _take_own_things(record: Record, clients: dict[str, DockerClient], failed: dict[str, str]) -> None:
-    """Remove the lab's own services, networks and notes from a swarm that stays."""
-    named = [kept.name for kept in record.hosts if kept.manager]
-    if not named:  # they are as they were found already, and so is their swarm
-        return
-    managers = [name for name in named if name in clients]
-    if not managers:
-        for kept in record.hosts:
-            failed.setdefault(kept.name, "no manager of the swarm answers")
-        return
-    api = clients[managers[0]].api
+def _take_things(record: Record, clients: dict[str, DockerClient], failed: dict[str, str]) -> None:
+    """Remove the lab's services, networks and notes while there is a manager to do it.
+
+    Of a swarm that stays, these are the things with labkit's label. Of one that labkit made it is all:
+    a node that leaves with tasks at work may keep their overlay network (seen on 26.1, in four of nine
+    swarms), and then no command removes it there.
+    """
+    if not any(kept.manager for kept in record.hosts):
+        return  # the managers are as they were found already, and so is their swarm
     try:
-        services = [row for row in api.services() if MADE_BY in (row["Spec"].get("Labels") or {})]
-        for row in services:
-            _gone(partial(api.remove_service, row["ID"]))
-        names = {row["Spec"]["Name"] for row in services}
-        until(
-            f"the tasks of {', '.join(sorted(names))} to go",
-            lambda: not any(_has_tasks(client, names) for client in clients.values()),
-        )
-        for row in api.networks(filters={"label": MADE_BY}):
-            until(f"the network {row['Name']} to go", partial(_removed, api, row["Id"]))
-        for row in api.configs():
-            if row["Spec"]["Name"].startswith("labkit-"):
-                _gone(partial(api.remove_config, row["ID"]))
+        manager = _manager(record, clients)
+        if manager:
+            _take(manager.api, clients, whole=not record.shared)
+        elif record.shared:
+            raise SwarmError("no manager of the swarm answers")
     except LabkitError as problem:
-        failed.setdefault(managers[0], str(problem.args[0]))
+        if not record.shared:  # its nodes leave it all the same
+            log.warning("what runs in the swarm was not removed first: %s", problem.args[0])
+            return
+        for kept in record.hosts:
+            failed.setdefault(kept.name, str(problem.args[0]))
+
+
+def _manager(record: Record, clients: dict[str, DockerClient]) -> DockerClient | None:
+    """Return the first manager of the lab's swarm that answers."""
+    for kept in record.hosts:
+        client = clients.get(kept.name)
+        if client and kept.manager:
+            now = facts.membership(client)
+            if now.manages and _is_the_labs(now, record.managers):
+                return client
+    return None
+
+
+def _take(api: Any, clients: dict[str, DockerClient], *, whole: bool) -> None:
+    def ours(labels: Mapping[str, str] | None) -> bool:
+        return whole or MADE_BY in (labels or {})
+
+    services = [row for row in api.services() if ours(row["Spec"].get("Labels"))]
+    for row in services:
+        _gone(partial(api.remove_service, row["ID"]))
+    names = {row["Spec"]["Name"] for row in services}
+    until(
+        f"the tasks of {', '.join(sorted(names))} to go",
+        lambda: not any(_has_tasks(client, names) for client in clients.values()),
+    )
+    overlays = [row for row in api.networks() if row["Scope"] == "swarm" and not row.get("Ingress")]
+    taken = {row["Id"]: row["Name"] for row in overlays if ours(row.get("Labels"))}
+    for key, name in taken.items():
+        until(f"the network {name} to go", partial(_removed, api, key))
+    for client in clients.values():
+        _wait_for_overlays(client, taken.__contains__)
+    for row in api.configs():
+        if row["Spec"]["Name"].startswith("labkit-"):
+            _gone(partial(api.remove_config, row["ID"]))
+
+
+def _wait_for_overlays(client: DockerClient, ours: Callable[[str], bool]) -> None:
+    """Wait until an engine has removed overlay networks by itself; raises SwarmError."""
+    names = sorted(name for key, name in facts.overlays(client).items() if ours(key))
+    until(
+        f"the overlay networks {', '.join(names)} to go",
+        lambda: not any(ours(key) for key in facts.overlays(client)),
+    )
 
 
 def _has_tasks(client: DockerClient, services: set[str]) -> bool:

@@ -24,6 +24,8 @@ class Before:
     images: dict[str, str]
     """The tags that labkit may put there, with the image that had each; empty where none had it."""
     volumes: list[str]
+    overlays: list[str]
+    """The ids of overlay networks: Docker may keep one of a swarm that the machine has left."""
     gateway: bool
     """Whether it had the bridge that Docker makes for a swarm."""
 
