@@ -23,7 +23,8 @@ _MARK = b"labkit: this accelerator works"
 STEADY = (8, 1)
 """From this QEMU on, no emulated processor runs code that another one is rewriting."""
 
-_TRANSLATED_MB = 128  # of code; QEMU's own measure is 1 GB, of which lab 03 filled 0.4 (bench/idle.py)
+TRANSLATED_MB = 128
+"""Of code that QEMU keeps for a lab; its own measure is 1 GB. Lab 03 filled 0.4 (bench/idle.py)."""
 _DEVICE = Path("/dev/kvm")
 
 
@@ -52,10 +53,10 @@ class Verdict:
 
         When that is full, QEMU drops it and translates anew, which an older QEMU does not do safely.
         """
-        if self.accel == "kvm" or (qemu_release() or STEADY) < STEADY:
+        if self.accel == "kvm" or not is_steady():
             return self.options
         accelerator, kind, *more = self.options
-        return [accelerator, f"{kind},tb-size={_TRANSLATED_MB}", *more]
+        return [accelerator, f"{kind},tb-size={TRANSLATED_MB}", *more]
 
 
 @cache
@@ -69,6 +70,11 @@ def qemu_release() -> tuple[int, int] | None:
     """Return QEMU's version as numbers, (7, 2) say; None where its line names none."""
     found = re.search(r"version (\d+)\.(\d+)", qemu_version())
     return (int(found[1]), int(found[2])) if found else None
+
+
+def is_steady() -> bool:
+    """Return whether this QEMU is new enough; one that does not say its version is taken for new."""
+    return (qemu_release() or STEADY) >= STEADY
 
 
 def decide(machine: Path) -> Verdict:

@@ -249,7 +249,7 @@ def _qemu(verdict: accel.Verdict) -> list[Check]:
     except LabkitError:  # it is missing, as another row tells
         return []
     name = "version {}.{}".format(*release) if release else accel.qemu_version()
-    if verdict.accel == "kvm" or (release or accel.STEADY) >= accel.STEADY:
+    if verdict.accel == "kvm" or accel.is_steady():
         return [Check("QEMU", True, name)]
     steady = ".".join(map(str, accel.STEADY))
     detail = (
