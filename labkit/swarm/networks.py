@@ -31,7 +31,24 @@ def create(lab: Lab, name: str, options: str | Sequence[str]) -> Capture:
     if row:
         _remove(lab, row)
     _free(lab, name, argv)
-    return lab.manager.run([*argv, "--label", f"{MADE_BY}={made_by}", name]).check()
+    return _created(lab, name, [*argv, "--label", f"{MADE_BY}={made_by}", name])
+
+
+def _created(lab: Lab, name: str, argv: Sequence[str]) -> Capture:
+    """Create a network whose name may just have become free.
+
+    Docker 20.10 removes a network while tasks on it are ending, and its engine has the name until the
+    last one on the manager has ended: some seconds (seen).
+    """
+    tries: list[Capture] = []
+
+    def look() -> tuple[bool, str]:
+        tries.append(lab.manager.run(argv))
+        said = tries[-1].stderr.strip()
+        return "already exists" not in said, said
+
+    lab.wait_for(f"the name {name} to be free for a network", look, seconds=60)
+    return tries[-1].check()
 
 
 def _free(lab: Lab, name: str, argv: Sequence[str]) -> None:
@@ -104,6 +121,7 @@ def _remove(lab: Lab, row: Mapping[str, Any]) -> None:
     def look() -> tuple[bool, str]:
         # The last task's address is given back a moment after its container is gone.
         removed = lab.manager.run(["docker", "network", "rm", name])
-        return removed.ok, removed.stderr.strip()
+        said = removed.stderr.strip()
+        return removed.ok or said.startswith("Error: No such network") or "not found" in said, said
 
     lab.wait_for(f"the network {name} to be removed", look, seconds=60)
