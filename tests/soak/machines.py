@@ -19,7 +19,7 @@ from unittest.mock import patch
 
 import yaml
 
-from labkit.engines import DEFAULT_DOCKER, images
+from labkit.engines import DEFAULT_DOCKER, images, kind_of
 from labkit.engines.vm import image, machine, process
 from labkit.engines.vm.machine import Machine
 from labkit.progress import Bars
@@ -35,8 +35,12 @@ LABS = ("01", "02", "03", "04", "05", "06", "07")
 LAB = "soak-hosts"
 MEMORY_MB = 1536
 _UP_S, _LAB_S = 1800.0, 2400.0
-# As sh -c READY NAME ADDRESS, in the machine's own namespaces: what its owner would have done.
-_READY = 'hostname "$1"; mount --make-rshared /; ip address add "$2/24" dev eth1; ip link set eth1 up'
+# As sh -c READY NAME ADDRESS, in the machine's own namespaces: what its owner would have done. Labkit's
+# relay there has the port that a swarm's managers listen on.
+_READY = """\
+kill $(grep -l 'labkit/rela[y].py' /proc/[0-9]*/cmdline | cut -d / -f 3)
+hostname "$1"; mount --make-rshared /; ip address add "$2/24" dev eth1; ip link set eth1 up
+"""
 _KERNEL = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -131,6 +135,7 @@ def _in_it(client: DockerClient, argv: list[str]) -> str:
         images.name(DEFAULT_DOCKER),
         ["-t", "1", "-m", "-u", "-n", "--", *argv],
         entrypoint=["nsenter"],
+        log_config={"Type": "json-file"},  # what it says comes back by this one alone
         privileged=True,
         pid_mode="host",
         remove=True,
@@ -174,6 +179,7 @@ def _up(home: Home, file: Path) -> Figures:
 
 
 def _lab(home: Home, number: str) -> Figures:
+    assert kind_of(LAB) == "hosts", "the machines are no lab"  # a run would start one elsewhere
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=home.directory) as report:
         done = home.run("run", number, "--lab", LAB, "--report", report, "--json", timeout=_LAB_S)
