@@ -110,9 +110,9 @@ def preflight(file: Path, docker: str, progress: Progress) -> list[Row]:
     Raises HostsError for the file, EngineError where a machine does not answer.
     """
     from labkit.engines import locks
-    from labkit.engines.hosts import engine
+    from labkit.engines.hosts import engine, record
 
-    with locks.hold(engine.LOOK):
+    with locks.hold(record.LOOK):
         return engine.preflight(file, docker, progress)
 
 
@@ -124,9 +124,9 @@ def looked_at(file: Path, docker: str, progress: Progress) -> Iterator[Connectio
     does not answer or is not what the file says.
     """
     from labkit.engines import locks
-    from labkit.engines.hosts import engine
+    from labkit.engines.hosts import engine, record
 
-    with locks.hold(engine.LOOK), engine.looked_at(file, docker, progress) as connection:
+    with locks.hold(record.LOOK), engine.looked_at(file, docker, progress) as connection:
         yield connection
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from labkit import engines, swarm
 from labkit.engines.base import MADE_BY
-from labkit.engines.hosts import endpoint, engine, facts, guard, leaving, record, tools, wire
+from labkit.engines.hosts import endpoint, facts, guard, leaving, record, tools, wire
 from labkit.engines.hosts.endpoint import Endpoint
 from labkit.engines.hosts.guard import NotOnHosts
 from labkit.engines.hosts.judgement import NotFit
@@ -394,7 +394,7 @@ def test_a_look_leaves_nothing(cluster: Cluster, file: Path, monkeypatch: pytest
         killed.setattr(leaving, "leave", lambda _: None)
         engines.preflight(file, "26.1", Progress())
     assert states(cluster) != before
-    assert engines.labs() == [engine.LOOK]
+    assert engines.labs() == [record.LOOK]
     engines.preflight(file, "26.1", Progress())
     assert states(cluster) == before
     assert engines.labs() == []
@@ -408,11 +408,43 @@ def test_a_swarm_is_looked_at_and_left(cluster: Cluster, file: Path) -> None:
     with swarm.look_at(file, progress=Progress()) as found:
         assert list(found.nodes) == ["alpha", "beta", "gamma"]
         assert states(cluster) != before
-        assert engines.labs() == [engine.LOOK]
+        assert engines.labs() == [record.LOOK]
         with pytest.raises(NotOnHosts, match="stays as it is"):
             found.node("gamma").run("docker swarm leave")
     assert states(cluster) == before
     assert engines.labs() == []
+
+
+def test_a_look_takes_nothing_from_a_lab(cluster: Cluster, file: Path) -> None:
+    up(file).lab.close()
+    cluster.services["hello-a"] = {MADE_BY: "docker service create"}
+    cluster.overlays["my-overlay"] = {MADE_BY: "docker network create"}
+    before, members = states(cluster), dict(cluster.members)
+    engines.preflight(file, "26.1", Progress())
+    with swarm.look_at(file, progress=Progress()) as found:
+        assert list(found.nodes) == list(ADDRESS)
+    assert states(cluster) == before
+    assert (set(cluster.services), set(cluster.overlays)) == ({"hello-a"}, {"my-overlay"})
+    assert cluster.members == members
+    assert engines.labs() == ["mine"]
+    assert swarm.down("mine")
+
+
+def test_no_lab_is_called_as_a_look(cluster: Cluster, file: Path) -> None:
+    with pytest.raises(UsageError, match="'look' is what labkit calls its own looks"):
+        up(file, record.LOOK)
+
+
+def test_a_look_leaves_a_swarm_that_was_made_meanwhile(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def looked(link: Any, address: str) -> Any:
+        cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+        return LOOKS[link.node]
+
+    monkeypatch.setattr(wire, "look", looked)
+    engines.preflight(file, "26.1", Progress())
+    assert set(cluster.members) == set(ADDRESS)
 
 
 def test_nothing_is_put_on_machines_of_two_minds(cluster: Cluster, file: Path) -> None:

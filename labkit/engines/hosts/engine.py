@@ -29,7 +29,7 @@ from labkit.engines.hosts import (
 from labkit.engines.hosts.facts import Facts
 from labkit.engines.hosts.inventory import Host, Inventory
 from labkit.engines.hosts.judgement import Row
-from labkit.engines.hosts.record import Before, Kept, Record
+from labkit.engines.hosts.record import LOOK, Before, Kept, Record
 from labkit.errors import EngineError, LabkitError, UsageError
 from labkit.transport.live import LiveLink
 
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 U = TypeVar("U")
-
-LOOK = "look"
-"""What a look at machines is called in the record, while it lasts."""
 
 
 class HostsEngine:
@@ -73,6 +70,8 @@ class HostsEngine:
             raise UsageError(
                 "the engine hosts needs machines of your own", hint="labkit up --hosts hosts.yaml"
             )
+        if lab == LOOK:
+            raise UsageError(f"{LOOK!r} is what labkit calls its own looks", hint="take another --lab")
         found = inventory.read(self.file)
         visit = _Visit(lab, found, spec.docker)
         judgement.demand(visit.ask(progress))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from labkit.engines.base import MADE_BY
 from labkit.engines.hosts import endpoint, facts, tools
-from labkit.engines.hosts.record import Kept, Record
+from labkit.engines.hosts.record import LOOK, Kept, Record
 from labkit.errors import EngineError, LabkitError, SwarmError
 from labkit.transport.base import DaemonError
 
@@ -37,12 +37,13 @@ def leave(record: Record) -> None:
     failed: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         clients = _clients(record, failed, stack)
-        _take_things(record, clients, failed)
-        if not record.shared:
-            leave_swarm = partial(_leave_swarm, record.managers)
-            # Managers last: a swarm that has lost them would keep its workers waiting.
-            _each([k for k in record.hosts if not k.manager], clients, failed, leave_swarm)
-            _each([k for k in record.hosts if k.manager], clients, failed, leave_swarm)
+        if record.lab != LOOK:  # a look takes nothing of a swarm's, whoever is at work there
+            _take_things(record, clients, failed)
+            if not record.shared:
+                leave_swarm = partial(_leave_swarm, record.managers)
+                # Managers last: a swarm that has lost them would keep its workers waiting.
+                _each([k for k in record.hosts if not k.manager], clients, failed, leave_swarm)
+                _each([k for k in record.hosts if k.manager], clients, failed, leave_swarm)
         _each(record.hosts, clients, failed, partial(_clear, record.lab))
     if not failed:
         record.remove()
@@ -62,6 +63,8 @@ def _left(record: Record) -> str:
         f"the container {tools.container(record.lab)}",
         *(f"the image {tag}" for tag in sorted(tags)),
     ]
+    if record.lab == LOOK:
+        return ", ".join(parts)
     if record.shared:
         parts.append(f"services and networks with the label {MADE_BY}")
     else:

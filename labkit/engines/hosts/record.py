@@ -14,6 +14,9 @@ from labkit import files, paths
 from labkit.engines.hosts.endpoint import Endpoint
 from labkit.errors import EngineError
 
+LOOK = "look"
+"""The name of the record, and of the containers, of machines that are only looked at."""
+
 _ENDING = ".hosts.json"
 
 
