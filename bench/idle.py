@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 
@@ -105,8 +106,7 @@ def work(rounds: int) -> dict[str, Any]:
     rows = []
     limits = [accel.TRANSLATED_MB, QEMUS_OWN_MB] if accel.is_steady() else [QEMUS_OWN_MB]
     for limit in limits * rounds:
-        accel.TRANSLATED_MB = limit
-        with up(LAB) as (running,):
+        with patch.object(accel, "TRANSLATED_MB", limit), up(LAB) as (running,):
             first, before, began = own_mb(running), spent([running]), time.monotonic()
             code = run(LAB, "03").wait()
             rows.append(
