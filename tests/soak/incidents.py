@@ -103,14 +103,22 @@ def _problem(name: str, fault: str, problem_of: Callable[[swarm.Lab, str], str])
 def _inject_and_mend(lab: swarm.Lab, fault: str) -> str:
     """Break and mend one thing; returns what its red checks fit, "" where that is this fault alone."""
     faults.inject(lab, fault)
-    found = health.red_checks(lab)
+    problem = _fits_another(lab, fault)
     faults.heal(lab)
+    return problem
+
+
+def _fits_another(lab: swarm.Lab, fault: str) -> str:
+    found = health.red_checks(lab)
     fitting = [known for known, other in faults.FAULTS.items() if other.fits(found)]
     return "" if fitting == [fault] else f"fits {fitting or 'none'}: {found}"
 
 
 def _name(lab: swarm.Lab, fault: str) -> str:
-    """Break one thing, or nothing; returns the findings, "" where they are of this fault alone."""
+    """Break one thing, or nothing; returns the findings, "" where they are of this fault alone.
+
+    Its red checks have to fit it alone, too, and then it is mended: a round of the other part.
+    """
     faults.inject(lab, fault) if fault else faults.stage(lab)
     deadline = time.monotonic() + _NAMED_S
     while True:
@@ -119,5 +127,6 @@ def _name(lab: swarm.Lab, fault: str) -> str:
             break
         if time.monotonic() > deadline:
             return f"names {[(finding.fault, finding.what) for finding in found]}"
+    problem = _fits_another(lab, fault) if fault else ""
     faults.heal(lab)
-    return ""
+    return problem
