@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from labkit import outcomes, tries
 from labkit.errors import CheckFailed, CouldNotRun, Unanswered
 from labkit.plain import begin, is_text_of_number, number, plain, same, show
+from labkit.words import Words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,9 +44,6 @@ _NO_ANSWER = {
     "arping": (1,),
     "nc": (1,),
 }
-# What `ip` is also told for one of its objects (iproute2, ip.c).
-_IP = {"a": "addr", "address": "addr", "l": "link", "r": "route", "ro": "route"}
-_IP |= dict.fromkeys(("n", "neighbor", "neighbour"), "neigh")
 # Of a command that did not run to its end: `timeout`, `docker exec` and the shell set these codes.
 _WHY_NOT_RUN = {
     None: "it has no exit code",
@@ -250,6 +248,7 @@ def ran(
     capture: Any,
     tool: str,
     *,
+    words: Collection[str] = (),
     place: str | Collection[str] = (),
     shows: str | Collection[str] = (),
     code: int | Collection[int] = 0,
@@ -258,7 +257,8 @@ def ran(
     """Pass when a command that the learner wrote ran the tool, in the place, and showed what it should.
 
     Of a list of commands each has to. ``tool`` are words of the command in this order, others may stand
-    between: `ip neigh` is there in `ip -s neigh show`, and in `sh -c "ip neigh | sort"`. ``place`` and
+    between: `ip neigh` is there in `ip -s neigh show`, and in `sh -c "ip neigh | sort"`. ``words`` are
+    more of them, in any order, and those of `--name=VALUE` or `ADDRESS:PORT` count. ``place`` and
     ``code`` are the capture's, or one of several; without a tool or a place any will do. ``shows`` are
     parts of its output, addresses whole. Raises `CheckFailed`; `CouldNotRun` for a command that did not
     run to its end; `Unanswered` for `...`.
@@ -266,14 +266,15 @@ def ran(
     _require_answer(capture, name)
     if isinstance(capture, list) and capture:
         for one in capture:
-            ran(one, tool, place=place, shows=shows, code=code, name=name)
+            ran(one, tool, words=words, place=place, shows=shows, code=code, name=name)
         return
     if not hasattr(capture, "argv") or not hasattr(capture, "stdout"):
         raise CheckFailed(f"{begin(name)} should be what `.run(…)` returns; found {show(capture)}.")
     shown = f"`{' '.join(_argv(capture))}` on {capture.place}"
     places = [place] if isinstance(place, str) else list(place)
-    if not _in_order(tool.split(), _words_of(capture)) or (places and capture.place not in places):
-        where = f" on {' or '.join(places)}" if places else ""
+    typed = Words.of(_argv(capture))
+    if not typed.hold(tool.split(), words) or (places and capture.place not in places):
+        where = f" with {', '.join(words)}" * bool(words) + f" on {' or '.join(places)}" * bool(places)
         told = f"{begin(name)}: you ran {shown}; what is asked for is `{tool}`{where}."
         raise CheckFailed(tries.missed(name, shown, told, wrong="is another command, or another place"))
     good = {code} if isinstance(code, int) else {*code}
@@ -308,7 +309,7 @@ def compared(probe: Any, other: Any, *, names: tuple[str, str] = ("`probe`", "`c
     for name, capture in zip(names, (probe, other), strict=True):
         code = getattr(capture, "code", 0)
         ran(capture, "", code=() if code in _WHY_NOT_RUN else code, name=name)
-    tools = [_words_of(capture)[0] for capture in (probe, other)]
+    tools = [Words.of(_argv(capture)).tool for capture in (probe, other)]
     both = " and ".join(names)
     if tools[0] != tools[1]:
         raise CheckFailed(f"{both} should be of one tool; found {' and '.join(tools)}.")
@@ -316,21 +317,6 @@ def compared(probe: Any, other: Any, *, names: tuple[str, str] = ("`probe`", "`c
     if not any(differ.values()):
         raise CheckFailed(f"{both} are the same command in the same place.")
     print(f"{both} differ in their {' and their '.join(what for what in differ if differ[what])}.")
-
-
-def _words_of(capture: Any) -> list[str]:
-    """Return a command's words; those of a shell's program are looked into."""
-    words = _argv(capture)
-    if len(words) > 2 and words[1] == "-c" and os.path.basename(words[0]) in ("sh", "bash", "ash"):
-        words = words[2].replace("|", " ").replace(";", " ").replace("&", " ").split()
-    program = os.path.basename(words[0]) if words else ""
-    return [program, *(_IP.get(w, w) if program == "ip" else w for w in words[1:])]
-
-
-def _in_order(wanted: Iterable[str], words: Iterable[str]) -> bool:
-    """Whether words hold those that are wanted, in their order."""
-    left = iter(words)
-    return all(word in left for word in wanted)
 
 
 def table(

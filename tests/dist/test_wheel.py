@@ -19,6 +19,7 @@ from tests.dist.conftest import Installed
 from tests.jupyter import serving
 
 LAB = "03_reach_a_container"
+LIVE = "06_find_a_name"  # the shortest lab with questions of each kind: 77 s in emulation
 ANNOUNCEMENTS = "@jupyterlab/apputils-extension:announcements"
 
 
@@ -118,9 +119,25 @@ def test_a_submission_cannot_read_the_solutions_that_the_package_brings(
     assert "files: []\n" in outputs
 
 
+def shown(notebook: Path) -> list[Any]:
+    """The tables and pictures of a notebook that ran, cell by cell; there are some of both."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    every = [(cell.id, o["data"]) for cell in cells for o in cell.get("outputs", ()) if "data" in o]
+    tables = [(name, d["text/html"]) for name, d in every if "<table" in d.get("text/html", "")]
+    pictures = [(name, d["image/png"]) for name, d in every if "image/png" in d]
+    assert tables
+    assert pictures
+    return tables + pictures
+
+
 @pytest.mark.live
-def test_a_swarm_from_the_wheel(installed: Installed, tmp_path: Path) -> None:
-    """The machine and the saved state come from this user's cache; what runs has a place of its own."""
+def test_a_lab_on_a_swarm_from_the_wheel(installed: Installed, tmp_path: Path) -> None:
+    """The machine and the saved state come from this user's cache; what runs has a place of its own.
+
+    Every check of the lab passes, its evidence gives the same tables and pictures again, and full
+    marks. The others are replayed in tests/grading and tests/browser, where a request that was never
+    recorded fails; two more run live in tests/browser; `make matrix` runs each on three versions.
+    """
     home = tmp_path / "kit"
     home.mkdir()
     paths.cache().mkdir(parents=True, exist_ok=True)
@@ -129,10 +146,22 @@ def test_a_swarm_from_the_wheel(installed: Installed, tmp_path: Path) -> None:
     try:
         up = json.loads(installed("labkit", "up", "--json", timeout=900, **env).stdout)
         assert (up["engine"], len(up["nodes"])) == ("vm", 3)
-        ran = json.loads(installed("labkit", "run", "03", "--json", timeout=900, **env).stdout)
+        ran = json.loads(installed("labkit", "run", "06", "--json", timeout=900, **env).stdout)
         assert ran["failed"] == 0 < ran["passed"]
-        done = installed.cwd / "report" / "notebooks"
-        handed_in = hand_in(installed, done / f"{LAB}.ipynb", done / f"{LAB}.evidence.jsonl", "learner")
+        report = installed.cwd / "report"
+        for page in (report / "index.html", report / f"{LIVE}.html"):
+            assert 'src="http' not in page.read_text()
+        assert "data:image/png;base64" in page.read_text()
+        done = report / "notebooks"
+        replayed = ("--replay", done, "--report", "again")
+        again = json.loads(installed("labkit", "run", "06", *replayed, "--json", **env).stdout)
+        assert (again["failed"], again["passed"]) == (0, ran["passed"])
+        assert shown(installed.cwd / "again" / "notebooks" / f"{LIVE}.ipynb") == shown(
+            done / f"{LIVE}.ipynb"
+        )
+        handed_in = hand_in(
+            installed, done / f"{LIVE}.ipynb", done / f"{LIVE}.evidence.jsonl", "learner"
+        )
         row = grade(installed, handed_in, **env)
         marked = [q for q in row["questions"] if q["points"] is not None]  # a person gives the others
         assert marked

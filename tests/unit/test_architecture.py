@@ -21,7 +21,7 @@ KIT = ROOT / "labkit"
 
 # Left to right: a room may import from its left, never from its right. A room is a package or a module.
 ORDER = [
-    ("errors", "files", "paths", "progress", "programs", "schema", "yaml_lines"),
+    ("errors", "files", "paths", "progress", "programs", "schema", "words", "yaml_lines"),
     ("logs", "nbgrader_cells", "parsers", "plain", "topology", "transport", "variants"),
     ("capture", "engines"),
     ("evidence",),

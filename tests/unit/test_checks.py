@@ -268,6 +268,31 @@ def test_two_commands_are_compared() -> None:
     assert outcome(checks.compared, one, typed("curl", "10.0.1.6", code=127)) == "CouldNotRun"
 
 
+def test_what_runs_in_a_container_is_the_tool_that_is_compared() -> None:
+    inside = typed("docker", "exec", "-i", "visitor", "getent", "ahostsv4", "tasks.web")
+    checks.compared(inside, typed("getent", "ahostsv4", "tasks.web"))
+    assert outcome(checks.compared, inside, typed("dig", "tasks.web")) == "CheckFailed"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "docker run --detach --network net-amber --name visitor node-test sleep 9",
+        "docker run --detach --name=visitor --network=net-amber node-test sleep 9",
+    ],
+)
+def test_options_are_known_in_any_order_and_form(command: str) -> None:
+    checks.ran(typed(*command.split()), "docker run", words=["visitor", "net-amber"])
+    with pytest.raises(CheckFailed, match="`docker run` with guest on node1"):
+        checks.ran(typed(*command.split()), "docker run", words=["guest"], place="node1")
+
+
+def test_a_port_behind_an_address_does_not_hide_it() -> None:
+    gone = typed("ipvsadm", "-d", "-f", "272", "-r", "10.0.1.250:0")
+    checks.ran(gone, "ipvsadm -d", words=["10.0.1.250"])
+    assert outcome(checks.ran, gone, "ipvsadm -d", words=["10.0.1.25"]) == "CheckFailed"
+
+
 @pytest.mark.parametrize(("value", "measured"), [("28", 28), (["2"], [2]), ("4097 ", 16.5)])
 def test_a_number_in_quotation_marks_is_told_as_that(value: object, measured: object) -> None:
     with pytest.raises(CheckFailed, match=r"is text\. Write a number, without quotation marks"):
