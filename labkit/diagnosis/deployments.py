@@ -15,14 +15,9 @@ if TYPE_CHECKING:
 
     Seen = Mapping[str, NodeSeen]
 
-# Swarm's words for why a task waits: (words, fault, remedy, lab).
+# Swarm's words for why a task waits: (words, fault, remedy, lab). It says what is wrong with each node,
+# so a constraint is the reason only where no node that meets it lacks something else: the last one.
 _REASONS = (
-    (
-        "scheduling constraints",
-        "constraint-unmet",
-        "give a node what the constraint asks for, or take the constraint from the service",
-        "10",
-    ),
     (
         "host-mode port",
         "host-port-taken",
@@ -30,6 +25,12 @@ _REASONS = (
         "12",
     ),
     ("insufficient resources", "memory-reserved", "reserve what the service needs", "10"),
+    (
+        "scheduling constraints",
+        "constraint-unmet",
+        "give a node what the constraint asks for, or take the constraint from the service",
+        "10",
+    ),
 )
 
 

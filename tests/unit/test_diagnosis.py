@@ -114,6 +114,11 @@ def test_the_room_of_a_network_is_what_can_be_given_out() -> None:
     [
         ("no suitable node (scheduling constraints not satisfied on 3 nodes)", "constraint-unmet"),
         ("no suitable node (host-mode port already in use on 1 node)", "host-port-taken"),
+        (
+            "no suitable node (scheduling constraints not satisfied on 2 nodes; "
+            "host-mode port already in use on 1 node)",
+            "host-port-taken",
+        ),
         ("no suitable node (insufficient resources on 3 nodes)", "memory-reserved"),
         ("", None),
     ],
