@@ -157,9 +157,7 @@ class VmEngine:
             with locks.hold(lab) as held:
                 checkpoints.go_on(lab, held)
         running = machine.find(lab)
-        if running and not running.reachable:
-            running = proxy_process.again(running)
-        return running.connection(self.kind) if running else None
+        return proxy_process.reached(running).connection(self.kind) if running else None
 
     def hibernate(self, lab: str) -> bool:
         """Put a lab's machine away on disk, as if it had been left alone for long.

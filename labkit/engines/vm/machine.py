@@ -83,7 +83,11 @@ class Machine:
 
     @property
     def hibernated(self) -> Path:
-        """The file that holds it while it has no process."""
+        """The file that holds it while it has no process.
+
+        While the file is there, it is the machine, and a QEMU beside it has nothing that it lacks: the
+        file gets its name when the machine stands still for good, and goes before it runs again.
+        """
         return Path(self.directory) / HIBERNATED
 
     @property
@@ -269,13 +273,18 @@ def tail(file: Path) -> list[str]:
 def remove(directory: Path) -> None:
     """End the machine of a directory, recorded or not, and remove the directory."""
     end_proxies(directory)  # first: one could start the machine again
-    _end(qemus_in, directory)
+    end_qemus(directory)
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def end_proxies(directory: Path) -> None:
     """End what carries the connections of a machine; the machine goes on."""
     _end(proxies_in, directory)
+
+
+def end_qemus(directory: Path) -> None:
+    """End what runs the machine of a directory, or was to run it."""
+    _end(qemus_in, directory)
 
 
 def _end(list_in: Callable[[Path], list[psutil.Process]], directory: Path) -> None:

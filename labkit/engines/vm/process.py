@@ -167,8 +167,7 @@ def save_whole(running: Machine, into: Path) -> None:
 
 
 def resume(paused: Machine) -> None:
-    """Let a machine go on that stands still. What was written of it meanwhile counts no more."""
-    paused.hibernated.unlink(missing_ok=True)
+    """Let a machine go on that stands still in its process."""
     qmp.resume(Path(paused.directory))
 
 
@@ -201,6 +200,7 @@ def wake(asleep: Machine) -> Machine:
     Raises EngineError where QEMU does not take it; it is still hibernated then.
     """
     directory = Path(asleep.directory)
+    machine.end_qemus(directory)  # of one who was killed before he had ended it, or while he woke it
     ram = _ram(asleep.memory_mb)
     with _launched(asleep.lab, directory, ram, asleep.memory_mb, incoming=True) as qemu:
         started = qemu.machine(asleep.lab, asleep.docker, snapshot=asleep.state)
@@ -254,9 +254,16 @@ def _launched(
 ) -> Iterator[_Qemu]:
     """Start QEMU in the lab's directory, in the network of the process `beside`, or of this one.
 
-    It ends where the body fails.
+    It ends where the body fails. Raises EngineError where one works there already.
     """
     directory = _own_directory(lab)
+    if working := machine.qemus_in(directory):
+        # Two of them would write to the same disks.
+        raise EngineError(
+            f"lab {lab!r} has a QEMU already: process {working[0].pid} in {directory}",
+            hint=f"labkit status --lab {lab}, since another command may have started it; "
+            f"labkit down --lab {lab} ends it",
+        )
     verdict = accel.decide(image.directory())
     argv = _qemu_argv(disks, ram, memory_mb, verdict, incoming=incoming)
     process = _start_qemu(directory, argv, beside or os.getpid())
