@@ -15,6 +15,7 @@ import pytest
 
 from labkit.engines import locks
 from labkit.engines.vm import checkpoints, machine, process, proxy_process, qmp
+from labkit.engines.vm.engine import VmEngine
 from labkit.engines.vm.machine import Machine
 from labkit.engines.vm.standby import MachineControl
 from labkit.errors import EngineError
@@ -177,3 +178,44 @@ def test_no_qemu_starts_where_one_works(resting: Machine, idle_qemu: Qemu) -> No
         pass
     assert f"labkit down --lab {LAB}" in caught.value.hint
     assert working.poll() is None
+
+
+def test_a_wake_that_is_under_way_ends_where_the_lab_is_put_on_disk(
+    resting: Machine, idle_qemu: Qemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it could take the file away when nobody saves the lab any more."""
+    ended: list[Path] = []
+    monkeypatch.setattr(machine, "end_proxies", ended.append)
+    resting.hibernated.write_text("all of it")
+    waking = idle_qemu(Path(resting.directory))
+    assert not VmEngine().hibernate(LAB)
+    assert ended == [Path(resting.directory)]
+    assert waking.wait(SOON) != 0
+    assert resting.hibernated.read_text() == "all of it"
+
+
+def test_one_that_ran_by_then_is_put_on_disk(
+    resting: Machine, idle_qemu: Qemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resting.hibernated.write_text("of before")
+    # Its proxy takes the file away in the last moment.
+    monkeypatch.setattr(machine, "end_proxies", lambda directory: resting.hibernated.unlink())
+    running = idle_qemu(Path(resting.directory))
+    hibernated: list[str] = []
+    monkeypatch.setattr(
+        process, "hibernate", lambda saved, unwanted: hibernated.append(saved.lab) or True
+    )
+    assert VmEngine().hibernate(LAB)
+    assert hibernated == [LAB]
+    assert running.poll() is None
+
+
+def test_what_is_no_lab_yet_is_not_put_on_disk(resting: Machine, idle_qemu: Qemu) -> None:
+    qemu = idle_qemu(Path(resting.directory))
+    replace(resting, pid=qemu.pid).record()
+    making = KILLED_WHILE_IT_SAVED.replace("saving", "making")
+    subprocess.run([sys.executable, "-c", making], check=False)
+    assert not VmEngine().hibernate(LAB)
+    left = locks.begun(LAB)
+    assert left
+    assert left.step == "making"  # the next `up` removes what is there

@@ -167,9 +167,13 @@ class VmEngine:
         """
         with locks.hold(lab) as held:
             running = machine.find(lab)
-            if running is None or running.hibernated.exists():
+            if running is None or held.cut_short == "making":  # it is no lab yet
                 return False
-            machine.end_proxies(machine.lab_directory(lab))  # first: one could wake it meanwhile
+            directory = machine.lab_directory(lab)
+            machine.end_proxies(directory)  # first: one could wake it meanwhile, or is at it
+            if running.hibernated.exists():
+                machine.end_qemus(directory)
+                return False
             with held.step("saving"):
                 return process.hibernate(running, unwanted=lambda: True)
 
