@@ -64,14 +64,14 @@ class Machine:
     inside: tuple[int, int]
     """The ports of loopback that QEMU forwards, to its Docker daemon and to its relay."""
     port: int
-    """Of its Docker daemon; this and the next are the proxy's, where it has one."""
+    """Of its Docker daemon; this and the next are the proxy's."""
     relay: int
     tls: str
     directory: str
     state: str
     """The directory of the snapshot that it came from; empty where it was booted."""
     proxy: int = 0
-    """The process that carries its connections; none carries those of one that was booted."""
+    """The process that carries its connections."""
 
     @property
     def alive(self) -> bool:
@@ -92,8 +92,8 @@ class Machine:
 
     @property
     def reachable(self) -> bool:
-        """Whether the proxy still runs, if it has one."""
-        return not self.proxy or _is(_is_proxy, self.proxy, self.directory)
+        """Whether the proxy still runs."""
+        return _is(_is_proxy, self.proxy, self.directory)
 
     @property
     def directly(self) -> Machine:

@@ -50,9 +50,10 @@ def processors() -> int:
 def boot(lab: str, docker: str, disks: Path, nodes: Path, *, memory_mb: int) -> Machine:
     """Start a machine with the daemon's store `nodes`, wait for its daemon, and record it.
 
-    Its layers and its memory lie in the directory `disks`, where `save` can leave a snapshot of them. A
-    kernel that panics while it boots gets another try: emulated, a few in a hundred do (decisions.md).
-    Raises WaitTimeout with the machine's last lines; nothing is left running then.
+    Its layers and its memory lie in the directory `disks`, where `save` can leave a snapshot of them.
+    It is behind its proxy from the start: others may have its keys, and what they leave in it would be
+    in every lab. A kernel that panics while it boots gets another try: emulated, a few in a hundred do
+    (decisions.md). Raises WaitTimeout with the machine's last lines; nothing is left running then.
     """
     for attempt in range(1, _BOOTS):
         try:
@@ -66,13 +67,23 @@ def _boot(lab: str, docker: str, disks: Path, nodes: Path, memory_mb: int) -> Ma
     for old in disks.iterdir():
         old.unlink()
     machine.remove(machine.lab_directory(lab))
+    directory = _own_directory(lab)
     for name, backing in zip(LAYERS, (image.directory() / "disk.qcow2", nodes), strict=True):
         _layer(disks / name, backing)
     ram = f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={disks / RAM},share=on"
-    with _launched(lab, disks, ram, memory_mb) as qemu:
-        started = qemu.machine(lab, docker, snapshot="")
-        _wait_for_daemon(started, qemu.process)
-        return started.record()
+    with (
+        proxy_process.start(directory) as proxy,
+        _launched(lab, disks, ram, memory_mb, beside=proxy.pid) as qemu,
+    ):
+        # Before its daemon answers: the proxy carries nothing until it is written down.
+        started = proxy.before(qemu.machine(lab, docker, snapshot="")).record()
+        try:
+            _wait_for_daemon(started, qemu.process)
+        except BaseException:
+            # One with a record counts as a lab's that crashed.
+            (directory / machine.RECORD).unlink(missing_ok=True)
+            raise
+        return started
 
 
 def restore(
@@ -174,8 +185,11 @@ def resume(paused: Machine) -> None:
 def hibernate(running: Machine, unwanted: Callable[[], bool]) -> bool:
     """Write a machine into its directory and end its QEMU, if it is `unwanted` even then.
 
-    It stands still afterwards where it is not; returns whether it was ended.
+    It stands still afterwards where it is not; returns whether it was ended. One that was booted is
+    never ended: its layers are not in its directory.
     """
+    if not running.state:
+        return False
     directory = Path(running.directory)
     part = directory / f"{machine.HIBERNATED}.part"
 

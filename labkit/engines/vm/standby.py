@@ -1,7 +1,6 @@
 """The proxy's process: pauses and hibernates a machine, and wakes it.
 
-Started beside each machine that comes out of a snapshot or a checkpoint (process.py); a lab rests
-while no command of the kit runs.
+Started beside each machine (process.py); a lab rests while no command of the kit runs.
 """
 
 from __future__ import annotations
