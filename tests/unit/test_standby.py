@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from labkit.engines import locks
-from labkit.engines.vm import checkpoints, machine, process, proxy_process, qmp
+from labkit.engines.vm import accel, checkpoints, machine, process, proxy_process, qmp
 from labkit.engines.vm.engine import VmEngine
 from labkit.engines.vm.machine import Machine
 from labkit.engines.vm.standby import MachineControl
@@ -178,6 +178,29 @@ def test_no_qemu_starts_where_one_works(resting: Machine, idle_qemu: Qemu) -> No
         pass
     assert f"labkit down --lab {LAB}" in caught.value.hint
     assert working.poll() is None
+
+
+def test_a_socket_of_one_that_was_killed_is_not_taken_for_the_next_ones(
+    resting: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    socket = Path(resting.directory) / "qmp.sock"
+    socket.touch()
+    there: list[bool] = []
+
+    def start(*_: object) -> subprocess.Popen[bytes]:
+        there.append(socket.exists())
+        return subprocess.Popen(["false"])
+
+    (Path(resting.directory) / "qemu.log").touch()
+    monkeypatch.setattr(process, "_start_qemu", start)
+    monkeypatch.setattr(process, "_qemu_argv", lambda *_, **__: [])
+    monkeypatch.setattr(accel, "decide", lambda _: accel.Verdict("tcg", "", ""))
+    with (
+        pytest.raises(EngineError, match="did not start"),
+        process._launched(LAB, Path(resting.directory), "ram", 1),
+    ):
+        pass
+    assert there == [False]
 
 
 def test_a_wake_that_is_under_way_ends_where_the_lab_is_put_on_disk(

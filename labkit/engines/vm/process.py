@@ -278,6 +278,7 @@ def _launched(
             hint=f"labkit status --lab {lab}, since another command may have started it; "
             f"labkit down --lab {lab} ends it",
         )
+    (directory / "qmp.sock").unlink(missing_ok=True)  # of one that was killed: nobody listens there
     verdict = accel.decide(image.directory())
     argv = _qemu_argv(disks, ram, memory_mb, verdict, incoming=incoming)
     process = _start_qemu(directory, argv, beside or os.getpid())

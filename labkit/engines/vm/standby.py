@@ -93,7 +93,7 @@ class MachineControl:
                 with held.step("saving"):
                     return process.hibernate(self._machine, unwanted)
         except (EngineError, OSError) as problem:  # no room on the disk, say
-            log.info("it is not hibernated as it should be: %s", problem)
+            log.info("it cannot be hibernated, or ended afterwards: %s", problem)
             return self._machine.hibernated.exists()
 
     def wake(self) -> None:
