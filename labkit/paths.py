@@ -62,6 +62,11 @@ def built(name: str) -> Path:
 
 
 def machines() -> Path:
-    """Return the directory that has one directory for each running embedded machine."""
+    """Return the directory that has one directory for each running embedded machine.
+
+    It is named as the kernel names it, without links: a machine is known by the directory that its
+    process works in.
+    """
     home = os.environ.get("LABKIT_HOME")
-    return Path(home) / "labs" if home else platformdirs.user_state_path("labkit") / "labs"
+    state = Path(home) if home else platformdirs.user_state_path("labkit")
+    return (state / "labs").resolve()

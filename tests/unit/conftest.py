@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -17,6 +21,21 @@ def no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a unit test tried to start QEMU")
 
     monkeypatch.setattr(process, "_start_qemu", refuse)
+
+
+@pytest.fixture
+def idle_qemu(tmp_path: Path) -> Iterator[Callable[[Path], subprocess.Popen[bytes]]]:
+    """Starts a process in a directory that bears QEMU's name and does nothing."""
+    program = tmp_path / "qemu-system-x86_64"
+    program.symlink_to(str(shutil.which("sleep")))
+    with ExitStack() as ending:
+
+        def start(directory: Path) -> subprocess.Popen[bytes]:
+            process = ending.enter_context(subprocess.Popen([str(program), "60"], cwd=directory))
+            ending.callback(process.kill)
+            return process
+
+        yield start
 
 
 @pytest.fixture(autouse=True)

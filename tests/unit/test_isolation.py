@@ -94,3 +94,16 @@ def test_a_connection_is_ours_by_the_kernels_table(tmp_path: Path) -> None:
     file.write_text(f"{lines[0]}\n{' '.join(column)}\n")
     with file.open("rb") as changed:
         assert not Peers(changed.fileno()).are_own(own, here)  # somebody else's
+
+
+def test_a_connection_that_was_closed_is_nobodys() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as door,
+        open(isolation.CONNECTIONS, "rb") as table,
+    ):
+        with socket.create_connection(door.getsockname()) as client:
+            ends = client.getsockname(), door.getsockname()
+        listed = [line.split() for line in Path(isolation.CONNECTIONS).read_text().splitlines()]
+        left = next(row for row in listed if row[1:3] == [isolation._in_table(end) for end in ends])
+        assert (left[7], left[9]) == ("0", "0")  # as if it were root's
+        assert not Peers(table.fileno()).are_own(*ends)

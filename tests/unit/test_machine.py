@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,20 @@ def still_there(times: int) -> Iterator[object]:
     yield from [object()] * times
     while True:
         yield None
+
+
+def test_a_machine_is_found_where_the_home_is_behind_a_link(
+    idle_qemu: Callable[[Path], subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "home").symlink_to(tmp_path / "data")
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "home"))
+    directory = machine.lab_directory("linked")
+    directory.mkdir(parents=True)
+    qemu = idle_qemu(directory)
+    assert [found.pid for found in machine.qemus_in(directory)] == [qemu.pid]
 
 
 def test_a_machine_that_is_just_ending_has_crashed(

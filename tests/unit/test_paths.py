@@ -52,3 +52,11 @@ def test_one_variable_moves_all_that_is_written(
     monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
     assert paths.cache() == tmp_path / "cache"
     assert paths.machines() == tmp_path / "labs"
+
+
+def test_machines_are_where_the_kernel_says_that_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").symlink_to(tmp_path / "data")
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "home"))
+    assert paths.machines() == tmp_path / "data" / "labs"

@@ -140,6 +140,13 @@ def test_without_a_network_of_its_own_no_shared_machine_starts(
     monkeypatch.setenv("LABKIT_SHARED", str(tmp_path))
     with pytest.raises(EngineError, match="everybody here has its keys"):
         isolation.start_apart(["true"], [])
+    # Nor is one booted where no shared state fits: it has the same keys.
+    monkeypatch.setattr(process, "_layer", lambda *_: None)
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path / "own"))
+    disks = tmp_path / "disks"
+    disks.mkdir()
+    with pytest.raises(EngineError, match="everybody here has its keys"):
+        process.boot("lab", "26.1", disks, tmp_path / "nodes", memory_mb=1)
 
 
 def test_without_the_variable_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:

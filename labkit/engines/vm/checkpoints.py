@@ -14,7 +14,7 @@ from pathlib import Path
 from labkit import files, paths
 from labkit.engines import debian, locks
 from labkit.engines.base import Checkpoint
-from labkit.engines.vm import machine, process, snapshots
+from labkit.engines.vm import machine, process, proxy_process, snapshots
 from labkit.errors import EngineError, UnknownNameError, UsageError
 
 MOST = 5
@@ -140,11 +140,13 @@ class MachineCheckpoints:
 
 
 def go_on(lab: str, held: locks.Hold) -> None:
-    """Let a lab's machine go on where who saved it was killed meanwhile."""
+    """Let a lab's machine go on where who saved it was killed meanwhile; one that is on disk stays."""
     if held.cut_short == "saving":
-        if running := machine.find(lab):
+        running = machine.find(lab)
+        if running and not running.hibernated.exists():
             process.resume(running)
-            running.set_clock()
+            # Its proxy, if that is who was killed, has to be there to reach it.
+            proxy_process.reached(running).set_clock()
         held.done()
 
 

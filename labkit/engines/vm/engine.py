@@ -157,9 +157,7 @@ class VmEngine:
             with locks.hold(lab) as held:
                 checkpoints.go_on(lab, held)
         running = machine.find(lab)
-        if running and not running.reachable:
-            running = proxy_process.again(running)
-        return running.connection(self.kind) if running else None
+        return proxy_process.reached(running).connection(self.kind) if running else None
 
     def hibernate(self, lab: str) -> bool:
         """Put a lab's machine away on disk, as if it had been left alone for long.
@@ -169,9 +167,13 @@ class VmEngine:
         """
         with locks.hold(lab) as held:
             running = machine.find(lab)
-            if running is None or running.hibernated.exists():
+            if running is None or held.cut_short == "making":  # it is no lab yet
                 return False
-            machine.end_proxies(machine.lab_directory(lab))  # first: one could wake it meanwhile
+            directory = machine.lab_directory(lab)
+            machine.end_proxies(directory)  # first: one could wake it meanwhile, or is at it
+            if running.hibernated.exists():
+                machine.end_qemus(directory)
+                return False
             with held.step("saving"):
                 return process.hibernate(running, unwanted=lambda: True)
 

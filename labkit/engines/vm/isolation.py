@@ -107,13 +107,14 @@ class Peers:
     def are_own(self, client: Address, door: Address) -> bool:
         """Whether the client's end of a connection belongs to this user, or to root.
 
-        One that is not there any more belongs to nobody. The table is given page by page, and others
-        come and go meanwhile: what was not seen is looked for again.
+        One that is not there any more belongs to nobody, and neither does one that its program has
+        closed: the kernel lists it for a while with no file (inode 0), and as root's. The table is
+        given page by page, and others come and go meanwhile: what was not seen is looked for again.
         """
         ends = [_in_table(client), _in_table(door)]
         for _ in range(_LOOKS):
             for fields in map(str.split, self._lines()):
-                if fields[1:3] == ends:
+                if fields[1:3] == ends and fields[9] != "0":
                     return int(fields[7]) in (os.geteuid(), 0)
         return False
 

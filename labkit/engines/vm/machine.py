@@ -64,14 +64,14 @@ class Machine:
     inside: tuple[int, int]
     """The ports of loopback that QEMU forwards, to its Docker daemon and to its relay."""
     port: int
-    """Of its Docker daemon; this and the next are the proxy's, where it has one."""
+    """Of its Docker daemon; this and the next are the proxy's."""
     relay: int
     tls: str
     directory: str
     state: str
     """The directory of the snapshot that it came from; empty where it was booted."""
     proxy: int = 0
-    """The process that carries its connections; none carries those of one that was booted."""
+    """The process that carries its connections."""
 
     @property
     def alive(self) -> bool:
@@ -83,13 +83,17 @@ class Machine:
 
     @property
     def hibernated(self) -> Path:
-        """The file that holds it while it has no process."""
+        """The file that holds it while it has no process.
+
+        While the file is there, it is the machine, and a QEMU beside it has nothing that it lacks: the
+        file gets its name when the machine stands still for good, and goes before it runs again.
+        """
         return Path(self.directory) / HIBERNATED
 
     @property
     def reachable(self) -> bool:
-        """Whether the proxy still runs, if it has one."""
-        return not self.proxy or _is(_is_proxy, self.proxy, self.directory)
+        """Whether the proxy still runs."""
+        return _is(_is_proxy, self.proxy, self.directory)
 
     @property
     def directly(self) -> Machine:
@@ -269,13 +273,18 @@ def tail(file: Path) -> list[str]:
 def remove(directory: Path) -> None:
     """End the machine of a directory, recorded or not, and remove the directory."""
     end_proxies(directory)  # first: one could start the machine again
-    _end(qemus_in, directory)
+    end_qemus(directory)
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def end_proxies(directory: Path) -> None:
     """End what carries the connections of a machine; the machine goes on."""
     _end(proxies_in, directory)
+
+
+def end_qemus(directory: Path) -> None:
+    """End what runs the machine of a directory, or was to run it."""
+    _end(qemus_in, directory)
 
 
 def _end(list_in: Callable[[Path], list[psutil.Process]], directory: Path) -> None:

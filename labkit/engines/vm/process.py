@@ -50,9 +50,10 @@ def processors() -> int:
 def boot(lab: str, docker: str, disks: Path, nodes: Path, *, memory_mb: int) -> Machine:
     """Start a machine with the daemon's store `nodes`, wait for its daemon, and record it.
 
-    Its layers and its memory lie in the directory `disks`, where `save` can leave a snapshot of them. A
-    kernel that panics while it boots gets another try: emulated, a few in a hundred do (decisions.md).
-    Raises WaitTimeout with the machine's last lines; nothing is left running then.
+    Its layers and its memory lie in the directory `disks`, where `save` can leave a snapshot of them.
+    It is behind its proxy from the start: others may have its keys, and what they leave in it would be
+    in every lab. A kernel that panics while it boots gets another try: emulated, a few in a hundred do
+    (decisions.md). Raises WaitTimeout with the machine's last lines; nothing is left running then.
     """
     for attempt in range(1, _BOOTS):
         try:
@@ -66,13 +67,23 @@ def _boot(lab: str, docker: str, disks: Path, nodes: Path, memory_mb: int) -> Ma
     for old in disks.iterdir():
         old.unlink()
     machine.remove(machine.lab_directory(lab))
+    directory = _own_directory(lab)
     for name, backing in zip(LAYERS, (image.directory() / "disk.qcow2", nodes), strict=True):
         _layer(disks / name, backing)
     ram = f"memory-backend-file,id=ram,size={memory_mb}M,mem-path={disks / RAM},share=on"
-    with _launched(lab, disks, ram, memory_mb) as qemu:
-        started = qemu.machine(lab, docker, snapshot="")
-        _wait_for_daemon(started, qemu.process)
-        return started.record()
+    with (
+        proxy_process.start(directory) as proxy,
+        _launched(lab, disks, ram, memory_mb, beside=proxy.pid) as qemu,
+    ):
+        # Before its daemon answers: the proxy carries nothing until it is written down.
+        started = proxy.before(qemu.machine(lab, docker, snapshot="")).record()
+        try:
+            _wait_for_daemon(started, qemu.process)
+        except BaseException:
+            # One with a record counts as a lab's that crashed.
+            (directory / machine.RECORD).unlink(missing_ok=True)
+            raise
+        return started
 
 
 def restore(
@@ -167,16 +178,18 @@ def save_whole(running: Machine, into: Path) -> None:
 
 
 def resume(paused: Machine) -> None:
-    """Let a machine go on that stands still. What was written of it meanwhile counts no more."""
-    paused.hibernated.unlink(missing_ok=True)
+    """Let a machine go on that stands still in its process."""
     qmp.resume(Path(paused.directory))
 
 
 def hibernate(running: Machine, unwanted: Callable[[], bool]) -> bool:
     """Write a machine into its directory and end its QEMU, if it is `unwanted` even then.
 
-    It stands still afterwards where it is not; returns whether it was ended.
+    It stands still afterwards where it is not; returns whether it was ended. One that was booted is
+    never ended: its layers are not in its directory.
     """
+    if not running.state:
+        return False
     directory = Path(running.directory)
     part = directory / f"{machine.HIBERNATED}.part"
 
@@ -201,6 +214,7 @@ def wake(asleep: Machine) -> Machine:
     Raises EngineError where QEMU does not take it; it is still hibernated then.
     """
     directory = Path(asleep.directory)
+    machine.end_qemus(directory)  # of one who was killed before he had ended it, or while he woke it
     ram = _ram(asleep.memory_mb)
     with _launched(asleep.lab, directory, ram, asleep.memory_mb, incoming=True) as qemu:
         started = qemu.machine(asleep.lab, asleep.docker, snapshot=asleep.state)
@@ -254,9 +268,17 @@ def _launched(
 ) -> Iterator[_Qemu]:
     """Start QEMU in the lab's directory, in the network of the process `beside`, or of this one.
 
-    It ends where the body fails.
+    It ends where the body fails. Raises EngineError where one works there already.
     """
     directory = _own_directory(lab)
+    if working := machine.qemus_in(directory):
+        # Two of them would write to the same disks.
+        raise EngineError(
+            f"lab {lab!r} has a QEMU already: process {working[0].pid} in {directory}",
+            hint=f"labkit status --lab {lab}, since another command may have started it; "
+            f"labkit down --lab {lab} ends it",
+        )
+    (directory / "qmp.sock").unlink(missing_ok=True)  # of one that was killed: nobody listens there
     verdict = accel.decide(image.directory())
     argv = _qemu_argv(disks, ram, memory_mb, verdict, incoming=incoming)
     process = _start_qemu(directory, argv, beside or os.getpid())

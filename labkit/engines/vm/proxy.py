@@ -66,8 +66,8 @@ class Control(Protocol):
         """Write it down and, if it is `unwanted` even then, end its process; returns whether it has."""
         ...
 
-    def wake(self, state: State) -> None:
-        """Let it run again, with its clock set; raises EngineError."""
+    def wake(self) -> None:
+        """Let it run again, with its clock set if that can be; raises EngineError where it does not."""
         ...
 
 
@@ -167,7 +167,7 @@ class Proxy:
             began = time.monotonic()
             before = self._state
             try:
-                await asyncio.to_thread(self._control.wake, before)
+                await asyncio.to_thread(self._control.wake)
             except (LabkitError, OSError) as problem:
                 log.warning("it does not wake: %s", problem)
                 raise

@@ -48,11 +48,13 @@ def start(directory: Path) -> Iterator[Started]:
         raise
 
 
-def again(running: Machine) -> Machine:
-    """Start a proxy where that of a machine was ended, on the same ports: clients know those.
+def reached(running: Machine) -> Machine:
+    """Return a machine whose proxy runs: it is started where it was ended, on the ports that it had.
 
     Raises EngineError where another program has taken one of them.
     """
+    if running.reachable:
+        return running
     ports = {"api": running.port, "relay": running.relay}
     directory = Path(running.directory)
     deadline = time.monotonic() + _PORTS_SECONDS

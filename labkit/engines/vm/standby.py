@@ -1,7 +1,6 @@
 """The proxy's process: pauses and hibernates a machine, and wakes it.
 
-Started beside each machine that comes out of a snapshot or a checkpoint (process.py); a lab rests
-while no command of the kit runs.
+Started beside each machine (process.py); a lab rests while no command of the kit runs.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class MachineControl:
 
     def state(self) -> State:
         """Return the state of the machine."""
-        if not machine.qemus_in(self._directory):
+        if self._machine.hibernated.exists():
             return "hibernated"
         return "running" if qmp.runs(self._directory) else "paused"
 
@@ -94,16 +93,22 @@ class MachineControl:
                 with held.step("saving"):
                     return process.hibernate(self._machine, unwanted)
         except (EngineError, OSError) as problem:  # no room on the disk, say
-            log.info("it is not hibernated: %s", problem)
-            return False
+            log.info("it cannot be hibernated, or ended afterwards: %s", problem)
+            return self._machine.hibernated.exists()
 
-    def wake(self, state: State) -> None:
-        """Let it run, and set its clock, which stood still."""
-        if state == "hibernated":
+    def wake(self) -> None:
+        """Let it run, and set its clock, which stood still.
+
+        It runs where the clock cannot be set, too, on a busy computer say: the next time sets it.
+        """
+        if self._machine.hibernated.exists():
             self._machine = process.wake(self._machine)
         else:
             process.resume(self._machine)
-        self._machine.directly.set_clock()
+        try:
+            self._machine.directly.set_clock()
+        except EngineError as problem:
+            log.warning("its clock is not set: %s", problem)
 
 
 def _recorded(directory: Path) -> Machine | None:
