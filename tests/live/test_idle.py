@@ -146,6 +146,7 @@ def test_hibernated_it_has_no_process_and_comes_back(leaving: swarm.Lab, labkit:
     assert not found().hibernated.exists()
     swarm.wait_for("the machine to be hibernated again", is_hibernated, seconds=SOON)
     assert "no lab's machine runs" in labkit("vm", "hibernate", "--lab", LAB).stdout
+    swarm.get(LAB).close()  # its proxy has ended, too: this starts it again, on the same ports
     prove(leaving)
     asked_for = labkit("vm", "hibernate", "--lab", LAB)  # by who does not want to wait for that
     assert f"on disk: {LAB}" in asked_for.stdout, asked_for.stderr
