@@ -1,14 +1,13 @@
 """Labs on three machines of one's own, each with a kernel and a Docker engine: a real `--hosts`.
 
 They are embedded machines without a lab, and a second network card of each is on one virtual network:
-the first one's QEMU is the switch, which the others' connect to, on loopback.
+the first one's QEMU is the switch, which the others' connect to, by a socket in a directory.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -73,14 +72,14 @@ def run(home: Home, seed: int) -> None:
 def _machines(place: Path) -> Iterator[dict[str, Machine]]:
     """Boot three machines on one network, and give each its name and its address."""
     nodes = image.node_disk(DEFAULT_DOCKER, Bars())
-    ports = [_free_port() for _ in NAMES[1:]]
+    lines = [place / f"{name}.lan" for name in NAMES[1:]]
     running: dict[str, Machine] = {}
     try:
         for number, name in enumerate(NAMES):
             disks = place / name
             disks.mkdir()
             with patch.object(
-                process, "_qemu_argv", _on_the_network(process._qemu_argv, number, ports)
+                process, "_qemu_argv", _on_the_network(process._qemu_argv, number, lines)
             ):
                 running[name] = process.boot(name, DEFAULT_DOCKER, disks, nodes, memory_mb=MEMORY_MB)
             client = running[name].client()
@@ -93,25 +92,19 @@ def _machines(place: Path) -> Iterator[dict[str, Machine]]:
 
 
 def _on_the_network(
-    argv: Callable[..., list[str]], number: int, ports: list[int]
+    argv: Callable[..., list[str]], number: int, lines: list[Path]
 ) -> Callable[..., list[str]]:
     """Return what names QEMU's arguments, with a second card; the first machine is the switch."""
     card = ["-device", f"virtio-net-pci,netdev=lan,romfile=,mac=52:54:00:00:00:0{number + 1}"]
+    line = "stream,id={},server={},addr.type=unix,addr.path={}"
     if number:
-        lan = ["-netdev", f"socket,id=lan,connect=127.0.0.1:{ports[number - 1]}"]
+        lan = ["-netdev", line.format("lan", "off", lines[number - 1])]
     else:
         lan = ["-netdev", "hubport,id=lan,hubid=1"]
-        for port in ports:
-            lan += ["-netdev", f"socket,id=to{port},listen=127.0.0.1:{port}"]
+        for port, path in enumerate(lines):
+            lan += ["-netdev", line.format(f"to{port}", "on", path)]
             lan += ["-netdev", f"hubport,id=port{port},hubid=1,netdev=to{port}"]
     return lambda *given, **named: [*argv(*given, **named), *lan, *card]
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def _address(number: int) -> str:
