@@ -31,6 +31,7 @@ from labkit.evidence import files as evidence
 from labkit.evidence import signing
 from labkit.grading.gradebook import CONFIG
 from labkit.grading.lateness import TIMESTAMP
+from labkit.grading.texts import visible
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -124,8 +125,10 @@ def fetch(exchange: Exchange, folder: Path) -> list[Path]:
     newest = {lab: Path(page) for lab, _, page in sorted(fetching.feedback_files)}
     pages = []
     for lab, page in sorted(newest.items()):
+        with _told():
+            text = page.read_text(encoding="utf-8")
         target = folder / "feedback" / f"{lab}.html"
-        files.write_text(target, page.read_text(encoding="utf-8"))
+        files.write_text(target, text)
         pages.append(target)
     return pages
 
@@ -183,24 +186,38 @@ def collect(course: Path, key: Path) -> list[Collected]:
 def give_back(course: Path) -> list[Path]:
     """Put the pages that `labkit feedback` wrote where each learner alone can fetch theirs.
 
-    Returns the pages. Raises UsageError where there are none.
+    Returns the pages; one of a submission whose secret is missing or spoilt is logged and left. Raises
+    UsageError where there are none.
     """
-    from nbgrader.exchange.default import ExchangeReleaseFeedback
-
     exchange = of_course(course)
-    pages = []
-    for page in sorted((course / "feedback").glob("*/*/*.html")):
-        learner, lab = page.parts[-3:-1]
-        kept = [course / "submitted" / learner / lab / name for name in (_TIME, _SECRET)]
-        if all(path.is_file() for path in kept):
-            for path in kept:
-                shutil.copyfile(path, page.with_name(path.name))
-            pages.append(page)
+    pages: list[Path] = []
+    for folder in sorted({page.parent for page in (course / "feedback").glob("*/*/*.html")}):
+        with _told():
+            pages += _given(exchange, course, folder)
     if not pages:
         raise UsageError(f"{course} has no pages to give back", hint=f"labkit feedback {course}, first")
-    for lab in sorted({page.parts[-2] for page in pages}):
-        with _told():
-            ExchangeReleaseFeedback(**_parts(exchange, lab, course)).start()
+    return pages
+
+
+def _given(exchange: Exchange, course: Path, folder: Path) -> list[Path]:
+    """Give the pages of one learner's lab back, each under a name that their secret makes."""
+    from nbgrader.exchange.default import ExchangeReleaseFeedback
+
+    learner, lab = folder.parts[-2:]
+    for name in (_TIME, _SECRET):
+        kept = course / "submitted" / learner / lab / name
+        content = kept.read_bytes() if kept.is_file() else b""
+        if not content.strip() or not content.isascii():  # the secret is the learner's to spoil
+            told = "%s %s is not given back: its %s is missing or spoilt"
+            log.warning(told, visible(learner), visible(lab), name)
+            return []
+        (folder / name).write_bytes(content)
+    pages = sorted(folder.glob("*.html"))
+    for page in pages:
+        page.chmod(0o644)  # nbgrader keeps the mode, and who is told the name has to read it
+    parts = _parts(exchange, lab, course)
+    parts["coursedir"].student_id = learner
+    ExchangeReleaseFeedback(**parts).start()
     return pages
 
 
@@ -325,5 +342,5 @@ def _told() -> Iterator[None]:
         yield
     except (ExchangeError, OSError, RuntimeError) as problem:
         raise UsageError(
-            f"the exchange does not take it: {problem}", hint="ask who keeps the class's server"
+            f"the exchange refuses: {problem}", hint="ask who keeps the class's server"
         ) from problem

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from labkit.grading import exchange
 from labkit.grading.exchange import Exchange
 from labkit.page import handing
 from labkit.progress import Progress
+from tests.grading.course import write_evidence
 
 LAB = "03_reach_a_container"
 ME = getpass.getuser()
@@ -54,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
     """A learner's folder with a notebook and its evidence."""
     folder = tmp_path / "labs"
     files.write_text(folder / f"{LAB}.ipynb", (paths.RELEASE / f"{LAB}.ipynb").read_text())
-    files.write_text(beside(folder / f"{LAB}.ipynb"), "")
+    write_evidence(beside(folder / f"{LAB}.ipynb"), ME)
     return folder
 
 
@@ -92,6 +95,56 @@ def test_a_lab_goes_to_the_instructor_and_its_page_comes_back(
     (fetched,) = exchange.fetch(there, folder)
     assert fetched == folder / "feedback" / f"{LAB}.html"
     assert fetched.read_text() == "<p>17 of 18</p>"
+
+
+@pytest.fixture
+def closed() -> Iterator[None]:
+    """The umask of everything that a hub starts."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("closed")
+def test_a_page_that_is_given_back_can_be_read_and_not_listed(
+    made: Class, course: Path, folder: Path
+) -> None:
+    there = here(made)
+    exchange.hand_in(there, folder / f"{LAB}.ipynb")
+    collected(course)
+    files.write_text(course / "feedback" / ME / LAB / f"{LAB}.html", "<p>17 of 18</p>")
+    exchange.give_back(course)
+    (page,) = (made.exchange / "feedback").iterdir()
+    assert (mode(page), mode(page.parent)) == (0o644, 0o711)
+    for way in (made.exchange / "outbound" / LAB).rglob("*"):
+        assert mode(way) == 0o644
+    page.unlink()
+    page.mkdir()
+    with pytest.raises(UsageError, match=f"the exchange refuses: .*{page.name}"):
+        exchange.fetch(there, folder)
+
+
+@pytest.mark.parametrize("secret", [None, b"", b"\n", b"\xff\xfe"])
+def test_who_spoils_their_secret_spoils_no_other_page(
+    secret: bytes | None,
+    made: Class,
+    course: Path,
+    folder: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    exchange.hand_in(here(made), folder / f"{LAB}.ipynb")
+    collected(course)
+    shutil.copytree(course / "submitted" / ME, course / "submitted" / "bob")
+    spoilt = course / "submitted" / "bob" / LAB / "submission_secret.txt"
+    spoilt.unlink()
+    if secret is not None:
+        spoilt.write_bytes(secret)
+    for learner in (ME, "bob"):
+        files.write_text(course / "feedback" / learner / LAB / f"{LAB}.html", learner)
+    assert exchange.give_back(course) == [course / "feedback" / ME / LAB / f"{LAB}.html"]
+    assert f"bob {LAB} is not given back: its submission_secret.txt is missing" in caplog.text
+    (fetched,) = exchange.fetch(here(made), folder)
+    assert fetched.read_text() == ME
 
 
 def test_the_last_one_counts(made: Class, course: Path, folder: Path) -> None:
@@ -214,6 +267,7 @@ def test_the_page_hands_in_and_says_what_will_not_be_graded(
     made: Class, course: Path, folder: Path
 ) -> None:
     assert handing.look() == handing.Class("networks", [f"{LAB}.ipynb"])
+    beside(folder / f"{LAB}.ipynb").write_text("")
     done = handing.do(folder, {"do": "hand in", "lab": f"{LAB}.ipynb"})
     assert done.told[0].startswith("Handed in at ")
     assert any("evidence" in sentence for sentence in done.told[1:])
