@@ -48,6 +48,10 @@ class Signed(StrEnum):
     BROKEN = "broken"
 
 
+class NotWritten(UsageError):
+    """A signature that cannot be written: no room is left, or the folder is not the host's."""
+
+
 def make_key(path: Path) -> Path:
     """Write a new pair of keys, as `keys.write_pair` does, and return the path of the public one."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -81,7 +85,8 @@ def sign(
     """Sign a file of evidence as one learner's, and return the path of the signature beside it.
 
     The folder may be the learner's: no link in it is followed. Raises UsageError where the evidence
-    cannot be read, its chain is broken, or a line of it is another learner's.
+    cannot be read, its chain is broken, or a line of it is another learner's; NotWritten where the
+    signature cannot be written.
     """
     data = reader.content(evidence)
     found = reader.parse(evidence, data)
@@ -174,7 +179,7 @@ def _name_of(key: Ed25519PublicKey) -> str:
 
 
 def _write_into_a_strangers_folder(target: Path, content: bytes) -> None:
-    """Write a file whole, or raise UsageError; no link that lies in the folder is followed."""
+    """Write a file whole, or raise NotWritten; no link that lies in the folder is followed."""
     name = f".{target.name}.{secrets.token_hex(8)}"
     try:
         folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -188,7 +193,7 @@ def _write_into_a_strangers_folder(target: Path, content: bytes) -> None:
                 os.unlink(name, dir_fd=folder)
             os.close(folder)
     except OSError as problem:
-        raise UsageError(
+        raise NotWritten(
             f"the signature {target} cannot be written: {problem.strerror}",
-            hint="sign a copy, in a folder of the host's own",
+            hint="make room there, or sign a copy in a folder of the host's own",
         ) from problem

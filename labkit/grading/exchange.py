@@ -46,6 +46,7 @@ _TIME, _SECRET = TIMESTAMP, "submission_secret.txt"
 _FORMAT = "%Y-%m-%d %H:%M:%S.%f UTC"
 _SLOWEST = timedelta(minutes=5)  # from the beginning of handing in to its end
 _MOST_BYTES = 128 * 1024 * 1024  # of a file that was handed in
+_LONGEST_REMARK = 400  # characters
 
 
 @dataclass(frozen=True)
@@ -159,15 +160,18 @@ class Collected:
     """What was odd about it."""
 
     def with_remark(self, told: str) -> Collected:
-        """Return the same, with one more remark."""
-        return replace(self, remark="; ".join(filter(None, [self.remark, told])))
+        """Return the same, with one more remark, of which every character can be seen."""
+        remarks = [self.remark, visible(told, _LONGEST_REMARK)]
+        return replace(self, remark="; ".join(filter(None, remarks)))
 
 
 def collect(course: Path, key: Path) -> list[Collected]:
     """Take what learners handed in last, of every open lab, into COURSE/submitted/LEARNER/LAB.
 
-    What was collected before and is not newer is left alone. Evidence is signed with the private key of
-    this host, as received from its owner; a remark says why it was not. Returns what was taken.
+    What was collected before, with its evidence signed, and is not newer is left alone. Evidence is
+    signed with the private key of this host, as received from its owner; a remark says why it was not.
+    What cannot be read is logged and left. Returns what was taken; raises UsageError where it cannot
+    be written, and then what was collected before is there as it was.
     """
     exchange = of_course(course)
     host = signing.private_key(key)
@@ -179,8 +183,15 @@ def collect(course: Path, key: Path) -> list[Collected]:
             before = newest.get((found.learner, found.lab))
             if not before or before.handed_in < found.handed_in:
                 newest[found.learner, found.lab] = found
-    taken = [_take(course, found) for found in newest.values() if _is_newer(course, found)]
-    return [_signed(one, host) for one in taken]
+    taken = []
+    for found in newest.values():
+        if _is_new(course, found):
+            try:
+                with _opened(found.folder) as directory:
+                    taken.append(_take(course, found, directory, host))
+            except OSError as problem:
+                log.warning("%s was not taken: %s", visible(str(found.folder)), visible(str(problem)))
+    return taken
 
 
 def give_back(course: Path) -> list[Path]:
@@ -232,7 +243,7 @@ def _handed_in(folder: Path, labs: list[str]) -> Collected | None:
             changed = _changed(directory)
         when = _time(parts[2])
     except (OSError, KeyError, ValueError) as problem:
-        log.warning("%s is no submission: %s", folder, problem)
+        log.warning("%s is no submission: %s", visible(str(folder)), visible(str(problem)))
         return None
     found = Collected(owner, parts[1], when, folder)
     if owner != parts[0]:
@@ -250,59 +261,94 @@ def _changed(directory: int) -> datetime:
     return datetime.fromtimestamp(max(look.st_ctime for look in looks), UTC).replace(tzinfo=None)
 
 
-def _is_newer(course: Path, found: Collected) -> bool:
-    """Whether a submission is newer than the one of the same lab that was collected before, if any."""
+def _is_new(course: Path, found: Collected) -> bool:
+    """Whether a submission is newer than the one of the same lab that was collected before, if any.
+
+    The same one is new as long as its evidence was not signed.
+    """
+    place = _place(course, found)
+    kept = evidence.beside(place / f"{found.lab}.ipynb")
     try:
-        before = _time((_place(course, found) / _TIME).read_text(encoding="utf-8"))
+        before = _time((place / _TIME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return True
-    return before < found.handed_in
+    signed = signing.signature_beside(kept).exists() or not kept.exists()
+    return before < found.handed_in or (before == found.handed_in and not signed)
 
 
 def _place(course: Path, found: Collected) -> Path:
     return course / "submitted" / found.learner / found.lab
 
 
-def _take(course: Path, found: Collected) -> Collected:
-    """Copy a submission into the course folder."""
+def _take(course: Path, found: Collected, directory: int, host: Ed25519PrivateKey) -> Collected:
+    """Copy a submission out of its open folder into the course folder, and sign it.
+
+    It takes its place there whole and signed, so that one that was interrupted is taken again. Raises
+    UsageError where it cannot be written.
+    """
     target = _place(course, found)
     unfinished = target.with_name(f".{found.lab}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    notebook = f"{found.lab}.ipynb"
-    names = (notebook, evidence.beside(Path(notebook)).name, _SECRET)
-    with _opened(found.folder) as directory:
-        left = [name for name in names if not _copied(directory, name, unfinished)]
-    (unfinished / _TIME).write_text(f"{found.handed_in:{_FORMAT}}", encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    unfinished.rename(target)
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        left = _copied(found.lab, directory, unfinished)
+        (unfinished / _TIME).write_text(f"{found.handed_in:{_FORMAT}}", encoding="utf-8")
+        refused = _signed(found, unfinished, host)
+        shutil.rmtree(target, ignore_errors=True)
+        unfinished.rename(target)
+    except OSError as problem:
+        raise UsageError(
+            f"{target} cannot be written: {problem}", hint="make room, then: labkit class collect"
+        ) from problem
     taken = replace(found, folder=target)
-    return taken.with_remark(f"it has no plain file {', '.join(left)}") if left else taken
+    if left:
+        taken = taken.with_remark(f"it has no plain file {', '.join(left)}")
+    return taken.with_remark(refused)
 
 
-def _signed(taken: Collected, host: Ed25519PrivateKey) -> Collected:
-    """Sign the evidence of a submission."""
-    file = evidence.beside(taken.folder / f"{taken.lab}.ipynb")
-    if file.exists():
-        try:
-            signing.sign(file, host, lab=taken.lab, learner=taken.learner)
-        except UsageError as problem:
-            return taken.with_remark(str(problem.args[0]))
-    return taken
+def _copied(lab: str, directory: int, into: Path) -> list[str]:
+    """Copy the files of a submission out of its open folder; returns which of them are not there.
+
+    Raises OSError where one cannot be written.
+    """
+    notebook = f"{lab}.ipynb"
+    left = []
+    for name in (notebook, evidence.beside(Path(notebook)).name, _SECRET):
+        content = _content(directory, name)
+        if content is None:
+            left.append(name)
+        else:
+            (into / name).write_bytes(content)
+    return left
 
 
-def _copied(directory: int, name: str, into: Path) -> bool:
-    """Copy a plain file out of an open folder; returns whether there is one, and not too large."""
+def _content(directory: int, name: str) -> bytes | None:
+    """Read a plain file in an open folder; None where there is none, or where it is too large."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with open(os.open(name, flags, dir_fd=directory), "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if not evidence.is_plain(file.fileno()) or size > _MOST_BYTES:
-                return False
-            (into / name).write_bytes(file.read(_MOST_BYTES))
+                return None
+            return file.read(_MOST_BYTES)
     except OSError:
-        return False
-    return True
+        return None
+
+
+def _signed(found: Collected, folder: Path, host: Ed25519PrivateKey) -> str:
+    """Sign the evidence of a submission in a folder; returns why it was not signed.
+
+    Raises NotWritten where the signature cannot be written.
+    """
+    file = evidence.beside(folder / f"{found.lab}.ipynb")
+    if file.exists():
+        try:
+            signing.sign(file, host, lab=found.lab, learner=found.learner)
+        except signing.NotWritten:
+            raise  # that is not the learner's
+        except UsageError as problem:
+            return str(problem.args[0]).replace(f"{folder}{os.sep}", "")
+    return ""
 
 
 @contextlib.contextmanager
@@ -319,7 +365,10 @@ def _time(text: str) -> datetime:
     """Read a time as nbgrader writes it; raises ValueError."""
     from nbgrader.utils import parse_utc
 
-    found: datetime = parse_utc(text.strip())
+    try:
+        found: datetime = parse_utc(text.strip())
+    except OverflowError as problem:
+        raise ValueError(f"{text!r} is no time: {problem}") from problem
     return found
 
 

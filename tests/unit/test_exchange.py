@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import os
 import shutil
@@ -223,6 +224,95 @@ def test_what_is_no_submission_is_passed_over(made: Class, course: Path, tmp_pat
     (inbound / f"{ME}+{LAB}+yesterday+abc").mkdir()
     (inbound / f"{ME}+99_no_lab+2026-11-30 00:00:00.0 UTC+abc").mkdir()
     assert collected(course) == []
+
+
+def signature(course: Path) -> Path:
+    return course / "submitted" / ME / LAB / f"{LAB}.evidence.sig"
+
+
+@pytest.mark.parametrize("step", [(Path, "write_text"), (signing, "sign")])
+def test_a_submission_is_collected_when_it_is_whole_and_signed(
+    step: tuple[object, str], made: Class, course: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while it is taken: it is taken again."""
+    exchange.hand_in(here(made), folder / f"{LAB}.ipynb")
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*step, stopped)
+        with pytest.raises(KeyboardInterrupt):
+            collected(course)
+    assert not signature(course).parent.exists()
+    (one,) = collected(course)
+    assert (one.folder, one.remark) == (signature(course).parent, "")
+    assert signature(course).exists()
+    signature(course).unlink()  # collected in another way, by nbgrader say
+    assert len(collected(course)) == 1
+    assert signature(course).exists()
+
+
+@pytest.mark.parametrize("written", [(Path, "write_bytes"), (os, "replace")])
+def test_a_full_disk_takes_nothing_of_what_was_collected(
+    written: tuple[object, str],
+    made: Class,
+    course: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exchange.hand_in(here(made), folder / f"{LAB}.ipynb")
+    collected(course)
+    before = {path.name: path.read_bytes() for path in signature(course).parent.iterdir()}
+    exchange.hand_in(here(made), folder / f"{LAB}.ipynb")
+
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*written, no_room)
+        with pytest.raises(UsageError, match=r"cannot be written: .*No space left"):
+            collected(course)
+    assert {path.name: path.read_bytes() for path in signature(course).parent.iterdir()} == before
+    (one,) = collected(course)
+    assert one.remark == ""
+
+
+def test_one_submission_does_not_stop_the_others(
+    made: Class,
+    course: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One is gone when its turn comes; others have names that nobody hands in under."""
+    other = "04_join_an_overlay"
+    exchange.open_lab(course, paths.RELEASE / f"{other}.ipynb")
+    gone = made.exchange / "inbound" / named(ME, now()).replace(LAB, other)
+    gone.mkdir()
+    is_new = exchange._is_new
+
+    def removed(course: Path, found: exchange.Collected) -> bool:
+        shutil.rmtree(gone, ignore_errors=True)
+        return is_new(course, found)
+
+    monkeypatch.setattr(exchange, "_is_new", removed)
+    for odd in ("99999999999999999999-01-01 0:0 UTC", "\x1b[2J\n", "\udcff"):
+        (made.exchange / "inbound" / f"{ME}+{LAB}+{odd}+abc").mkdir()
+    exchange.hand_in(here(made), folder / f"{LAB}.ipynb")
+    (one,) = collected(course)
+    assert one.lab == LAB
+    assert len(caplog.messages) == 4
+    assert other in caplog.messages[-1]
+    assert "was not taken" in caplog.messages[-1]
+    assert all(message.isprintable() for message in caplog.messages)
+
+
+def test_a_learners_text_in_a_remark_is_shown_and_does_nothing(made: Class, course: Path) -> None:
+    handed_in(made, named("\x1b[2J\n\udcff", now()))
+    (one,) = collected(course)
+    assert r"under the name of \x1b[2J\n\xff" in one.remark
+    assert one.remark.isprintable()
 
 
 def test_evidence_is_signed_as_received_from_its_owner(
