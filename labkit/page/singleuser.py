@@ -43,22 +43,27 @@ def main() -> NoReturn:
     os.execve(sys.executable, argv, {**os.environ, **own})
 
 
-def stop(pid: int) -> None:
+def stop(pid: int | None = None) -> None:
     """End the learner's server, and put their labs away on disk, where they are when it starts again.
 
-    The server goes first, since it asks a lab that it shows, and that wakes it.
+    The server goes first, since it asks a lab that it shows, and that wakes it. One that has ended by
+    itself has no process id; one that does not end in time is killed.
     """
     import psutil
 
-    with contextlib.suppress(psutil.NoSuchProcess):
-        server = psutil.Process(pid)
-        server.terminate()
-        server.wait(_END_SECONDS)
+    if pid is not None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            server = psutil.Process(pid)
+            server.terminate()
+            _, left = psutil.wait_procs([server], timeout=_END_SECONDS)
+            for one in left:
+                one.kill()
+            psutil.wait_procs(left, timeout=_END_SECONDS)
     subprocess.run([sys.executable, "-m", "labkit", "vm", "hibernate", "--all"], check=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--stop"]:
-        stop(int(sys.argv[2]))
+        stop(*map(int, sys.argv[2:]))
     else:
         main()

@@ -421,6 +421,8 @@ def test_the_hub_reads_its_configuration(
     assert found.JupyterHub.bind_url == "http://127.0.0.1:8000"
     assert found.Spawner.environment["LABKIT_SHARED"] == str(wanted.state)
     assert found.SystemdSpawner.get("mem_limit") == ("2G" if spawner == "systemd" else None)
+    if spawner == "systemd":
+        assert found.SystemdSpawner.unit_extra_properties["TimeoutStopSec"] == "15min"
     assert os.environ["NODE_PATH"] == "/mine"
 
 
