@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,30 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20) as do
     with context.wrap_socket(door, server_hostname="127.0.0.1") as inside:
         inside.sendall(b"GET /_ping HTTP/1.0\\r\\n\\r\\n")
         print(inside.recv(99))
+"""
+# On every port that an account listens on, as the kernel tells anybody who does.
+_HEAR = """
+import sys, zmq
+rows = [line.split() for line in open("/proc/net/tcp")][1:]
+ports = [int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[7] == sys.argv[1]]
+ear = zmq.Context().socket(zmq.SUB)
+ear.linger = 0
+ear.subscribe(b"")
+for port in ports:
+    ear.connect(f"tcp://127.0.0.1:{port}")
+print(ear.recv_multipart() if ear.poll(10_000) else f"silence on {len(ports)} ports")
+"""
+# A question that runs nothing; the kernel tells all who listen that it is busy, and idle again.
+_TALK = """
+import sys, time
+from jupyter_client import BlockingKernelClient
+client = BlockingKernelClient()
+client.load_connection_file(sys.argv[1])
+client.start_channels(hb=False)
+for _ in range(20):
+    client.kernel_info(reply=True, timeout=60)
+    time.sleep(0.5)
+print("it answered")
 """
 
 
@@ -90,16 +115,19 @@ class Hub:
     def open_to(self, login: str, other: str, lab: str) -> list[str]:
         """Try as one learner what is another's; returns what could be had, which ought to be nothing.
 
-        Tried are the files of a lab that the other has run, every folder of the class, and the ports
-        of the other's machine, with the very keys that it takes. Fails where the other has no such
-        files, or where the learner does not come into their own machine in the same way.
+        Tried are the files of a lab that the other has run, every folder of the class, the ports of the
+        other's machine, with the very keys that it takes, and what the other's kernel says meanwhile.
+        Fails where the other has no such files or no kernel, or where the learner does not come into
+        their own machine in the same way.
         """
         theirs = home(other) / "labkit-labs"
         own, record = machine_of(login), machine_of(other)
         inbound = self.directory / "exchange" / "labkit" / "inbound"
         tls = next((self.directory / "state").glob("machine-*/tls"))
         files = [theirs / f"{lab}.ipynb", theirs / f"{lab}.evidence.jsonl"]
+        runtime = home(other) / ".local" / "share" / "jupyter" / "runtime"
         folders = [theirs, home(other), inbound, self.directory / "course", self.directory / "hub"]
+        folders.append(runtime)
         ports = [record["port"], record["relay"], *record["inside"]]
         assert all(path.exists() for path in (*files, *folders))
         assert "200 OK" in self._said(login, _ASK, [str(own["port"]), tls])
@@ -109,6 +137,13 @@ class Hub:
             *((_ASK, [str(port), tls], "Error") for port in ports),
         ]
         said = [(argv[0], refusal, self._said(login, it, argv)) for it, argv, refusal in tries]
+        kernel = max(runtime.glob("kernel-*.json"), key=lambda path: path.stat().st_mtime)
+        with ThreadPoolExecutor() as pool:
+            answers = pool.submit(self._said, other, _TALK, [kernel])
+            said.append(
+                (kernel, "silence", self._said(login, _HEAR, [str(pwd.getpwnam(other).pw_uid)]))
+            )
+            assert answers.result() == "it answered"
         return [f"{what}: {had}" for what, refusal, had in said if refusal not in had]
 
     def _said(self, login: str, program: str, argv: Sequence[str | Path]) -> str:

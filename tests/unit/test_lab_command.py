@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,7 +12,8 @@ import pytest
 
 from labkit import page, paths, swarm
 from labkit.cli import lab as command
-from labkit.errors import EngineError
+from labkit.errors import EngineError, UsageError
+from labkit.page import jupyterlab
 
 
 class Became(Exception):
@@ -53,6 +55,7 @@ def test_jupyterlab_is_for_this_machine_and_asks_nobody_for_news(
         f"--ServerApp.root_dir={tmp_path / 'mine'}",
         f"--LabApp.extra_labextensions_path={page.LABEXTENSIONS}",
         "--LabApp.extension_manager=readonly",
+        "--KernelManager.transport=ipc",
     ]
     configs = [str(paths.LEARNER_CONFIG), str(paths.JUPYTER_CONFIG), "/mine"]
     assert env["JUPYTER_CONFIG_PATH"].split(os.pathsep) == configs
@@ -84,6 +87,29 @@ def test_where_no_swarm_can_be_had_the_recordings_are_offered(
         f"start one\nwithout any swarm, on recorded answers: LABKIT_REPLAY={paths.EVIDENCE} "
         f"labkit lab '{tmp_path / 'my labs'}'"
     )
+
+
+def test_kernels_have_their_sockets_where_nobody_else_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def place(named: Path) -> Path:
+        monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(named))
+        own = jupyterlab.environment("x", "26.1", "vm", instructor=False)
+        return Path(own["JUPYTER_RUNTIME_DIR"])
+
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setattr(tempfile, "tempdir", short)
+        other = Path(short) / f"labkit-jupyter-{os.getuid()}"
+        jupyters, opened = Path(short) / "jupyter" / "runtime", Path(short) / "opened"
+        opened.mkdir(mode=0o755)
+        assert place(jupyters) == jupyters
+        assert place(opened) == place(tmp_path / ("name" * 20)) == other
+        assert {path.stat().st_mode & 0o777 for path in (jupyters, other)} == {0o700}
+        assert opened.stat().st_mode & 0o777 == 0o755  # it may be /tmp
+        other.rmdir()
+        other.symlink_to(jupyters)  # a link is open to all, as the kernel sees it
+        with pytest.raises(UsageError, match="have no place that is yours alone"):
+            place(opened)
 
 
 def test_many_names_are_counted() -> None:
