@@ -79,8 +79,8 @@ def _stopping(here: NodeSeen, packet: Packet, seen: Mapping[str, NodeSeen]) -> s
     found: set[str | None] = set()
     for other in seen.values():
         if (theirs := other.node.address) != mine:
-            came = replace(packet, source=theirs, destination=mine, interface=here.interface)
-            goes = replace(packet, source=mine, destination=theirs, interface=here.interface)
+            came = replace(packet, source=theirs, destination=mine, comes_by=here.interface)
+            goes = replace(packet, source=mine, destination=theirs, leaves_by=here.interface)
             found |= {here.filter.stops(came, "INPUT"), here.filter.stops(goes, "OUTPUT")}
     return {rule for rule in found if rule}
 
@@ -92,7 +92,7 @@ def of_published_ports(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator
             continue
         for service in said.services:
             for port in (port for port in service.ports if port.ingress):
-                packet = Packet(port.protocol, port.published, interface=here.interface)
+                packet = Packet(port.protocol, port.published, comes_by=here.interface)
                 if rule := here.filter.stops(packet, "DOCKER-USER"):
                     yield Finding(
                         what=f"{name} lets nobody outside ask port {port.published}, of {service.name}",

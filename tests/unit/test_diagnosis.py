@@ -51,7 +51,7 @@ STOP = "-A INPUT -p udp -m udp --dport 4789 -j DROP"
         (["-A INPUT ! -s 10.1.0.0/16 -j DROP"], Packet("esp", source="10.1.2.3"), None),
         (["-A INPUT -i lo -j DROP"], VXLAN, None),
         (["-A INPUT ! -i lo -j DROP"], VXLAN, "lo"),
-        (["-A INPUT -i eth+ -j DROP"], Packet("esp", interface="eth1"), "eth+"),
+        (["-A INPUT -i eth+ -j DROP"], Packet("esp", comes_by="eth1"), "eth+"),
         (["-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j DROP"], VXLAN, None),
         (["-A INPUT -m conntrack --ctstate INVALID,NEW -j DROP"], VXLAN, "NEW"),
         (["-A INPUT -m u32 --u32 0x0=0x1 -j DROP"], VXLAN, None),  # asks for something unknown
@@ -61,6 +61,28 @@ STOP = "-A INPUT -p udp -m udp --dport 4789 -j DROP"
         (["-A INPUT -j LOG", "-A INPUT -j MINE", "-A MINE -p udp -j DROP"], VXLAN, "MINE"),
         (["-A INPUT -j MINE", "-A MINE -p udp -j RETURN", "-A MINE -j DROP"], VXLAN, None),
         (["-A INPUT -j MINE", "-A MINE -j INPUT", STOP], VXLAN, STOP),  # round in a circle
+        (["-A INPUT -g MINE", "-A MINE -p tcp -j DROP", STOP], VXLAN, None),  # it does not come back
+        (["-A INPUT -m comment --comment -j -j DROP"], VXLAN, "--comment"),
+        # Behind a rule that may let the packet through nothing is certain.
+        (["-A INPUT -m set --match-set peers src -j ACCEPT", STOP], VXLAN, None),
+        (["-A INPUT -p tcp -m set --match-set peers src -j ACCEPT", STOP], VXLAN, STOP),
+        (["-A INPUT -m tcp --tcp-flags SYN,ACK SYN --dport 80 -j ACCEPT", STOP], VXLAN, STOP),
+        (["-A INPUT -s 192.168.0.0/16 -j RETURN", STOP], VXLAN, None),
+        (["-A INPUT -m policy --dir in --pol ipsec -j MINE", "-A MINE -j RETURN", STOP], VXLAN, None),
+        (["-A INPUT -j MINE", "-A MINE -m mark --mark 0x1 -j ACCEPT", STOP], VXLAN, None),
+        (["-A INPUT -m conntrack --ctorigdstport 8080 -j ACCEPT", STOP], VXLAN, None),
+        (["-A INPUT -m conntrack ! --ctstate DNAT -j DROP"], VXLAN, None),
+        (["-A INPUT -m conntrack --ctstate UNTRACKED -j ACCEPT", STOP], VXLAN, None),
+        (
+            ["-A INPUT -s 10.0.0.1/255.0.0.255 -j ACCEPT", STOP],
+            Packet("udp", 4789, source="10.1.1.1"),
+            None,
+        ),
+        (["-A INPUT -i eth0 -o docker_gwbridge -j ACCEPT", STOP], VXLAN, None),
+        (["-A INPUT -j NFQUEUE --queue-num 0", STOP], VXLAN, None),
+        (["-A INPUT -m limit --limit 3/min -j LOG", STOP], VXLAN, STOP),
+        (["-A INPUT -m set --match-set bad src -j DROP", STOP], VXLAN, STOP),
+        ([STOP, "-A INPUT -m set --match-set peers src -j ACCEPT"], VXLAN, STOP),
     ],
 )
 def test_a_packet_meets_the_rules_in_their_order(
@@ -72,8 +94,8 @@ def test_a_packet_meets_the_rules_in_their_order(
 
 def test_where_no_rule_decides_the_policy_does() -> None:
     assert rules(policy="DROP").stops(VXLAN, "INPUT") == "-P INPUT DROP"
-    accepts = "-A INPUT -p udp -m udp --dport 4789 -j ACCEPT"
-    assert rules(accepts, policy="DROP").stops(VXLAN, "INPUT") is None
+    for match in ("-p udp -m udp --dport 4789", "-m set --match-set peers src"):
+        assert rules(f"-A INPUT {match} -j ACCEPT", policy="DROP").stops(VXLAN, "INPUT") is None
 
 
 @pytest.mark.parametrize("version", ["20.10", "26.1", "28.5"])
