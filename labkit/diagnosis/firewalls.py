@@ -106,20 +106,25 @@ def of_published_ports(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator
 
 
 def of_tasks(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Finding]:
-    """Find rules in a task's own namespace that stop what comes for its app."""
-    sockets = listening(seen, said.running)
-    for here in seen.values():
-        for task, read in here.tasks.items():
-            rules = Rules(read[RULES].text, "filter")
-            for protocol, port in sorted(sockets[task]):
-                if rule := rules.stops(Packet(protocol, port), "INPUT"):
-                    yield Finding(
-                        what=f"a rule in the network namespace of {task} stops {protocol} port {port}",
-                        where=f"{task} on {here.node.name}",
-                        evidence=rule,
-                        why="the app listens there, and nobody who asks it gets an answer",
-                        remedy="remove the rule from the chain INPUT of the task's namespace; "
-                        "a task that is made anew has no rule of its own",
-                        lab="03",
-                        fault="task-firewalled",
-                    )
+    """Find rules in a task's own namespace that stop what comes for its app.
+
+    One without an address on a network of Swarm is left out: on the network `host`, the rules and the
+    sockets are the machine's.
+    """
+    for task in said.running:
+        read = seen[task.node.name].tasks.get(task.name)
+        if not (read and task.addresses):
+            continue
+        rules = Rules(read[RULES].text, "filter")
+        for protocol, port in sorted(listening(seen, [task])[task.name]):
+            if rule := rules.stops(Packet(protocol, port), "INPUT"):
+                yield Finding(
+                    what=f"a rule in the network namespace of {task.name} stops {protocol} port {port}",
+                    where=f"{task.name} on {task.node.name}",
+                    evidence=rule,
+                    why="the app listens there, and nobody who asks it gets an answer",
+                    remedy="remove the rule from the chain INPUT of the task's namespace; "
+                    "a task that is made anew has no rule of its own",
+                    lab="03",
+                    fault="task-firewalled",
+                )

@@ -13,7 +13,7 @@ import pytest
 
 from labkit import diagnosis, faults, paths
 from labkit.capture import Capture
-from labkit.diagnosis import calls, deployments, kernel, seen
+from labkit.diagnosis import calls, deployments, firewalls, kernel, seen
 from labkit.diagnosis.declared import Declared, Network, Service, Wanted
 from labkit.diagnosis.packets import Packet, Rules
 from labkit.diagnosis.seen import Argv, Namespace, NodeSeen
@@ -181,6 +181,10 @@ ASKER = """\
 """
 
 
+def node(name: str, address: str) -> Node:
+    return Node(name, address, "", "26.1", link=None, log=list)  # type: ignore[arg-type]
+
+
 def shown(**outputs: str) -> dict[Argv, Capture]:
     """Return what was read in a place, by the names of `seen` for the commands."""
 
@@ -205,10 +209,7 @@ def test_what_a_node_lacks_without_gossip_is_no_finding_of_its_own(
     rule: str, forwarding: str, faults_found: set[str]
 ) -> None:
     filtered = "\n".join(["*filter", ":INPUT ACCEPT [0:0]", rule, "COMMIT"])
-    node1, node3 = (
-        Node(name, address, "", "26.1", link=None, log=list)  # type: ignore[arg-type]
-        for name, address in (("node1", NODE1), ("node3", NODE3))
-    )
+    node1, node3 = node("node1", NODE1), node("node3", NODE3)
     asker = Task("asker.1", "asker", 1, node1, "", 1, {"front": "10.0.1.3"})
     overlay = shown(NEIGHBOURS="", FORWARDING=forwarding)
     read = {
@@ -224,6 +225,26 @@ def test_what_a_node_lacks_without_gossip_is_no_finding_of_its_own(
     told = dataclasses.replace(said(), running=(asker,))
     found = [*kernel.neighbours(told, read), *kernel.gossip(told, read)]
     assert {finding.fault for finding in found} == faults_found
+
+
+SHUT = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 9100 -j DROP\nCOMMIT\n"
+LISTENS = """\
+Netid State  Recv-Q Send-Q Local Address:Port Peer Address:Port
+tcp   LISTEN 0      128          0.0.0.0:9100      0.0.0.0:*
+"""
+
+
+@pytest.mark.parametrize(
+    ("addresses", "found"), [({"front": "10.0.1.3"}, "exporter.1 on node1"), ({}, None)]
+)
+def test_the_firewall_of_a_machine_is_not_that_of_a_task_on_its_network(
+    addresses: dict[str, str], found: str | None
+) -> None:
+    node1 = node("node1", NODE1)
+    exporter = Task("exporter.1", "exporter", 1, node1, "", 1, addresses)
+    read = {"node1": NodeSeen(node1, tasks={"exporter.1": shown(RULES=SHUT, LISTENING=LISTENS)})}
+    told = dataclasses.replace(said(), running=(exporter,))
+    assert [one.where for one in firewalls.of_tasks(told, read)] == [found] * bool(found)
 
 
 def test_every_fault_has_its_finding_and_every_finding_a_lab() -> None:
