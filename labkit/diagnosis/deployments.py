@@ -48,6 +48,20 @@ def nodes(said: Declared, seen: Seen) -> Iterator[Finding]:
             )
 
 
+def unread(said: Declared, seen: Seen) -> Iterator[Finding]:
+    """Find places of which nothing can be said: labkit does not understand what a tool tells there."""
+    for here in seen.values():
+        for place, told in here.unread.items():
+            yield Finding(
+                what=f"{place} shows what labkit does not understand, so nothing else is said of it",
+                where=here.node.name,
+                evidence=told,
+                why="a table is read as a whole or not at all; what is there may be well",
+                remedy="look there with the same command",
+                lab="01",
+            )
+
+
 def ingress(said: Declared, seen: Seen) -> Iterator[Finding]:
     """Find a swarm without a routing mesh."""
     if not any(network.ingress for network in said.networks):

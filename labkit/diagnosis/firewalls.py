@@ -73,7 +73,7 @@ def without_gossip(seen: Mapping[str, NodeSeen]) -> set[str]:
 
 def _stopping(here: NodeSeen, packet: Packet, seen: Mapping[str, NodeSeen]) -> set[str]:
     """Return the rules of a node that stop a packet from or to one of the others."""
-    if here.silent:
+    if not here.read:
         return set()
     mine = here.node.address
     found: set[str | None] = set()
@@ -88,7 +88,7 @@ def _stopping(here: NodeSeen, packet: Packet, seen: Mapping[str, NodeSeen]) -> s
 def of_published_ports(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Finding]:
     """Find what a node's DOCKER-USER stops of that which comes from outside for a published port."""
     for name, here in seen.items():
-        if here.silent:
+        if not here.read:
             continue
         for service in said.services:
             for port in (port for port in service.ports if port.ingress):

@@ -295,7 +295,7 @@ def published(said: Declared, seen: Seen) -> Iterator[Finding]:
 
 def _is_known(here: NodeSeen, tasks: Sequence[Task], shut: set[str]) -> bool:
     """Whether a node has a task of a published service, or has heard of one."""
-    return not here.silent and any(
+    return bool(here.read) and any(
         task.ingress and _knows(here, task, task.ingress, shut) for task in tasks
     )
 

@@ -16,6 +16,7 @@ from labkit import parsers
 from labkit.diagnosis.packets import Rules
 from labkit.errors import SwarmError
 from labkit.experiments.swarms import NAMESPACE_FILES, namespaces_of
+from labkit.parsers.dispatch import parser_of
 from labkit.swarm.places import Place
 from labkit.transport.base import DaemonError
 
@@ -32,7 +33,8 @@ SERVERS = ("ipvsadm", "-ln")
 TIMEOUTS = ("ipvsadm", "-l", "--timeout")
 FORWARDS = ("sysctl", "-n", "net.ipv4.ip_forward")
 LISTENING = ("ss", "-lntu")
-LINKS = ("ip", "-d", "addr")
+LINKS = ("ip", "-j", "addr")
+"""As JSON: the text, with -d, has a line of its own for each kind of interface that there may be."""
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +66,10 @@ class Namespace:
 
 @dataclass(frozen=True)
 class NodeSeen:
-    """What one node shows; `silent` is why it does not, and then there is nothing else."""
+    """What one node shows; `silent` is why it does not, and then there is nothing else.
+
+    Nor is there anything where the node's own rules or interfaces are in `unread`.
+    """
 
     node: Node
     silent: str = ""
@@ -75,6 +80,8 @@ class NodeSeen:
     """What was read in the sandbox of each task that runs here, by the task's name."""
     health: Mapping[str, str] = field(default_factory=dict)
     """What the last health check of a task that is starting said, where it failed; by the name."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Why a place is left out whose tables are not understood; by the place's label."""
 
     @cached_property
     def filter(self) -> Rules:
@@ -145,7 +152,10 @@ def _seen(lab: Lab, node: Node, said: Declared) -> NodeSeen:
         read.setdefault(place.label, {})[argv] = capture
     for capture in read[node.name].values():
         capture.check()
-    whole = {place: here for place, here in read.items() if _is_whole(here)}
+    unread = {place: told for place, here in read.items() if (told := _not_understood(here))}
+    if node.name in unread:
+        return NodeSeen(node, unread=unread)
+    whole = {place: here for place, here in read.items() if place not in unread and _is_whole(here)}
     return NodeSeen(
         node,
         read=read[node.name],
@@ -153,6 +163,7 @@ def _seen(lab: Lab, node: Node, said: Declared) -> NodeSeen:
         balancers=list(_namespaces(balancers, whole)),
         tasks={task.name: here for task in tasks if (here := whole.get(task.sandbox.label))},
         health=dict(_failed_checks(node, said)),
+        unread=unread,
     )
 
 
@@ -176,6 +187,17 @@ def _is_whole(read: Mapping[Argv, Capture]) -> bool:
     for capture in failed:
         log.info("%s in %s: code %d, %s", capture.command, capture.place, capture.code, capture.stderr)
     return not failed
+
+
+def _not_understood(read: Mapping[Argv, Capture]) -> str:
+    """Return what of a place's tables no parser understands; empty where all is understood."""
+    for capture in read.values():
+        if capture.ok and parser_of(capture.argv):
+            try:
+                parsers.parse(capture.argv, capture.text)
+            except parsers.ParseError as problem:
+                return f"{capture.command}: {problem.args[0]}"
+    return ""
 
 
 def _namespaces(

@@ -14,10 +14,11 @@ import pytest
 from labkit import diagnosis, faults, paths
 from labkit.capture import Capture
 from labkit.diagnosis import calls, deployments, firewalls, kernel, seen
-from labkit.diagnosis.declared import Declared, Network, Service, Wanted
+from labkit.diagnosis.declared import Declared, Network, Port, Service, Wanted
 from labkit.diagnosis.packets import Packet, Rules
 from labkit.diagnosis.seen import Argv, Namespace, NodeSeen
 from labkit.swarm import Node, Place, Task
+from tests.unit.fakes import FakeNode, as_json, lab_of
 
 CAPTURES = Path(__file__).parents[1] / "captures"
 PACKAGE = Path(diagnosis.__file__).parent
@@ -174,11 +175,21 @@ def test_a_password_in_an_address_is_not_told() -> None:
 NODE1, NODE3 = "192.168.208.2", "192.168.208.4"
 NO_GOSSIP = "-A INPUT -p udp -m udp --dport 7946 -j DROP"
 HEARD = "02:42:0a:00:01:02 dst 192.168.208.2 link-netnsid 0 self permanent\n"
-ASKER = """\
-4: eth0@if6: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1450 qdisc noqueue state UP group default
-    link/ether 02:42:0a:00:01:03 brd ff:ff:ff:ff:ff:ff link-netnsid 0
-    inet 10.0.1.3/24 brd 10.0.1.255 scope global eth0
+# As `ip -j addr` tells it; the interface has a kind that `ip -d addr` has a line of its own for.
+LINKS = """\
+[{"ifindex":2,"ifname":"ifb0","flags":["BROADCAST","NOARP"],"mtu":1500,"qdisc":"noop","operstate":"DOWN",
+"group":"default","txqlen":32,"link_type":"ether","address":"7e:73:41:00:8a:11",
+"broadcast":"ff:ff:ff:ff:ff:ff","addr_info":[]},
+{"ifindex":4,"link_index":6,"ifname":"eth0","flags":["UP"],"mtu":1450,"operstate":"UP","link_type":"ether",
+"address":"02:42:0a:00:01:03","link_netnsid":0,"addr_info":[{"family":"inet","local":"%s","prefixlen":24,
+"scope":"global"}]}]
 """
+IFB = """\
+2: ifb0: <BROADCAST,NOARP> mtu 1500 qdisc noop state DOWN group default qlen 32
+    link/ether 7e:73:41:00:8a:11 brd ff:ff:ff:ff:ff:ff promiscuity 0  allmulti 0 minmtu 0 maxmtu 0
+    ifb numtxqueues 1 numrxqueues 1 gso_max_size 65536 gso_max_segs 65535 tso_max_size 524280
+"""
+ASKER = LINKS % "10.0.1.3"
 
 
 def node(name: str, address: str) -> Node:
@@ -225,6 +236,43 @@ def test_what_a_node_lacks_without_gossip_is_no_finding_of_its_own(
     told = dataclasses.replace(said(), running=(asker,))
     found = [*kernel.neighbours(told, read), *kernel.gossip(told, read)]
     assert {finding.fault for finding in found} == faults_found
+
+
+def test_a_table_that_is_not_understood_is_told_and_the_rest_is_read() -> None:
+    def run(argv: list[str]) -> str:
+        match argv:
+            case ["ip", "addr"] | ["ip", "-d", "addr"]:
+                return IFB
+            case ["ip", "-j", "addr"]:
+                return LINKS % "172.30.0.2"
+            case ["find", *_]:
+                return "nsfs 7 1-front\nnsfs 8 lb_front\n"
+            case ["bridge", *_]:
+                return "02:42:0a:00:01:02 dst 172.30.0.3 beyond self permanent\n"
+        return ""
+
+    lab = lab_of({"node1": FakeNode(run, lambda *_: as_json({}))})
+    told = said(networks=(network("front", "10.0.1.0/24"),))
+    read = seen.of(lab, told)
+    lab.close()
+    assert read["node1"].interface == "eth0"
+    assert [space.place.label for space in read["node1"].balancers] == ["node1/lb_front"]
+    assert not read["node1"].overlays
+    (found,) = deployments.unread(told, read)
+    assert found.what.startswith("node1/1-front shows what labkit does not understand")
+    assert "bridge fdb show dev vxlan0: line 1: expected no word 'beyond'" in found.evidence
+
+
+def test_nothing_is_said_of_a_node_whose_own_tables_are_not_understood() -> None:
+    left_out = "# Table `filter' is incompatible, use 'nft' tool.\n"
+    node1 = FakeNode(lambda argv: left_out * (argv == ["iptables-save"]), lambda *_: as_json({}))
+    lab = lab_of({"node1": node1})
+    shop = dataclasses.replace(service("shop"), ports=(Port(8080, 80, "tcp", ingress=True),))
+    told = said(shop)
+    read = seen.of(lab, told)
+    lab.close()
+    found = [finding for examine in diagnosis._EXAMINERS for finding in examine(told, read)]
+    assert [finding.where for finding in found] == ["node1", "the swarm"]  # which has no mesh here
 
 
 SHUT = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 9100 -j DROP\nCOMMIT\n"
