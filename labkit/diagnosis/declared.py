@@ -15,6 +15,7 @@ from labkit.swarm.places import Task, runs, task_of
 if TYPE_CHECKING:
     from labkit.swarm import Lab
 
+_VXLAN_PORT = 4789  # where `docker swarm init` was given no --data-path-port
 _URL = re.compile(r"https?://[^\s\"'<>]+")
 
 
@@ -109,6 +110,8 @@ class Declared:
     wanted: tuple[Wanted, ...]
     running: tuple[Task, ...]
     """Of those that ought to run, those that do, on nodes that this lab knows."""
+    vxlan_port: int = _VXLAN_PORT
+    """The UDP port by which the overlays of all nodes reach each other."""
 
     @cached_property
     def by_name(self) -> dict[str, Network]:
@@ -125,9 +128,10 @@ class Declared:
 
 
 def of(lab: Lab) -> Declared:
-    """Ask the manager, by four requests side by side; raises DaemonError and NodeUnreachable."""
+    """Ask the manager, by five requests side by side; raises DaemonError and NodeUnreachable."""
     api = lab.manager.docker.api
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(5) as pool:
+        swarm = pool.submit(api.inspect_swarm)
         asked = (
             pool.submit(api.nodes),
             pool.submit(api.networks, filters={"scope": "swarm"}),
@@ -148,6 +152,7 @@ def of(lab: Lab) -> Declared:
         running=tuple(
             task_of(called[row["ServiceID"]], row, lab.node(names[row["NodeID"]])) for row in here
         ),
+        vxlan_port=swarm.result().get("DataPathPort") or _VXLAN_PORT,
     )
 
 

@@ -89,11 +89,17 @@ class NodeSeen:
         return Rules(self.read[RULES].text, "filter")
 
     @cached_property
-    def interface(self) -> str:
-        """The interface by which the node reaches the others; empty where it is not known."""
-        rows = parsers.ip_addr(self.read[LINKS].text)
-        found = rows[rows["address"] == self.node.address]["interface"]
-        return str(found.iloc[0]) if len(found) else ""
+    def interfaces(self) -> dict[str, str]:
+        """The node's own addresses, each with its interface."""
+        if not self.read:
+            return {}
+        rows = self.read[LINKS].table.dropna(subset="address")
+        return dict(zip(rows["address"], rows["interface"], strict=True))
+
+    @cached_property
+    def ends(self) -> frozenset[str]:
+        """Where VXLAN may end that comes to the node: --data-path-addr names any address of its own."""
+        return frozenset({self.node.address, *self.interfaces})
 
 
 def listening(seen: Mapping[str, NodeSeen], tasks: Iterable[Task]) -> dict[str, set[tuple[str, int]]]:
@@ -111,6 +117,16 @@ def _sockets(listed: Capture) -> set[tuple[str, int]]:
     return {
         (str(kind), int(port)) for kind, port in zip(rows["netid"], rows["local_port"], strict=True)
     }
+
+
+def vxlan_end(seen: Mapping[str, NodeSeen], name: str) -> str:
+    """Return the address to which other nodes send what is for the tasks of a node.
+
+    Empty where none has heard of it, or where they have heard of several.
+    """
+    every = (space for here in seen.values() for space in here.overlays)
+    found = {node for space in every for node in space.forwarding.values()} & seen[name].ends
+    return found.pop() if len(found) == 1 else ""
 
 
 def of(lab: Lab, said: Declared) -> dict[str, NodeSeen]:

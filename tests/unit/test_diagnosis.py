@@ -13,7 +13,7 @@ import pytest
 
 from labkit import diagnosis, faults, paths
 from labkit.capture import Capture
-from labkit.diagnosis import calls, deployments, firewalls, kernel, seen
+from labkit.diagnosis import calls, declared, deployments, firewalls, kernel, seen
 from labkit.diagnosis.declared import Declared, Network, Port, Service, Wanted
 from labkit.diagnosis.packets import Packet, Rules
 from labkit.diagnosis.seen import Argv, Namespace, NodeSeen
@@ -255,7 +255,7 @@ def test_a_table_that_is_not_understood_is_told_and_the_rest_is_read() -> None:
     told = said(networks=(network("front", "10.0.1.0/24"),))
     read = seen.of(lab, told)
     lab.close()
-    assert read["node1"].interface == "eth0"
+    assert read["node1"].interfaces == {"172.30.0.2": "eth0"}
     assert [space.place.label for space in read["node1"].balancers] == ["node1/lb_front"]
     assert not read["node1"].overlays
     (found,) = deployments.unread(told, read)
@@ -273,6 +273,81 @@ def test_nothing_is_said_of_a_node_whose_own_tables_are_not_understood() -> None
     lab.close()
     found = [finding for examine in diagnosis._EXAMINERS for finding in examine(told, read)]
     assert [finding.where for finding in found] == ["node1", "the swarm"]  # which has no mesh here
+
+
+NODE2, DATA1, NOBODYS = "192.168.208.3", "10.9.0.1", "203.0.113.9"
+LEADS = "02:42:0a:00:01:03 dst {} self permanent\n"
+
+
+def data_path(forwarding: str, filtered: str = "*filter\nCOMMIT") -> dict[str, NodeSeen]:
+    """Return a swarm whose node1 has an interface of its own for data, as node3 has heard."""
+    node1, node2, node3 = node("node1", NODE1), node("node2", NODE2), node("node3", NODE3)
+    there = shown(NEIGHBOURS="", FORWARDING=HEARD.replace(NODE1, NODE3))
+    overlay = shown(NEIGHBOURS="10.0.1.3 lladdr 02:42:0a:00:01:03 PERMANENT\n", FORWARDING=forwarding)
+    return {
+        "node1": NodeSeen(
+            node1,
+            read=shown(RULES=filtered, LINKS=LINKS % DATA1),
+            overlays=[Namespace("front", Place(node1, "node1/front"), there)],
+            tasks={"asker.1": shown(LINKS=ASKER)},
+        ),
+        "node2": NodeSeen(node2, read=shown(RULES="*filter\nCOMMIT", LINKS="")),
+        "node3": NodeSeen(
+            node3,
+            read=shown(RULES="*filter\nCOMMIT", LINKS=""),
+            overlays=[Namespace("front", Place(node3, "node3/front"), overlay)],
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    ("forwarding", "evidence"),
+    [
+        (LEADS.format(NODE1), []),
+        (LEADS.format(DATA1), []),  # --data-path-addr
+        (LEADS.format(NOBODYS), []),  # translated on the way, for all that is known
+        (LEADS.format(NOBODYS) + HEARD, [f"dst {NOBODYS}; the task is on node1, {NODE1}"]),
+        (LEADS.format(NODE2), [f"dst {NODE2}; the task is on node1, {NODE1}"]),
+        (HEARD.replace(NODE1, DATA1), [f"dst not there; the task is on node1, {DATA1}"]),
+    ],
+)
+def test_vxlan_may_end_at_any_address_of_the_node(forwarding: str, evidence: list[str]) -> None:
+    read = data_path(forwarding)
+    asker = Task("asker.1", "asker", 1, read["node1"].node, "", 1, {"front": "10.0.1.3"})
+    told = dataclasses.replace(said(), running=(asker,))
+    found = [*kernel.neighbours(told, read), *kernel.gossip(told, read)]
+    assert [one.evidence.partition("02:42:0a:00:01:03 ")[2] for one in found] == evidence
+
+
+OPEN = "-A INPUT -p {0} -m {0} --dport 7946 -j ACCEPT"
+
+
+@pytest.mark.parametrize(
+    ("rule", "forwarding", "stopped"),
+    [
+        ("-s 192.168.208.0/24 -p udp -m udp --dport 7777 -j ACCEPT", LEADS.format(DATA1), False),
+        ("-s 10.9.0.0/24 -p udp -m udp --dport 7777 -j ACCEPT", LEADS.format(DATA1), True),
+        ("-i eth0 -p udp -m udp --dport 7777 -j ACCEPT", LEADS.format(DATA1), False),
+        ("-i eth0 -p udp -m udp --dport 7777 -j ACCEPT", "", False),  # its end is not known
+        ("-i eth1 -p udp -m udp --dport 7777 -j ACCEPT", LEADS.format(DATA1), True),
+        ("-p udp -m udp --dport 4789 -j ACCEPT", LEADS.format(DATA1), True),
+    ],
+)
+def test_a_firewall_is_asked_for_the_address_and_the_port_of_data(
+    rule: str, forwarding: str, stopped: bool
+) -> None:
+    lines = [OPEN.format("udp"), OPEN.format("tcp"), f"-A INPUT {rule}"]
+    read = data_path(forwarding, "\n".join(["*filter", ":INPUT DROP [0:0]", *lines, "COMMIT"]))
+    found = firewalls.between_nodes(dataclasses.replace(said(), vxlan_port=7777), read)
+    assert [one.fault for one in found] == ["vxlan-dropped"] * stopped
+
+
+@pytest.mark.parametrize(("told", "port"), [({}, 4789), ({"DataPathPort": 7777}, 7777)])
+def test_the_manager_tells_the_port_of_the_overlays(told: dict[str, int], port: int) -> None:
+    node1 = FakeNode(lambda _: "", lambda _, path, __: as_json(told if path.endswith("swarm") else []))
+    lab = lab_of({"node1": node1})
+    assert declared.of(lab).vxlan_port == port
+    lab.close()
 
 
 SHUT = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 9100 -j DROP\nCOMMIT\n"
