@@ -18,7 +18,7 @@ from labkit.errors import SwarmError
 from labkit.experiments.swarms import NAMESPACE_FILES, namespaces_of
 from labkit.parsers.dispatch import parser_of
 from labkit.swarm.places import Place
-from labkit.transport.base import DaemonError
+from labkit.transport.base import DaemonError, TaskReplaced
 
 if TYPE_CHECKING:
     from labkit.capture import Capture
@@ -134,7 +134,7 @@ def of(lab: Lab, said: Declared) -> dict[str, NodeSeen]:
 
     def look(node: Node) -> NodeSeen:
         try:
-            return _seen(lab, node, said)
+            return _seen(node, said)
         except SwarmError as problem:
             log.info("%s does not show what it has: %s", node.name, problem)
             return NodeSeen(node, silent=str(problem.args[0]))
@@ -143,7 +143,7 @@ def of(lab: Lab, said: Declared) -> dict[str, NodeSeen]:
         return {found.node.name: found for found in pool.map(look, lab.nodes.values())}
 
 
-def _seen(lab: Lab, node: Node, said: Declared) -> NodeSeen:
+def _seen(node: Node, said: Declared) -> NodeSeen:
     known = {network.id: network.name for network in said.networks}
     rows = namespaces_of(node.run(NAMESPACE_FILES).check().lines, known)
     mesh = next((network.name for network in said.networks if network.ingress), "")
@@ -163,9 +163,7 @@ def _seen(lab: Lab, node: Node, said: Declared) -> NodeSeen:
     wanted += [(place, argv) for _, place in balancers for argv in (MARKS, SERVERS, TIMEOUTS)]
     wanted += [(place, FORWARDS) for network, place in balancers if network == mesh]
     wanted += [(task.sandbox, argv) for task in tasks for argv in (RULES, LISTENING, LINKS)]
-    read: dict[str, dict[Argv, Capture]] = {}
-    for (place, argv), capture in zip(wanted, lab.run_all(wanted), strict=True):
-        read.setdefault(place.label, {})[argv] = capture
+    read = _read(wanted)
     for capture in read[node.name].values():
         capture.check()
     unread = {place: told for place, here in read.items() if (told := _not_understood(here))}
@@ -181,6 +179,19 @@ def _seen(lab: Lab, node: Node, said: Declared) -> NodeSeen:
         health=dict(_failed_checks(node, said)),
         unread=unread,
     )
+
+
+def _read(wanted: Sequence[tuple[Place, Argv]]) -> dict[str, dict[Argv, Capture]]:
+    """Run commands side by side, by the labels of their places; nothing of a task that just ends."""
+    read: dict[str, dict[Argv, Capture]] = {}
+    gone = set()
+    for running in [place.start(argv) for place, argv in wanted]:
+        try:
+            read.setdefault(running.place.label, {})[running.argv] = running.result()
+        except TaskReplaced as problem:
+            log.info("%s", problem)
+            gone.add(running.place.label)
+    return {place: here for place, here in read.items() if place not in gone}
 
 
 def _failed_checks(node: Node, said: Declared) -> Iterator[tuple[str, str]]:

@@ -275,6 +275,17 @@ def test_nothing_is_said_of_a_node_whose_own_tables_are_not_understood() -> None
     assert [finding.where for finding in found] == ["node1", "the swarm"]  # which has no mesh here
 
 
+def test_a_task_that_just_ends_takes_nothing_from_its_node() -> None:
+    def run(argv: list[str]) -> str | dict[str, object]:
+        return {"code": 125, "stderr": "labkit: no process of gone\n"} if argv[0] == "ss" else ""
+
+    lab = lab_of({"node1": FakeNode(run, lambda *_: as_json({}))})
+    gone = Task("web.1", "web", 1, lab.node("node1"), "gone", 7, {})
+    read = seen.of(lab, dataclasses.replace(said(), running=(gone,)))["node1"]
+    lab.close()
+    assert (read.silent, set(read.read), read.tasks) == ("", {seen.RULES, seen.LINKS}, {})
+
+
 NODE2, DATA1, NOBODYS = "192.168.208.3", "10.9.0.1", "203.0.113.9"
 LEADS = "02:42:0a:00:01:03 dst {} self permanent\n"
 
