@@ -172,6 +172,12 @@ def test_a_password_in_an_address_is_not_told() -> None:
     assert "secret" not in str(found)
 
 
+def test_a_service_that_tells_its_own_name_calls_nobody() -> None:
+    shop = dataclasses.replace(service("shop"), urls={"ROOT_URL": "http://shop/", "DB": "http://back/"})
+    (found,) = calls.addresses(said(shop, service("back")), {})
+    assert "to call back" in found.what
+
+
 NODE1, NODE3 = "192.168.208.2", "192.168.208.4"
 NO_GOSSIP = "-A INPUT -p udp -m udp --dport 7946 -j DROP"
 HEARD = "02:42:0a:00:01:02 dst 192.168.208.2 link-netnsid 0 self permanent\n"
