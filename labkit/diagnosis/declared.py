@@ -139,6 +139,8 @@ def of(lab: Lab) -> Declared:
             pool.submit(api.tasks, filters={"desired-state": "running"}),
         )
         nodes, networks, services, tasks = (future.result() for future in asked)
+    # A node that has left and joined again is listed twice: what it is now counts.
+    nodes.sort(key=lambda row: row["Status"]["State"] == "ready")
     names = {row["ID"]: row["Description"]["Hostname"] for row in nodes}
     known = {row["Id"]: row["Name"] for row in networks}
     called = {row["ID"]: row["Spec"]["Name"] for row in services}
@@ -146,7 +148,7 @@ def of(lab: Lab) -> Declared:
     here = [row for row in ours if runs(row) and names.get(row["NodeID"]) in lab.nodes]
     return Declared(
         states={names[row["ID"]]: row["Status"]["State"] for row in nodes},
-        networks=tuple(map(_network, networks)),
+        networks=tuple(_network(row) for row in networks if row["Driver"] == "overlay"),
         services=tuple(_service(row, known) for row in services),
         wanted=tuple(_wanted(row, called[row["ServiceID"]], names) for row in ours),
         running=tuple(
@@ -158,17 +160,22 @@ def of(lab: Lab) -> Declared:
 
 def _network(row: Mapping[str, Any]) -> Network:
     configs = [c for c in (row["IPAM"] or {}).get("Config") or () if ":" not in c.get("Subnet", ":")]
-    subnets = tuple(ipaddress.IPv4Network(config["Subnet"]) for config in configs)
+    subnets = tuple(_range(config["Subnet"]) for config in configs)
     return Network(
         id=row["Id"],
         name=row["Name"],
         ingress=bool(row.get("Ingress")),
         encrypted="encrypted" in (row.get("Options") or {}),
         subnets=subnets,
-        pool=tuple(ipaddress.IPv4Network(c.get("IPRange") or c["Subnet"]) for c in configs),
+        pool=tuple(_range(config.get("IPRange") or config["Subnet"]) for config in configs),
         gateways=frozenset(config.get("Gateway", "") for config in configs),
         allocated=bool((row["IPAM"] or {}).get("Config")),
     )
+
+
+def _range(text: str) -> ipaddress.IPv4Network:
+    """Read a range as Docker does: it may be written as an address in it, 10.0.0.7/24."""
+    return ipaddress.IPv4Network(text, strict=False)
 
 
 def _service(row: Mapping[str, Any], known: Mapping[str, str]) -> Service:

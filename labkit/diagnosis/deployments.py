@@ -106,7 +106,7 @@ def _why_it_waits(said: Declared, task: Wanted) -> Finding:
             )
     for network in networks:
         used = _used(said, network)
-        if used >= network.room:
+        if network.pool and used >= network.room:  # none: it has IPv6 alone
             told = f"{network.name} has {network.room} addresses, and {used} are in use"
             return Finding(
                 what,

@@ -359,12 +359,46 @@ def test_a_firewall_is_asked_for_the_address_and_the_port_of_data(
     assert [one.fault for one in found] == ["vxlan-dropped"] * stopped
 
 
+def manager(**told: object) -> Declared:
+    """Return what is read of a manager that tells this, and else nothing."""
+
+    def api(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        return as_json(told.get(path.partition("?")[0].rpartition("/")[2], []))
+
+    lab = lab_of({"node1": FakeNode(lambda _: "", api)})
+    try:
+        return declared.of(lab)
+    finally:
+        lab.close()
+
+
 @pytest.mark.parametrize(("told", "port"), [({}, 4789), ({"DataPathPort": 7777}, 7777)])
 def test_the_manager_tells_the_port_of_the_overlays(told: dict[str, int], port: int) -> None:
-    node1 = FakeNode(lambda _: "", lambda _, path, __: as_json(told if path.endswith("swarm") else []))
-    lab = lab_of({"node1": node1})
-    assert declared.of(lab).vxlan_port == port
-    lab.close()
+    assert manager(swarm=told).vxlan_port == port
+
+
+@pytest.mark.parametrize("states", [("ready", "down"), ("down", "ready")])
+def test_a_node_that_has_joined_again_is_what_it_is_now(states: tuple[str, str]) -> None:
+    rows = [
+        {"ID": state, "Description": {"Hostname": "node1"}, "Status": {"State": state}}
+        for state in states
+    ]
+    assert manager(swarm={}, nodes=rows).states == {"node1": "ready"}
+
+
+def test_only_overlays_have_addresses_to_give_out() -> None:
+    row = {"Id": "a", "Name": "a", "Driver": "overlay", "IPAM": {"Config": [{"Subnet": "fd00::/64"}]}}
+    ranged = {"Subnet": "10.1.0.0/16", "IPRange": "10.1.2.3/24"}
+    rows = [
+        row | {"Id": "lan", "Name": "lan", "Driver": "macvlan", "IPAM": {}},
+        row | {"Id": "six", "Name": "six"},
+        row | {"Id": "range", "Name": "range", "IPAM": {"Config": [ranged]}},
+    ]
+    networks = manager(swarm={}, networks=rows).networks
+    assert [(one.name, one.room) for one in networks] == [("six", 0), ("range", 256)]
+    late = service("late", "lan", "six")
+    (found,) = deployments.waiting(said(late, networks=networks, late=""), {})
+    assert found.fault is None
 
 
 SHUT = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 9100 -j DROP\nCOMMIT\n"
