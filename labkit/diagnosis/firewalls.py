@@ -105,10 +105,9 @@ def of_published_ports(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator
     for name, here in seen.items():
         if not here.read:
             continue
-        by = here.interfaces.get(here.node.address, "")
         for service in said.services:
             for port in (port for port in service.ports if port.ingress):
-                packet = Packet(port.protocol, port.published, comes_by=by)
+                packet = Packet(port.protocol, port.published)  # by any interface, from anybody
                 if rule := here.filter.stops(packet, "DOCKER-USER"):
                     yield Finding(
                         what=f"{name} lets nobody outside ask port {port.published}, of {service.name}",

@@ -203,9 +203,9 @@ def _failed_checks(node: Node, said: Declared) -> Iterator[tuple[str, str]]:
                 if problem.status != 404:
                     raise
                 continue  # it was replaced just now
-            checks = (state.get("Health") or {}).get("Log") or ()
-            if checks and checks[-1]["ExitCode"]:
-                yield task.name, checks[-1]["Output"].strip()[-_LAST:]
+            health = state.get("Health") or {}
+            if health.get("FailingStreak"):  # which does not count what fails in the start period
+                yield task.name, health["Log"][-1]["Output"].strip()[-_LAST:]
 
 
 def _is_whole(read: Mapping[Argv, Capture]) -> bool:

@@ -292,6 +292,34 @@ def test_a_task_that_just_ends_takes_nothing_from_its_node() -> None:
     assert (read.silent, set(read.read), read.tasks) == ("", {seen.RULES, seen.LINKS}, {})
 
 
+@pytest.mark.parametrize(("streak", "told"), [(0, {}), (2, {"web.1": "refused"})])
+def test_a_check_that_fails_in_the_start_period_is_no_failure(
+    streak: int, told: dict[str, str]
+) -> None:
+    health = {"FailingStreak": streak, "Log": [{"ExitCode": 7, "Output": "refused\n"}]}
+    node1 = FakeNode(lambda _: "", lambda *_: as_json({"State": {"Health": health}}))
+    starting = Wanted("web.1", "web", "starting", "", "node1", "abc")
+    lab = lab_of({"node1": node1})
+    read = seen.of(lab, dataclasses.replace(said(), wanted=(starting,)))
+    lab.close()
+    assert read["node1"].health == told
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ("-p tcp -m tcp --dport 8080 -j DROP", ["node1"]),
+        ("-i eth0 -p tcp -m tcp --dport 8080 -j DROP", []),  # there are other ways in
+    ],
+)
+def test_nobody_outside_is_who_comes_by_any_interface(rule: str, found: list[str]) -> None:
+    filtered = f"*filter\n:DOCKER-USER - [0:0]\n-A DOCKER-USER {rule}\nCOMMIT"
+    node1 = node("node1", NODE1)
+    read = {"node1": NodeSeen(node1, read=shown(RULES=filtered, LINKS=LINKS % NODE1))}
+    shop = dataclasses.replace(service("shop"), ports=(Port(8080, 80, "tcp", ingress=True),))
+    assert [one.where for one in firewalls.of_published_ports(said(shop), read)] == found
+
+
 NODE2, DATA1, NOBODYS = "192.168.208.3", "10.9.0.1", "203.0.113.9"
 LEADS = "02:42:0a:00:01:03 dst {} self permanent\n"
 
