@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 RULES = ("iptables-save",)
 MARKS = ("iptables-save", "-t", "mangle")
-NEIGHBOURS = ("ip", "neigh", "show", "dev", "vxlan0")
-FORWARDING = ("bridge", "fdb", "show", "dev", "vxlan0")
+NEIGHBOURS = ("ip", "neigh")  # of all devices: an overlay has a vxlan0, vxlan1, … for each subnet
+FORWARDING = ("bridge", "fdb", "show")
 SERVERS = ("ipvsadm", "-ln")
 TIMEOUTS = ("ipvsadm", "-l", "--timeout")
 FORWARDS = ("sysctl", "-n", "net.ipv4.ip_forward")
@@ -55,6 +55,7 @@ class Namespace:
     def neighbours(self) -> dict[str, str]:
         """An overlay's neighbours: address -> MAC address."""
         rows = self.read[NEIGHBOURS].table.dropna(subset="mac")
+        rows = rows[rows["interface"].str.startswith("vxlan")]
         return dict(zip(rows["address"], rows["mac"], strict=True))
 
     @cached_property

@@ -109,6 +109,23 @@ def test_what_docker_itself_sets_up_stops_nothing(version: str) -> None:
             assert saved.stops(packet, "DOCKER-USER") is None
 
 
+@pytest.mark.parametrize("version", ["20.10", "26.1", "28.5"])
+def test_an_overlay_is_read_on_all_its_devices(version: str) -> None:
+    first, second = (
+        "10.0.1.6 dev vxlan0 lladdr",
+        "10.0.7.9 dev vxlan1 lladdr 02:42:0a:00:07:09 PERMANENT",
+    )
+    files = ("ip-neigh--overlay-text", "bridge-fdb--overlay-all")
+    texts = [(CAPTURES / version / f"{name}.txt").read_text().partition("\n")[2] for name in files]
+    assert first in texts[0]
+    own = "10.0.7.9 dev br1 lladdr 02:42:0a:00:07:01 REACHABLE"  # of the bridge, and no word of Swarm
+    read = shown(NEIGHBOURS=f"{texts[0]}{second}\n{own}\n", FORWARDING=texts[1])
+    space = Namespace("front", Place(node("node1", NODE1), "node1/front"), read)
+    assert space.neighbours["10.0.1.6"] == "02:42:0a:00:01:06"
+    assert space.neighbours["10.0.7.9"] == "02:42:0a:00:07:09"
+    assert space.forwarding.keys() == {"02:42:0a:00:01:04", "02:42:0a:00:01:06"}
+
+
 def network(name: str, subnet: str, pool: str = "", gateway: str = "") -> Network:
     own = ipaddress.IPv4Network(subnet)
     pools = (ipaddress.IPv4Network(pool or subnet),)
@@ -180,7 +197,7 @@ def test_a_service_that_tells_its_own_name_calls_nobody() -> None:
 
 NODE1, NODE3 = "192.168.208.2", "192.168.208.4"
 NO_GOSSIP = "-A INPUT -p udp -m udp --dport 7946 -j DROP"
-HEARD = "02:42:0a:00:01:02 dst 192.168.208.2 link-netnsid 0 self permanent\n"
+HEARD = "02:42:0a:00:01:02 dev vxlan0 dst 192.168.208.2 link-netnsid 0 self permanent\n"
 # As `ip -j addr` tells it; the interface has a kind that `ip -d addr` has a line of its own for.
 LINKS = """\
 [{"ifindex":2,"ifname":"ifb0","flags":["BROADCAST","NOARP"],"mtu":1500,"qdisc":"noop","operstate":"DOWN",
@@ -254,7 +271,7 @@ def test_a_table_that_is_not_understood_is_told_and_the_rest_is_read() -> None:
             case ["find", *_]:
                 return "nsfs 7 1-front\nnsfs 8 lb_front\n"
             case ["bridge", *_]:
-                return "02:42:0a:00:01:02 dst 172.30.0.3 beyond self permanent\n"
+                return "02:42:0a:00:01:02 dev vxlan0 dst 172.30.0.3 beyond self permanent\n"
         return ""
 
     lab = lab_of({"node1": FakeNode(run, lambda *_: as_json({}))})
@@ -266,7 +283,7 @@ def test_a_table_that_is_not_understood_is_told_and_the_rest_is_read() -> None:
     assert not read["node1"].overlays
     (found,) = deployments.unread(told, read)
     assert found.what.startswith("node1/1-front shows what labkit does not understand")
-    assert "bridge fdb show dev vxlan0: line 1: expected no word 'beyond'" in found.evidence
+    assert "bridge fdb show: line 1: expected no word 'beyond'" in found.evidence
 
 
 def test_nothing_is_said_of_a_node_whose_own_tables_are_not_understood() -> None:
@@ -321,14 +338,16 @@ def test_nobody_outside_is_who_comes_by_any_interface(rule: str, found: list[str
 
 
 NODE2, DATA1, NOBODYS = "192.168.208.3", "10.9.0.1", "203.0.113.9"
-LEADS = "02:42:0a:00:01:03 dst {} self permanent\n"
+LEADS = "02:42:0a:00:01:03 dev vxlan1 dst {} self permanent\n"
 
 
 def data_path(forwarding: str, filtered: str = "*filter\nCOMMIT") -> dict[str, NodeSeen]:
     """Return a swarm whose node1 has an interface of its own for data, as node3 has heard."""
     node1, node2, node3 = node("node1", NODE1), node("node2", NODE2), node("node3", NODE3)
     there = shown(NEIGHBOURS="", FORWARDING=HEARD.replace(NODE1, NODE3))
-    overlay = shown(NEIGHBOURS="10.0.1.3 lladdr 02:42:0a:00:01:03 PERMANENT\n", FORWARDING=forwarding)
+    overlay = shown(
+        NEIGHBOURS="10.0.1.3 dev vxlan1 lladdr 02:42:0a:00:01:03 PERMANENT\n", FORWARDING=forwarding
+    )
     return {
         "node1": NodeSeen(
             node1,
