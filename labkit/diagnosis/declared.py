@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +12,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from labkit.swarm.places import Task, runs, task_of
+from labkit.transport.base import DaemonError, NodeUnreachable
 
 if TYPE_CHECKING:
-    from labkit.swarm import Lab
+    from labkit.swarm import Lab, Node
+
+log = logging.getLogger(__name__)
 
 _VXLAN_PORT = 4789  # where `docker swarm init` was given no --data-path-port
 _URL = re.compile(r"https?://[^\s\"'<>]+")
@@ -109,7 +113,7 @@ class Declared:
     services: tuple[Service, ...]
     wanted: tuple[Wanted, ...]
     running: tuple[Task, ...]
-    """Of those that ought to run, those that do, on nodes that this lab knows."""
+    """Of those that ought to run, those that do and of which all is known."""
     vxlan_port: int = _VXLAN_PORT
     """The UDP port by which the overlays of all nodes reach each other."""
 
@@ -125,6 +129,11 @@ class Declared:
     def tasks(self, service: str) -> list[Task]:
         """List the running tasks of a service."""
         return [task for task in self.running if task.service == service]
+
+    def knows_all(self, service: str) -> bool:
+        """Whether all tasks of a service that run are known, with their addresses."""
+        run = sum(task.service == service and task.state == "running" for task in self.wanted)
+        return run == len(self.tasks(service))
 
 
 def of(lab: Lab) -> Declared:
@@ -152,10 +161,21 @@ def of(lab: Lab) -> Declared:
         services=tuple(_service(row, known) for row in services),
         wanted=tuple(_wanted(row, called[row["ServiceID"]], names) for row in ours),
         running=tuple(
-            task_of(called[row["ServiceID"]], row, lab.node(names[row["NodeID"]])) for row in here
+            task
+            for row in here
+            if (task := _task(called[row["ServiceID"]], row, lab.node(names[row["NodeID"]])))
         ),
         vxlan_port=swarm.result().get("DataPathPort") or _VXLAN_PORT,
     )
+
+
+def _task(service: str, row: Mapping[str, Any], node: Node) -> Task | None:
+    """Return a running task; None where its node has to be asked for its address, and cannot tell."""
+    try:
+        return task_of(service, row, node)
+    except (DaemonError, NodeUnreachable) as problem:
+        log.info("a task of %s is not known: %s", service, problem)
+        return None
 
 
 def _network(row: Mapping[str, Any]) -> Network:

@@ -169,7 +169,9 @@ def balancers(said: Declared, seen: Seen) -> Iterator[Finding]:
                 }
                 every = {task.addresses[space.network] for task in tasks}
                 chosen = servers.get(marks[virtual], set())
-                dead = set() if here.node.name in shut else chosen - every  # of no end it hears either
+                dead = chosen - every
+                if here.node.name in shut or not said.knows_all(service.name):
+                    dead = set()  # it hears of no end either; or it may be the task that is not known
                 yield from _balanced(here, space, service, chosen, dead, heard - chosen)
 
 

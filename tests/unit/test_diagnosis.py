@@ -410,6 +410,8 @@ def manager(**told: object) -> Declared:
     """Return what is read of a manager that tells this, and else nothing."""
 
     def api(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        if "/containers/" in path:
+            return as_json({"message": "no such container"}, 404)
         return as_json(told.get(path.partition("?")[0].rpartition("/")[2], []))
 
     lab = lab_of({"node1": FakeNode(lambda _: "", api)})
@@ -431,6 +433,45 @@ def test_a_node_that_has_joined_again_is_what_it_is_now(states: tuple[str, str])
         for state in states
     ]
     assert manager(swarm={}, nodes=rows).states == {"node1": "ready"}
+
+
+def test_a_task_whose_node_cannot_tell_its_address_is_not_known() -> None:
+    """Of an overlay with IPv6 too, Swarm may have the other address alone."""
+    six = {"Network": {"Spec": {"Name": "six", "IPv6Enabled": True}}, "Addresses": ["fd80::4/64"]}
+    task = {
+        "ServiceID": "1",
+        "NodeID": "2",
+        "Slot": 1,
+        "Status": {"State": "running", "ContainerStatus": {"ContainerID": "abc", "PID": 7}},
+        "NetworksAttachments": [six],
+    }
+    told = manager(
+        swarm={},
+        nodes=[{"ID": "2", "Description": {"Hostname": "node1"}, "Status": {"State": "ready"}}],
+        services=[{"ID": "1", "Spec": {"Name": "web", "TaskTemplate": {}}}],
+        tasks=[task],
+    )
+    assert (len(told.wanted), told.running, told.knows_all("web")) == (1, (), False)
+
+
+MARK = "-A INPUT -d 10.0.0.2/32 -j MARK --set-xmark 0x101/0xffffffff\n"
+BALANCED = """\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+FWM  257 rr
+  -> 10.0.1.7:0                   Masq    1      0          0
+"""
+
+
+@pytest.mark.parametrize(("running", "found"), [(0, ["dead-backend"]), (1, [])])
+def test_whom_nobody_knows_may_be_the_task_that_is_not_known(running: int, found: list[str]) -> None:
+    node1 = node("node1", NODE1)
+    balancer = Namespace("front", Place(node1, "lb"), shown(MARKS=MARK, SERVERS=BALANCED))
+    read = {"node1": NodeSeen(node1, read=shown(RULES="", LINKS=""), balancers=[balancer])}
+    one = Wanted("web.1", "web", "running", "", "node1", "abc")
+    told = dataclasses.replace(said(service("web", "front")), wanted=(one,) * running)
+    assert [finding.fault for finding in kernel.balancers(told, read)] == found
 
 
 def test_only_overlays_have_addresses_to_give_out() -> None:
