@@ -276,11 +276,8 @@ def published(said: Declared, seen: Seen) -> Iterator[Finding]:
         tasks = said.tasks(service.name)
         for port in service.ports:
             for here in seen.values():
-                if (
-                    port.ingress
-                    and _is_known(seen, here, tasks, shut)
-                    and not _leads(here, port.published)
-                ):
+                known = port.ingress and _is_known(seen, here, tasks, shut)
+                if known and port.published not in here.doors:
                     yield Finding(
                         what=f"{here.node.name} does not lead port {port.published} to {service.name}",
                         where=here.node.name,
@@ -315,12 +312,6 @@ def _is_known(seen: Seen, here: NodeSeen, tasks: Sequence[Task], shut: set[str])
     return bool(here.read) and any(
         task.ingress and _knows(seen, here, task, task.ingress, shut) for task in tasks
     )
-
-
-def _leads(here: NodeSeen, port: int) -> bool:
-    rows = here.read[RULES].table
-    rows = rows[(rows["table"] == "nat") & (rows["chain"] == "DOCKER-INGRESS")]
-    return bool(((rows["dport"] == port) & (rows["target"] == "DNAT")).any())
 
 
 def names(said: Declared, seen: Seen) -> Iterator[Finding]:

@@ -90,6 +90,13 @@ class NodeSeen:
         return Rules(self.read[RULES].text, "filter")
 
     @cached_property
+    def doors(self) -> frozenset[int]:
+        """The published ports that the node leads into the routing mesh."""
+        rows = self.read[RULES].table
+        rows = rows[(rows["table"] == "nat") & (rows["chain"] == "DOCKER-INGRESS")]
+        return frozenset(map(int, rows[rows["target"] == "DNAT"]["dport"].dropna()))
+
+    @cached_property
     def interfaces(self) -> dict[str, str]:
         """The node's own addresses, each with its interface."""
         if not self.read:

@@ -40,6 +40,18 @@ def test_an_overlay_is_read_on_all_its_devices(version: str) -> None:
     assert space.forwarding.keys() == {"02:42:0a:00:01:04", "02:42:0a:00:01:06"}
 
 
+@pytest.mark.parametrize("version", ["20.10", "26.1", "28.5"])
+def test_a_node_leads_its_published_ports_into_the_mesh(version: str) -> None:
+    text = (CAPTURES / version / "iptables-save--node.txt").read_text().partition("\n")[2]
+    node1 = node("node1", NODE1)
+    front = Task("web.1", "web", 1, node1, "", 1, {"ingress": "10.0.0.6"}, ingress="ingress")
+    ports = tuple(Port(published, 3000, "tcp", ingress=True) for published in (5000, 5001))
+    told = dataclasses.replace(said(dataclasses.replace(service("web"), ports=ports)), running=(front,))
+    read = {"node1": NodeSeen(node1, read=shown(RULES=text, LINKS=""))}
+    (found,) = kernel.published(told, read)
+    assert (found.fault, "port 5001" in found.what) == ("nat-flushed", True)
+
+
 def network(name: str, subnet: str, pool: str = "", gateway: str = "") -> Network:
     own = ipaddress.IPv4Network(subnet)
     pools = (ipaddress.IPv4Network(pool or subnet),)
