@@ -30,6 +30,7 @@ _AGAIN_S = 3.0  # from a look to the next: a task that starts is known everywher
 
 _EXAMINERS: tuple[Callable[[Declared, Mapping[str, NodeSeen]], Iterator[Finding]], ...] = (
     deployments.nodes,
+    deployments.unread,
     deployments.ingress,
     deployments.waiting,
     deployments.health,

@@ -46,6 +46,8 @@ def _call(
             lab="12",
             fault="localhost-is-ipv6",
         )
+    elif host == service.name:
+        return  # where it says that it is to be found itself
     elif called := next((other for other in said.services if other.name == host), None):
         yield from _by_name(said, seen, service, called, evidence, port)
     elif (network := _network_of(said, host)) and network not in service.networks:

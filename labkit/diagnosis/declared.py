@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from labkit.swarm.places import Task, runs, task_of
+from labkit.transport.base import DaemonError, NodeUnreachable
 
 if TYPE_CHECKING:
-    from labkit.swarm import Lab
+    from labkit.swarm import Lab, Node
 
+log = logging.getLogger(__name__)
+
+_VXLAN_PORT = 4789  # where `docker swarm init` was given no --data-path-port
 _URL = re.compile(r"https?://[^\s\"'<>]+")
 
 
@@ -108,7 +113,9 @@ class Declared:
     services: tuple[Service, ...]
     wanted: tuple[Wanted, ...]
     running: tuple[Task, ...]
-    """Of those that ought to run, those that do, on nodes that this lab knows."""
+    """Of those that ought to run, those that do and of which all is known."""
+    vxlan_port: int = _VXLAN_PORT
+    """The UDP port by which the overlays of all nodes reach each other."""
 
     @cached_property
     def by_name(self) -> dict[str, Network]:
@@ -123,11 +130,17 @@ class Declared:
         """List the running tasks of a service."""
         return [task for task in self.running if task.service == service]
 
+    def knows_all(self, service: str) -> bool:
+        """Whether all tasks of a service that run are known, with their addresses."""
+        run = sum(task.service == service and task.state == "running" for task in self.wanted)
+        return run == len(self.tasks(service))
+
 
 def of(lab: Lab) -> Declared:
-    """Ask the manager, by four requests side by side; raises DaemonError and NodeUnreachable."""
+    """Ask the manager, by five requests side by side; raises DaemonError and NodeUnreachable."""
     api = lab.manager.docker.api
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(5) as pool:
+        swarm = pool.submit(api.inspect_swarm)
         asked = (
             pool.submit(api.nodes),
             pool.submit(api.networks, filters={"scope": "swarm"}),
@@ -135,6 +148,8 @@ def of(lab: Lab) -> Declared:
             pool.submit(api.tasks, filters={"desired-state": "running"}),
         )
         nodes, networks, services, tasks = (future.result() for future in asked)
+    # A node that has left and joined again is listed twice: what it is now counts.
+    nodes.sort(key=lambda row: row["Status"]["State"] == "ready")
     names = {row["ID"]: row["Description"]["Hostname"] for row in nodes}
     known = {row["Id"]: row["Name"] for row in networks}
     called = {row["ID"]: row["Spec"]["Name"] for row in services}
@@ -142,28 +157,45 @@ def of(lab: Lab) -> Declared:
     here = [row for row in ours if runs(row) and names.get(row["NodeID"]) in lab.nodes]
     return Declared(
         states={names[row["ID"]]: row["Status"]["State"] for row in nodes},
-        networks=tuple(map(_network, networks)),
+        networks=tuple(_network(row) for row in networks if row["Driver"] == "overlay"),
         services=tuple(_service(row, known) for row in services),
         wanted=tuple(_wanted(row, called[row["ServiceID"]], names) for row in ours),
         running=tuple(
-            task_of(called[row["ServiceID"]], row, lab.node(names[row["NodeID"]])) for row in here
+            task
+            for row in here
+            if (task := _task(called[row["ServiceID"]], row, lab.node(names[row["NodeID"]])))
         ),
+        vxlan_port=swarm.result().get("DataPathPort") or _VXLAN_PORT,
     )
+
+
+def _task(service: str, row: Mapping[str, Any], node: Node) -> Task | None:
+    """Return a running task; None where its node has to be asked for its address, and cannot tell."""
+    try:
+        return task_of(service, row, node)
+    except (DaemonError, NodeUnreachable) as problem:
+        log.info("a task of %s is not known: %s", service, problem)
+        return None
 
 
 def _network(row: Mapping[str, Any]) -> Network:
     configs = [c for c in (row["IPAM"] or {}).get("Config") or () if ":" not in c.get("Subnet", ":")]
-    subnets = tuple(ipaddress.IPv4Network(config["Subnet"]) for config in configs)
+    subnets = tuple(_range(config["Subnet"]) for config in configs)
     return Network(
         id=row["Id"],
         name=row["Name"],
         ingress=bool(row.get("Ingress")),
         encrypted="encrypted" in (row.get("Options") or {}),
         subnets=subnets,
-        pool=tuple(ipaddress.IPv4Network(c.get("IPRange") or c["Subnet"]) for c in configs),
+        pool=tuple(_range(config.get("IPRange") or config["Subnet"]) for config in configs),
         gateways=frozenset(config.get("Gateway", "") for config in configs),
         allocated=bool((row["IPAM"] or {}).get("Config")),
     )
+
+
+def _range(text: str) -> ipaddress.IPv4Network:
+    """Read a range as Docker does: it may be written as an address in it, 10.0.0.7/24."""
+    return ipaddress.IPv4Network(text, strict=False)
 
 
 def _service(row: Mapping[str, Any], known: Mapping[str, str]) -> Service:

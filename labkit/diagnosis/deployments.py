@@ -49,6 +49,20 @@ def nodes(said: Declared, seen: Seen) -> Iterator[Finding]:
             )
 
 
+def unread(said: Declared, seen: Seen) -> Iterator[Finding]:
+    """Find places of which nothing can be said: labkit does not understand what a tool tells there."""
+    for here in seen.values():
+        for place, told in here.unread.items():
+            yield Finding(
+                what=f"{place} shows what labkit does not understand, so nothing else is said of it",
+                where=here.node.name,
+                evidence=told,
+                why="a table is read as a whole or not at all; what is there may be well",
+                remedy="look there with the same command",
+                lab="01",
+            )
+
+
 def ingress(said: Declared, seen: Seen) -> Iterator[Finding]:
     """Find a swarm without a routing mesh."""
     if not any(network.ingress for network in said.networks):
@@ -93,7 +107,7 @@ def _why_it_waits(said: Declared, task: Wanted) -> Finding:
             )
     for network in networks:
         used = _used(said, network)
-        if used >= network.room:
+        if network.pool and used >= network.room:  # none: it has IPv6 alone
             told = f"{network.name} has {network.room} addresses, and {used} are in use"
             return Finding(
                 what,

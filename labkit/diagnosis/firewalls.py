@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from labkit.diagnosis.finding import Finding
 from labkit.diagnosis.packets import Packet, Rules
-from labkit.diagnosis.seen import RULES, listening
+from labkit.diagnosis.seen import RULES, listening, vxlan_end
 
 if TYPE_CHECKING:
     from labkit.diagnosis.declared import Declared
@@ -29,8 +29,7 @@ class _Traffic:
 
 # Source: docs.docker.com/engine/swarm/swarm-tutorial, open protocols and ports between the hosts.
 _TASKS = "all that tasks say to tasks on other nodes"
-_VXLAN = _Traffic(Packet("udp", 4789), _TASKS, "04", "vxlan-dropped")
-_LARGE = _Traffic(Packet("udp", 4789, length=_FULL), _TASKS, "09", "large-vxlan-dropped")
+_VXLAN, _LARGE = "vxlan-dropped", "large-vxlan-dropped"
 _GOSSIP = [
     _Traffic(Packet(protocol, 7946), "gossip: who has which task and address", "05", "gossip-dropped")
     for protocol in ("udp", "tcp")
@@ -40,16 +39,22 @@ _ESP = _Traffic(Packet("esp"), "what encrypted overlays send", "09", "esp-droppe
 
 def between_nodes(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Finding]:
     """Find what a node's firewall stops of that which the nodes say to each other."""
-    wanted = [_VXLAN, _LARGE, *_GOSSIP]
+    tunnels = [
+        _Traffic(Packet("udp", said.vxlan_port), _TASKS, "04", _VXLAN),
+        _Traffic(Packet("udp", said.vxlan_port, length=_FULL), _TASKS, "09", _LARGE),
+    ]
     if any(network.encrypted for network in said.networks):
-        wanted.append(_ESP)
+        tunnels.append(_ESP)
+    ends = {name: vxlan_end(seen, name) for name in seen}
+    wanted = [(traffic, ends) for traffic in tunnels]
+    wanted += [(traffic, _addresses(seen)) for traffic in _GOSSIP]
     for name, here in seen.items():
         found: dict[str, tuple[_Traffic, set[str]]] = {}
-        for traffic in wanted:
-            if rules := _stopping(here, traffic.packet, seen):
+        for traffic, addresses in wanted:
+            if rules := _stopping(here, traffic.packet, addresses):
                 found.setdefault(traffic.fault, (traffic, set()))[1].update(rules)
-        if _VXLAN.fault in found:
-            found.pop(_LARGE.fault, None)  # they are stopped with all the others
+        if _VXLAN in found:
+            found.pop(_LARGE, None)  # they are stopped with all the others
         for fault, (traffic, rules) in found.items():
             yield Finding(
                 what=f"the firewall of {name} stops {traffic.packet}",
@@ -64,23 +69,33 @@ def between_nodes(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Find
 
 def without_gossip(seen: Mapping[str, NodeSeen]) -> set[str]:
     """Return the nodes whose firewall stops gossip: what they have not heard follows from that."""
+    addresses = _addresses(seen)
     return {
         name
         for name, here in seen.items()
-        if any(_stopping(here, traffic.packet, seen) for traffic in _GOSSIP)
+        if any(_stopping(here, traffic.packet, addresses) for traffic in _GOSSIP)
     }
 
 
-def _stopping(here: NodeSeen, packet: Packet, seen: Mapping[str, NodeSeen]) -> set[str]:
-    """Return the rules of a node that stop a packet from or to one of the others."""
-    if here.silent:
+def _addresses(seen: Mapping[str, NodeSeen]) -> dict[str, str]:
+    """Return the address by which Swarm has each node."""
+    return {name: here.node.address for name, here in seen.items()}
+
+
+def _stopping(here: NodeSeen, packet: Packet, addresses: Mapping[str, str]) -> set[str]:
+    """Return the rules of a node that stop a packet from or to one of the others.
+
+    An address that is empty is not known, nor is the interface then.
+    """
+    if not here.read:
         return set()
-    mine = here.node.address
+    mine = addresses[here.node.name]
+    by = here.interfaces.get(mine, "")
     found: set[str | None] = set()
-    for other in seen.values():
-        if (theirs := other.node.address) != mine:
-            came = replace(packet, source=theirs, destination=mine, interface=here.interface)
-            goes = replace(packet, source=mine, destination=theirs, interface=here.interface)
+    for name, theirs in addresses.items():
+        if name != here.node.name:
+            came = replace(packet, source=theirs, destination=mine, comes_by=by)
+            goes = replace(packet, source=mine, destination=theirs, leaves_by=by)
             found |= {here.filter.stops(came, "INPUT"), here.filter.stops(goes, "OUTPUT")}
     return {rule for rule in found if rule}
 
@@ -88,11 +103,11 @@ def _stopping(here: NodeSeen, packet: Packet, seen: Mapping[str, NodeSeen]) -> s
 def of_published_ports(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Finding]:
     """Find what a node's DOCKER-USER stops of that which comes from outside for a published port."""
     for name, here in seen.items():
-        if here.silent:
+        if not here.read:
             continue
         for service in said.services:
             for port in (port for port in service.ports if port.ingress):
-                packet = Packet(port.protocol, port.published, interface=here.interface)
+                packet = Packet(port.protocol, port.published)  # by any interface, from anybody
                 if rule := here.filter.stops(packet, "DOCKER-USER"):
                     yield Finding(
                         what=f"{name} lets nobody outside ask port {port.published}, of {service.name}",
@@ -106,20 +121,25 @@ def of_published_ports(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator
 
 
 def of_tasks(said: Declared, seen: Mapping[str, NodeSeen]) -> Iterator[Finding]:
-    """Find rules in a task's own namespace that stop what comes for its app."""
-    sockets = listening(seen, said.running)
-    for here in seen.values():
-        for task, read in here.tasks.items():
-            rules = Rules(read[RULES].text, "filter")
-            for protocol, port in sorted(sockets[task]):
-                if rule := rules.stops(Packet(protocol, port), "INPUT"):
-                    yield Finding(
-                        what=f"a rule in the network namespace of {task} stops {protocol} port {port}",
-                        where=f"{task} on {here.node.name}",
-                        evidence=rule,
-                        why="the app listens there, and nobody who asks it gets an answer",
-                        remedy="remove the rule from the chain INPUT of the task's namespace; "
-                        "a task that is made anew has no rule of its own",
-                        lab="03",
-                        fault="task-firewalled",
-                    )
+    """Find rules in a task's own namespace that stop what comes for its app.
+
+    One without an address on a network of Swarm is left out: on the network `host`, the rules and the
+    sockets are the machine's.
+    """
+    for task in said.running:
+        read = seen[task.node.name].tasks.get(task.name)
+        if not (read and task.addresses):
+            continue
+        rules = Rules(read[RULES].text, "filter")
+        for protocol, port in sorted(listening(seen, [task])[task.name]):
+            if rule := rules.stops(Packet(protocol, port), "INPUT"):
+                yield Finding(
+                    what=f"a rule in the network namespace of {task.name} stops {protocol} port {port}",
+                    where=f"{task.name} on {task.node.name}",
+                    evidence=rule,
+                    why="the app listens there, and nobody who asks it gets an answer",
+                    remedy="remove the rule from the chain INPUT of the task's namespace; "
+                    "a task that is made anew has no rule of its own",
+                    lab="03",
+                    fault="task-firewalled",
+                )

@@ -17,6 +17,7 @@ from labkit.diagnosis.seen import (
     SERVERS,
     TIMEOUTS,
     listening,
+    vxlan_end,
 )
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ def neighbours(said: Declared, seen: Seen) -> Iterator[Finding]:
             for task in _elsewhere(said, here, space.network):
                 mac = macs.get(task.name, {}).get(task.addresses[space.network])
                 # Where the task is just ending there is none.
-                if mac and _knows(here, task, space.network, shut):
-                    yield from _neighbour(here, space, task, mac)
+                if mac and _knows(seen, here, task, space.network, shut):
+                    yield from _neighbour(seen, here, space, task, mac)
 
 
-def _neighbour(here: NodeSeen, space: Namespace, task: Task, mac: str) -> Iterator[Finding]:
+def _neighbour(seen: Seen, here: NodeSeen, space: Namespace, task: Task, mac: str) -> Iterator[Finding]:
     """Compare what an overlay has of a task with the task's own MAC address, and with its node."""
     name, address = here.node.name, task.addresses[space.network]
     inside = f"in the overlay's namespace of {name}"
@@ -60,20 +61,30 @@ def _neighbour(here: NodeSeen, space: Namespace, task: Task, mac: str) -> Iterat
             lab="05",
             fault="wrong-neighbour",
         )
-    elif (node := space.forwarding.get(mac)) != task.node.address:
+    elif not _may_lead(seen, node := space.forwarding.get(mac, ""), task.node.name):
+        right = vxlan_end(seen, task.node.name) or task.node.address
         yield Finding(
             what=f"{name} sends what is for {task.name} to another node"
             if node
             else f"{name} does not know the node of {task.name}",
             where=f"{name}, {space.network}",
             evidence=f"bridge fdb: {mac} dst {node or 'not there'}; the task is on {task.node.name}, "
-            f"{task.node.address}",
+            f"{right}",
             why="VXLAN wraps a packet for the node that the FDB names, right or wrong",
-            remedy=f"{inside}: bridge fdb replace {mac} dev vxlan0 self permanent dst "
-            f"{task.node.address}",
+            remedy=f"{inside}: bridge fdb replace {mac} dev vxlan0 self permanent dst {right}",
             lab="05",
             fault="stale-fdb",
         )
+
+
+def _may_lead(seen: Seen, address: str, name: str) -> bool:
+    """Whether what VXLAN sends to an address may come to a node.
+
+    One that no node has may be translated on the way, unless others have another one for the node.
+    """
+    if not address or address in seen[name].ends:
+        return bool(address)
+    return not vxlan_end(seen, name) and not any(address in here.ends for here in seen.values())
 
 
 def gossip(said: Declared, seen: Seen) -> Iterator[Finding]:
@@ -81,13 +92,13 @@ def gossip(said: Declared, seen: Seen) -> Iterator[Finding]:
     shut = without_gossip(seen)
     for here in seen.values():
         for other in seen.values():
-            if {here.node.name, other.node.name} & shut:
-                continue  # the rule that stops it is told
+            if {here.node.name, other.node.name} & shut or not other.read:
+                continue  # the rule that stops it is told, or why nothing is known of the other
             tasks = {
                 task.name: space.network
                 for space in here.overlays
                 for task in _elsewhere(said, here, space.network)
-                if task.node.name == other.node.name and _unheard(here, task, space.network)
+                if task.node.name == other.node.name and _unheard(seen, here, task, space.network)
             }
             if tasks:
                 named = ", ".join(f"{task} on {network}" for task, network in tasks.items())
@@ -102,17 +113,17 @@ def gossip(said: Declared, seen: Seen) -> Iterator[Finding]:
                 )
 
 
-def _unheard(here: NodeSeen, task: Task, network: str) -> bool:
+def _unheard(seen: Seen, here: NodeSeen, task: Task, network: str) -> bool:
     """Whether a node's overlay knows neither a task elsewhere nor anything else of its node."""
     return any(
         task.addresses[network] not in space.neighbours
-        and task.node.address not in space.forwarding.values()
+        and seen[task.node.name].ends.isdisjoint(space.forwarding.values())
         for space in here.overlays
         if space.network == network
     )
 
 
-def _knows(here: NodeSeen, task: Task, network: str, shut: set[str]) -> bool:
+def _knows(seen: Seen, here: NodeSeen, task: Task, network: str, shut: set[str]) -> bool:
     """Whether a task is a node's own, or the node ought to have all of it right.
 
     Of the nodes in `shut`, whose firewall stops gossip, the others forget one thing after another, and
@@ -121,7 +132,7 @@ def _knows(here: NodeSeen, task: Task, network: str, shut: set[str]) -> bool:
     """
     if task.node.name == here.node.name:
         return True
-    return not {here.node.name, task.node.name} & shut and not _unheard(here, task, network)
+    return not {here.node.name, task.node.name} & shut and not _unheard(seen, here, task, network)
 
 
 def _elsewhere(said: Declared, here: NodeSeen, network: str) -> list[Task]:
@@ -154,11 +165,13 @@ def balancers(said: Declared, seen: Seen) -> Iterator[Finding]:
                 heard = {
                     task.addresses[space.network]
                     for task in tasks
-                    if _knows(here, task, space.network, shut)
+                    if _knows(seen, here, task, space.network, shut)
                 }
                 every = {task.addresses[space.network] for task in tasks}
                 chosen = servers.get(marks[virtual], set())
-                dead = set() if here.node.name in shut else chosen - every  # of no end it hears either
+                dead = chosen - every
+                if here.node.name in shut or not said.knows_all(service.name):
+                    dead = set()  # it hears of no end either; or it may be the task that is not known
                 yield from _balanced(here, space, service, chosen, dead, heard - chosen)
 
 
@@ -242,13 +255,13 @@ def marks(said: Declared, seen: Seen) -> Iterator[Finding]:
         if not secret:
             continue
         lines = here.read[RULES].lines
-        found = sum("--dport 4789" in line and "-j MARK" in line for line in lines)
+        found = sum(f"--dport {said.vxlan_port} " in line and "-j MARK" in line for line in lines)
         if found < len(secret):
             yield Finding(
                 what=f"{here.node.name} does not mark what is to be encrypted",
                 where=here.node.name,
-                evidence=f"{found} rules in mangle OUTPUT that mark UDP port 4789; encrypted overlays "
-                f"there: {', '.join(secret)}",
+                evidence=f"{found} rules in mangle OUTPUT that mark UDP port {said.vxlan_port}; "
+                f"encrypted overlays there: {', '.join(secret)}",
                 why="only what has the mark is encrypted, and the other nodes drop what is not",
                 remedy="put the rules back, or let the tasks of these networks start anew on that node",
                 lab="09",
@@ -263,7 +276,8 @@ def published(said: Declared, seen: Seen) -> Iterator[Finding]:
         tasks = said.tasks(service.name)
         for port in service.ports:
             for here in seen.values():
-                if port.ingress and _is_known(here, tasks, shut) and not _leads(here, port.published):
+                known = port.ingress and _is_known(seen, here, tasks, shut)
+                if known and port.published not in here.doors:
                     yield Finding(
                         what=f"{here.node.name} does not lead port {port.published} to {service.name}",
                         where=here.node.name,
@@ -293,17 +307,11 @@ def published(said: Declared, seen: Seen) -> Iterator[Finding]:
                 )
 
 
-def _is_known(here: NodeSeen, tasks: Sequence[Task], shut: set[str]) -> bool:
+def _is_known(seen: Seen, here: NodeSeen, tasks: Sequence[Task], shut: set[str]) -> bool:
     """Whether a node has a task of a published service, or has heard of one."""
-    return not here.silent and any(
-        task.ingress and _knows(here, task, task.ingress, shut) for task in tasks
+    return bool(here.read) and any(
+        task.ingress and _knows(seen, here, task, task.ingress, shut) for task in tasks
     )
-
-
-def _leads(here: NodeSeen, port: int) -> bool:
-    rows = here.read[RULES].table
-    rows = rows[(rows["table"] == "nat") & (rows["chain"] == "DOCKER-INGRESS")]
-    return bool(((rows["dport"] == port) & (rows["target"] == "DNAT")).any())
 
 
 def names(said: Declared, seen: Seen) -> Iterator[Finding]:

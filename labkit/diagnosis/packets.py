@@ -1,33 +1,48 @@
 """Would a packet pass? Walks the rules of iptables as the kernel does, for the first packet of a flow.
 
-A rule that asks for something unknown here (a BPF program, a policy of IPsec, a mark) is taken for one
-that does not match: what is told of a firewall is certain, and not everything is told.
+What is told of a firewall is certain, and not everything is told. A rule may ask for what is not known
+here: a set of addresses, a policy of IPsec, where the packet is from. One of those that stops is passed
+over, and behind one of those that may let the packet through nothing is certain any more.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _STOP = ("DROP", "REJECT")
+_QUEUES = ("QUEUE", "NFQUEUE")  # a program decides
+_UNCERTAIN = ("", "")
 
 
 @dataclass(frozen=True)
 class Packet:
-    """A packet as a firewall sees it; an `interface` that is empty is some other than lo."""
+    """A packet as a firewall sees it; where an interface is empty, it is some other than lo."""
 
     protocol: str
     port: int | None = None
     length: int = 100
     source: str = ""
     destination: str = ""
-    interface: str = ""
+    comes_by: str = ""
+    leaves_by: str = ""
 
     def __str__(self) -> str:
         """As a person says it; a packet of 1,000 bytes and more is a full one."""
         told = f"{self.protocol} port {self.port}" if self.port else self.protocol
         return f"full packets of {told}" if self.length >= 1000 else told
+
+
+@dataclass(frozen=True)
+class _Rule:
+    saved: str
+    asks: Sequence[tuple[bool, str, str]]
+    """What it asks for: whether that is negated, the option, its values."""
+    target: str
+    goto: bool
+    """Whether it goes to another chain for good."""
 
 
 class Rules:
@@ -38,7 +53,7 @@ class Rules:
 
         Not the parser's rows: of a chain without rules they do not tell the policy.
         """
-        self._chains: dict[str, list[tuple[str, list[str]]]] = {}
+        self._chains: dict[str, list[_Rule]] = {}
         self._policies: dict[str, str] = {}
         here = False
         for line in saved.splitlines():
@@ -46,65 +61,78 @@ class Rules:
                 here = line[1:].strip() == table
             elif here and line.startswith(":"):
                 chain, policy, *_ = line[1:].split()
-                self._policies[chain] = policy
+                self._chains[chain], self._policies[chain] = [], policy
             elif here and line.startswith("-A"):
                 _, chain, *words = shlex.split(line)
-                self._chains.setdefault(chain, []).append((line, words))
+                self._chains.setdefault(chain, []).append(_rule(line, words))
 
     def stops(self, packet: Packet, chain: str) -> str | None:
-        """Return the rule, or the policy, that stops a packet in a chain; None where it passes."""
-        verdict = self._walk(packet, chain, ())
-        if verdict:
-            return verdict[1] if verdict[0] in _STOP else None
+        """Return the rule, or the policy, that surely stops a packet in a chain."""
         policy = self._policies.get(chain, "ACCEPT")
-        return f"-P {chain} {policy}" if policy in _STOP else None
+        verdict, rule = self._walk(packet, chain, ()) or (policy, f"-P {chain} {policy}")
+        return rule if verdict in _STOP else None
 
     def _walk(self, packet: Packet, chain: str, passed: tuple[str, ...]) -> tuple[str, str] | None:
         """Return the verdict of a chain with its rule; None where it has none."""
-        for rule, words in self._chains.get(chain, ()):
-            target = _target(words)
-            if target is None or not _matches(words, packet):
+        for rule in self._chains.get(chain, ()):
+            matches = _matches(rule, packet)
+            if matches is False:
                 continue
-            if target in ("ACCEPT", *_STOP):
-                return target, rule
-            if target == "RETURN":
-                return None
-            if target in self._chains and target not in passed:
-                verdict = self._walk(packet, target, (*passed, chain))
-                if verdict or "-g" in words:
-                    return verdict
+            if rule.target in _STOP:
+                if matches:
+                    return rule.target, rule.saved
+            elif rule.target in ("ACCEPT", "RETURN", *_QUEUES, *self._chains):
+                if matches is None or rule.target in _QUEUES:
+                    return _UNCERTAIN
+                if rule.target == "ACCEPT":
+                    return rule.target, rule.saved
+                if rule.target == "RETURN":
+                    return None
+                if rule.target not in passed:
+                    verdict = self._walk(packet, rule.target, (*passed, chain))
+                    if verdict or rule.goto:
+                        return verdict
         return None
 
 
-def _target(words: list[str]) -> str | None:
-    at = next((at for at, word in enumerate(words) if word in ("-j", "-g")), None)
-    return None if at is None else words[at + 1]
+def _rule(saved: str, words: list[str]) -> _Rule:
+    """Read the words of a rule behind its chain."""
+    asks: list[tuple[bool, str, str]] = []
+    left, negated = list(words), False
+    while left and left[0] not in ("-j", "-g"):
+        option = left.pop(0)
+        if option == "!":
+            negated = True
+            continue
+        values = [left.pop(0)] if option == "--comment" else []  # which may begin with a dash
+        while left and left[0] != "!" and not left[0].startswith("-"):
+            values.append(left.pop(0))
+        asks.append((negated, option, " ".join(values)))
+        negated = False
+    return _Rule(saved, asks, target=left[1] if left else "", goto=left[:1] == ["-g"])
+
+
+def _matches(rule: _Rule, packet: Packet) -> bool | None:
+    """Whether a rule is for a packet; None where that hangs on what is not known here."""
+    found = [_fits(negated, option, value, packet) for negated, option, value in rule.asks]
+    return False if False in found else None if None in found else True
 
 
 _KNOWN_MATCHES = {"tcp", "udp", "comment", "conntrack", "state", "multiport", "length"}
 
 
-def _matches(words: list[str], packet: Packet) -> bool:
-    """Whether a rule is for a packet; never where it asks for something unknown."""
-    options = iter(words)
-    negated = False
-    for option in options:
-        if option in ("-j", "-g"):
-            return True
-        if option == "!":
-            negated = True
-            continue
-        fits = _fits(option, next(options, ""), packet)
-        if fits is None or fits == negated:
-            return False
-        negated = False
-    return True
-
-
-def _fits(option: str, value: str, packet: Packet) -> bool | None:
+def _fits(negated: bool, option: str, value: str, packet: Packet) -> bool | None:
     """Whether a packet has what an option asks for; None where that is not known."""
+    try:
+        found = _has(option, value, packet)
+    except ValueError:  # a network with a mask of holes, say
+        return None
+    return None if found is None else found != negated
+
+
+def _has(option: str, value: str, packet: Packet) -> bool | None:
     match option:
-        case "-m" | "--match":
+        case "-m":
             return True if value in _KNOWN_MATCHES else None
         case "--comment":
             return True
@@ -114,12 +142,14 @@ def _fits(option: str, value: str, packet: Packet) -> bool | None:
             return _within(packet.source, value)
         case "-d":
             return _within(packet.destination, value)
-        case "-i" | "-o":
-            return _is_interface(packet.interface, value)
+        case "-i":
+            return _is_interface(packet.comes_by, value)
+        case "-o":
+            return _is_interface(packet.leaves_by, value)
         case "--dport" | "--dports":
             return _in_ranges(packet.port, value)
         case "--ctstate" | "--state":
-            return "NEW" in value.split(",")
+            return _begins(value.split(","))
         case "--length":
             return _in_ranges(packet.length, value)
     return None
@@ -133,6 +163,13 @@ def _is_interface(name: str, wanted: str) -> bool | None:
     if not name:
         return False if wanted == "lo" else None
     return name.startswith(wanted[:-1]) if wanted.endswith("+") else name == wanted
+
+
+def _begins(states: Sequence[str]) -> bool | None:
+    """Whether the first packet of a flow is in one of these states; it may be translated, untracked."""
+    if "NEW" in states:
+        return True
+    return None if {"DNAT", "SNAT", "UNTRACKED"} & {*states} else False
 
 
 def _in_ranges(number: int | None, ranges: str) -> bool:

@@ -16,8 +16,9 @@ from labkit import parsers
 from labkit.diagnosis.packets import Rules
 from labkit.errors import SwarmError
 from labkit.experiments.swarms import NAMESPACE_FILES, namespaces_of
+from labkit.parsers.dispatch import parser_of
 from labkit.swarm.places import Place
-from labkit.transport.base import DaemonError
+from labkit.transport.base import DaemonError, TaskReplaced
 
 if TYPE_CHECKING:
     from labkit.capture import Capture
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 
 RULES = ("iptables-save",)
 MARKS = ("iptables-save", "-t", "mangle")
-NEIGHBOURS = ("ip", "neigh", "show", "dev", "vxlan0")
-FORWARDING = ("bridge", "fdb", "show", "dev", "vxlan0")
+NEIGHBOURS = ("ip", "neigh")  # of all devices: an overlay has a vxlan0, vxlan1, … for each subnet
+FORWARDING = ("bridge", "fdb", "show")
 SERVERS = ("ipvsadm", "-ln")
 TIMEOUTS = ("ipvsadm", "-l", "--timeout")
 FORWARDS = ("sysctl", "-n", "net.ipv4.ip_forward")
 LISTENING = ("ss", "-lntu")
-LINKS = ("ip", "-d", "addr")
+LINKS = ("ip", "-j", "addr")
+"""As JSON: the text, with -d, has a line of its own for each kind of interface that there may be."""
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Namespace:
     def neighbours(self) -> dict[str, str]:
         """An overlay's neighbours: address -> MAC address."""
         rows = self.read[NEIGHBOURS].table.dropna(subset="mac")
+        rows = rows[rows["interface"].str.startswith("vxlan")]
         return dict(zip(rows["address"], rows["mac"], strict=True))
 
     @cached_property
@@ -64,7 +67,10 @@ class Namespace:
 
 @dataclass(frozen=True)
 class NodeSeen:
-    """What one node shows; `silent` is why it does not, and then there is nothing else."""
+    """What one node shows; `silent` is why it does not, and then there is nothing else.
+
+    Nor is there anything where the node's own rules or interfaces are in `unread`.
+    """
 
     node: Node
     silent: str = ""
@@ -75,6 +81,8 @@ class NodeSeen:
     """What was read in the sandbox of each task that runs here, by the task's name."""
     health: Mapping[str, str] = field(default_factory=dict)
     """What the last health check of a task that is starting said, where it failed; by the name."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Why a place is left out whose tables are not understood; by the place's label."""
 
     @cached_property
     def filter(self) -> Rules:
@@ -82,11 +90,24 @@ class NodeSeen:
         return Rules(self.read[RULES].text, "filter")
 
     @cached_property
-    def interface(self) -> str:
-        """The interface by which the node reaches the others; empty where it is not known."""
-        rows = parsers.ip_addr(self.read[LINKS].text)
-        found = rows[rows["address"] == self.node.address]["interface"]
-        return str(found.iloc[0]) if len(found) else ""
+    def doors(self) -> frozenset[int]:
+        """The published ports that the node leads into the routing mesh."""
+        rows = self.read[RULES].table
+        rows = rows[(rows["table"] == "nat") & (rows["chain"] == "DOCKER-INGRESS")]
+        return frozenset(map(int, rows[rows["target"] == "DNAT"]["dport"].dropna()))
+
+    @cached_property
+    def interfaces(self) -> dict[str, str]:
+        """The node's own addresses, each with its interface."""
+        if not self.read:
+            return {}
+        rows = self.read[LINKS].table.dropna(subset="address")
+        return dict(zip(rows["address"], rows["interface"], strict=True))
+
+    @cached_property
+    def ends(self) -> frozenset[str]:
+        """Where VXLAN may end that comes to the node: --data-path-addr names any address of its own."""
+        return frozenset({self.node.address, *self.interfaces})
 
 
 def listening(seen: Mapping[str, NodeSeen], tasks: Iterable[Task]) -> dict[str, set[tuple[str, int]]]:
@@ -106,12 +127,22 @@ def _sockets(listed: Capture) -> set[tuple[str, int]]:
     }
 
 
+def vxlan_end(seen: Mapping[str, NodeSeen], name: str) -> str:
+    """Return the address to which other nodes send what is for the tasks of a node.
+
+    Empty where none has heard of it, or where they have heard of several.
+    """
+    every = (space for here in seen.values() for space in here.overlays)
+    found = {node for space in every for node in space.forwarding.values()} & seen[name].ends
+    return found.pop() if len(found) == 1 else ""
+
+
 def of(lab: Lab, said: Declared) -> dict[str, NodeSeen]:
     """Read what every node shows, by the nodes' names; a node that does not answer is silent."""
 
     def look(node: Node) -> NodeSeen:
         try:
-            return _seen(lab, node, said)
+            return _seen(node, said)
         except SwarmError as problem:
             log.info("%s does not show what it has: %s", node.name, problem)
             return NodeSeen(node, silent=str(problem.args[0]))
@@ -120,7 +151,7 @@ def of(lab: Lab, said: Declared) -> dict[str, NodeSeen]:
         return {found.node.name: found for found in pool.map(look, lab.nodes.values())}
 
 
-def _seen(lab: Lab, node: Node, said: Declared) -> NodeSeen:
+def _seen(node: Node, said: Declared) -> NodeSeen:
     known = {network.id: network.name for network in said.networks}
     rows = namespaces_of(node.run(NAMESPACE_FILES).check().lines, known)
     mesh = next((network.name for network in said.networks if network.ingress), "")
@@ -140,12 +171,13 @@ def _seen(lab: Lab, node: Node, said: Declared) -> NodeSeen:
     wanted += [(place, argv) for _, place in balancers for argv in (MARKS, SERVERS, TIMEOUTS)]
     wanted += [(place, FORWARDS) for network, place in balancers if network == mesh]
     wanted += [(task.sandbox, argv) for task in tasks for argv in (RULES, LISTENING, LINKS)]
-    read: dict[str, dict[Argv, Capture]] = {}
-    for (place, argv), capture in zip(wanted, lab.run_all(wanted), strict=True):
-        read.setdefault(place.label, {})[argv] = capture
+    read = _read(wanted)
     for capture in read[node.name].values():
         capture.check()
-    whole = {place: here for place, here in read.items() if _is_whole(here)}
+    unread = {place: told for place, here in read.items() if (told := _not_understood(here))}
+    if node.name in unread:
+        return NodeSeen(node, unread=unread)
+    whole = {place: here for place, here in read.items() if place not in unread and _is_whole(here)}
     return NodeSeen(
         node,
         read=read[node.name],
@@ -153,7 +185,21 @@ def _seen(lab: Lab, node: Node, said: Declared) -> NodeSeen:
         balancers=list(_namespaces(balancers, whole)),
         tasks={task.name: here for task in tasks if (here := whole.get(task.sandbox.label))},
         health=dict(_failed_checks(node, said)),
+        unread=unread,
     )
+
+
+def _read(wanted: Sequence[tuple[Place, Argv]]) -> dict[str, dict[Argv, Capture]]:
+    """Run commands side by side, by the labels of their places; nothing of a task that just ends."""
+    read: dict[str, dict[Argv, Capture]] = {}
+    gone = set()
+    for running in [place.start(argv) for place, argv in wanted]:
+        try:
+            read.setdefault(running.place.label, {})[running.argv] = running.result()
+        except TaskReplaced as problem:
+            log.info("%s", problem)
+            gone.add(running.place.label)
+    return {place: here for place, here in read.items() if place not in gone}
 
 
 def _failed_checks(node: Node, said: Declared) -> Iterator[tuple[str, str]]:
@@ -165,9 +211,9 @@ def _failed_checks(node: Node, said: Declared) -> Iterator[tuple[str, str]]:
                 if problem.status != 404:
                     raise
                 continue  # it was replaced just now
-            checks = (state.get("Health") or {}).get("Log") or ()
-            if checks and checks[-1]["ExitCode"]:
-                yield task.name, checks[-1]["Output"].strip()[-_LAST:]
+            health = state.get("Health") or {}
+            if health.get("FailingStreak"):  # which does not count what fails in the start period
+                yield task.name, health["Log"][-1]["Output"].strip()[-_LAST:]
 
 
 def _is_whole(read: Mapping[Argv, Capture]) -> bool:
@@ -176,6 +222,17 @@ def _is_whole(read: Mapping[Argv, Capture]) -> bool:
     for capture in failed:
         log.info("%s in %s: code %d, %s", capture.command, capture.place, capture.code, capture.stderr)
     return not failed
+
+
+def _not_understood(read: Mapping[Argv, Capture]) -> str:
+    """Return what of a place's tables no parser understands; empty where all is understood."""
+    for capture in read.values():
+        if capture.ok and parser_of(capture.argv):
+            try:
+                parsers.parse(capture.argv, capture.text)
+            except parsers.ParseError as problem:
+                return f"{capture.command}: {problem.args[0]}"
+    return ""
 
 
 def _namespaces(

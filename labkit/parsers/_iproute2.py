@@ -206,6 +206,7 @@ def _link_of_json(entry: Row, where: Where) -> Link:
     kind = text_of(info, "info_kind", where)
     vni = number_of(object_of(info, "info_data", where), "id", where) if kind == "vxlan" else None
     counters = object_of(entry, "stats64", where)
+    netns_is_known = entry.get("link_netnsid") != -1  # which the text form calls unknown
     return Link(
         common={
             "index": number_of(entry, "ifindex", where),
@@ -216,7 +217,7 @@ def _link_of_json(entry: Row, where: Where) -> Link:
             "state": text_of(entry, "operstate", where),
             "master": text_of(entry, "master", where),
             "mac": text_of(entry, "address", where),
-            "link_netnsid": number_of(entry, "link_netnsid", where),
+            "link_netnsid": number_of(entry, "link_netnsid", where) if netns_is_known else None,
         },
         details={"link_type": text_of(entry, "link_type", where), "kind": kind, "vni": vni}
         | {

@@ -72,6 +72,12 @@ EXAMPLES: list[Example] = [
             {"index": 5, "interface": "eth0", "address": "10.0.1.5", "prefix_length": 24},
         ],
     ),
+    (
+        "ip -j addr",
+        '[{"ifindex":9,"link_index":8,"ifname":"veth7","address":"02:42:0a:00:01:05","link_netnsid":-1,'
+        '"addr_info":[]}]',
+        [{"interface": "veth7", "peer": "if8", "mac": "02:42:0a:00:01:05", "link_netnsid": None}],
+    ),
 ]
 
 
