@@ -54,11 +54,13 @@ def _service(lab: Lab, asked: Asked) -> str:
     known = [row["Spec"]["Name"] for row in lab.manager.docker.api.services()]
     if name not in known:
         raise UnknownNameError("service", name, known)
+    lab.demand_own(name)
     return name
 
 
 def _kill(lab: Lab, asked: Asked) -> Action:
     task = lab.task(str(asked.get("task", "")))
+    lab.demand_own(task.service)
     cell = f'task = lab.task("{task.name}")\ntask.node.run(["docker", "kill", task.container])'
     return Action(task.node.place, ("docker", "kill", task.container[:12]), cell)
 

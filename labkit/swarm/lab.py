@@ -268,11 +268,7 @@ class Lab:
         Where the swarm was there before labkit, it raises UsageError for a service that no lab made.
         """
         arguments.names_of("service", names)
-        if foreign := sorted(set(names) - set(self._own_services())) if self.shared else ():
-            raise UsageError(
-                f"labkit did not make {', '.join(foreign)}, and the swarm ran before this lab",
-                hint="take another name, or remove it yourself: docker service rm",
-            )
+        self.demand_own(*names)
         self.manager.run(["docker", "service", "rm", *names])
         label = "com.docker.swarm.service.name"
 
@@ -286,6 +282,14 @@ class Lab:
             return not left, f"containers of {', '.join(left)}"
 
         self.wait_for(f"the containers of {', '.join(names)} to go", look)
+
+    def demand_own(self, *services: str) -> None:
+        """Raise UsageError where the swarm was there before labkit, and no lab made these services."""
+        if foreign := sorted(set(services) - set(self._own_services())) if self.shared else ():
+            raise UsageError(
+                f"labkit did not make {', '.join(foreign)}, and the swarm ran before this lab",
+                hint="take one that a lab made; the swarm's owner can change others, without labkit",
+            )
 
     def keep_only(self, *services: str) -> list[str]:
         """Remove every other service, so that no earlier lab holds a port; returns their names.
@@ -373,22 +377,7 @@ class Lab:
 
         Where the routing mesh's network was removed and made anew, a node has it with its first task.
         """
-        argv = ["curl", "-sS", "-m", "5", f"http://127.0.0.1:{port}"]
-
-        def look() -> tuple[bool, str]:
-            asked = self.run_all([(node.place, argv) for node in self.nodes.values()])
-            silent = [
-                f"{capture.node}: {capture.stderr.strip()}" for capture in asked if not capture.ok
-            ]
-            return not silent, "; ".join(silent)
-
-        def without() -> list[str]:
-            alone = [node.name for node in self.nodes.values() if not membership.ingress_of(node)]
-            return [
-                f"{name} has no part in the routing mesh: no ingress network there" for name in alone
-            ]
-
-        self.wait_for(f"port {port} to answer on every node", look, seconds=120, log=without)
+        answers.wait_for_port(self, port)
 
     def clean(self) -> list[str]:
         """Remove every service and every network that labs made; returns their names."""
