@@ -57,9 +57,10 @@ def _remove_ingress(bench: Bench) -> list[Step]:
     """Return steps that remove the published service and then the network it was published on.
 
     The undo makes the network; `heal` makes the missing service. Raises SwarmError where the network
-    is missing already.
+    is missing already, EngineError where it is not the lab's to remove.
     """
     manager, node2 = bench.lab.manager, bench.nodes[1]
+    manager.place.demand(["docker", "network", "rm", "ingress"])  # below, in a shell, nobody asks
     rows = manager.docker.api.networks(names=["ingress"])
     found = [row for row in rows if row["Ingress"]]
     if not found:
@@ -183,6 +184,7 @@ FAULTS = (
         evidence=_ingress_and_curl,
         shows=lambda seen: "ingress" not in seen[0].lines and seen[1].code == 7,
         settle=_wake,
+        of_all=True,
         remade=(DOOR,),
     ),
     Fault(

@@ -55,6 +55,14 @@ class Place:
         """
         return self.start(command, timeout=timeout).result()
 
+    def demand(self, command: str | Sequence[str]) -> None:
+        """Raise what `run` would raise for a command that is not run here; nothing is run.
+
+        For what takes several steps, of which a later one may be refused.
+        """
+        argv = argv_of(command)
+        self.node.link.demand(Command(argv, self.label, self.netns, self.pid, container=self.container))
+
     @contextlib.contextmanager
     def watch(
         self,
