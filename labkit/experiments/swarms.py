@@ -40,7 +40,8 @@ def nodes(lab: Lab) -> list[Row]:
     """
     argv = ["docker", "node", "ls"]
     captures = lab.run_all([(node.place, argv) for node in lab.nodes.values()])
-    members = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
+    rows = lab.manager.docker.api.nodes()
+    members = {lab.called(row["Description"]["Hostname"]): row for row in rows}
     running = [
         task["NodeID"]
         for task in lab.manager.docker.api.tasks(filters={"desired-state": "running"})
@@ -274,7 +275,7 @@ def leave_and_rejoin(lab: Lab, node: Node, *, service: str, port: int) -> list[R
         SwarmError: a node could not be asked.
         EngineError: the swarm was there before labkit, and its nodes stay as they are.
     """
-    drain = ["docker", "node", "update", "--availability", "drain", node.name]
+    drain = ["docker", "node", "update", "--availability", "drain", node.hostname]
     lab.manager.place.demand(drain)  # before anything is waited for, or undone at the end
     others = {name: other for name, other in lab.nodes.items() if name != node.name}
     rest = dataclasses.replace(lab, nodes=others)

@@ -40,7 +40,7 @@ def _late(*options: str, network: str = PLAIN) -> Callable[[Bench], list[Step]]:
 
     def steps(bench: Bench) -> list[Step]:
         argv = ["docker", "service", "create", "--detach", "--no-resolve-image", "--name", _LATE]
-        argv += ["--network", network, "--constraint", f"node.hostname=={bench.nodes[1].name}"]
+        argv += ["--network", network, "--constraint", f"node.hostname=={bench.nodes[1].hostname}"]
         argv += [*_MADE, "--label", f"{LABEL}={bench.port}", "--stop-grace-period", "1s"]
         return _on_manager(bench, [*argv, *options, APP_IMAGE], ["docker", "service", "rm", _LATE])
 

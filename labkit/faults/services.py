@@ -92,14 +92,15 @@ def _wake(lab: Lab) -> None:
         asleep = _without_ingress(lab)
         for name in asleep:
             attempts[name] = attempts.get(name, 0) + 1
-            lab.manager.run([*update, "--label-add", f"{label}={attempts[name]}", name]).check()
+            added = ["--label-add", f"{label}={attempts[name]}", lab.node(name).hostname]
+            lab.manager.run([*update, *added]).check()
         return not asleep, f"without: {', '.join(asleep)}"
 
     try:
         lab.wait_for("the routing mesh on every node", look, seconds=120, every_s=10)
     finally:
         for name in attempts:
-            lab.manager.run([*update, "--label-rm", label, name])
+            lab.manager.run([*update, "--label-rm", label, lab.node(name).hostname])
 
 
 def _without_ingress(lab: Lab) -> list[str]:

@@ -68,7 +68,7 @@ def _kill(lab: Lab, asked: Asked) -> Action:
 def _availability(word: str) -> Callable[[Lab, Asked], Action]:
     def action(lab: Lab, asked: Asked) -> Action:
         node = lab.node(str(asked.get("node", "")))
-        argv = ("docker", "node", "update", "--availability", word, node.name)
+        argv = ("docker", "node", "update", "--availability", word, node.hostname)
         return _on(lab.manager.place, "lab.manager", *argv)
 
     return action

@@ -96,10 +96,16 @@ class Lab:
         self.manager.link.pause(seconds)
 
     def node(self, name: str) -> Node:
-        """Return a node by name; raises UnknownNameError."""
-        if name not in self.nodes:
+        """Return a node by its name in the lab, or by what Docker calls it; raises UnknownNameError."""
+        called = name if name in self.nodes else self.called(name)
+        if called not in self.nodes:
             raise UnknownNameError("node", name, self.nodes)
-        return self.nodes[name]
+        return self.nodes[called]
+
+    def called(self, hostname: str) -> str:
+        """Return the lab's name for what Docker calls so; of a node that is not the lab's, the same."""
+        known = {node.hostname: name for name, node in self.nodes.items()}
+        return known.get(hostname, hostname)
 
     def tasks(self, service: str) -> list[Task]:
         """List the running tasks of a service, by slot or node; raises UnknownNameError."""
@@ -110,12 +116,13 @@ class Lab:
         """Return what the API lists of a service; raises UnknownNameError."""
         rows = {row["Spec"]["Name"]: row for row in self.manager.docker.api.services()}
         if name not in rows:
-            raise UnknownNameError("service", name, rows, hint="docker service ls, on node1")
+            hint = f"docker service ls, on {self.manager.name}"
+            raise UnknownNameError("service", name, rows, hint=hint)
         return dict(rows[name])
 
     def _running(self, service: str) -> list[Task]:
         api = self.manager.docker.api
-        names = {row["ID"]: row["Description"]["Hostname"] for row in api.nodes()}
+        names = {row["ID"]: self.called(row["Description"]["Hostname"]) for row in api.nodes()}
         rows = api.tasks(filters={"service": service, "desired-state": "running"})
         found = [task_of(service, row, self.nodes[names[row["NodeID"]]]) for row in rows if runs(row)]
         return sorted(found, key=lambda task: (task.slot, task.node.name))
@@ -403,7 +410,9 @@ class Lab:
         if node.docker.api.info()["Swarm"]["LocalNodeState"] == "inactive":
             membership.join(self.manager, node, "Worker")
             membership.wait_for_members(self)
-        self.manager.run(["docker", "node", "update", "--availability", "active", node.name]).check()
+        self.manager.run(
+            ["docker", "node", "update", "--availability", "active", node.hostname]
+        ).check()
 
     def run_all(
         self, commands: Iterable[tuple[Place, str | Sequence[str]]], *, timeout: float = 60.0
