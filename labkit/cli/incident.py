@@ -43,7 +43,7 @@ def play(lab: Lab, level: int) -> bool:
     from labkit import faults
     from labkit.progress import Bars
 
-    fault = random.choice(faults.of_level(level))
+    fault = random.choice(faults.of_level(level, shared=lab.shared))
     with Bars().stage("something breaks"):
         incident = faults.open_incident(lab, fault)
     print(_INTRODUCTION.format(port=faults.find(lab).port, commands=HELP))

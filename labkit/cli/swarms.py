@@ -45,10 +45,13 @@ def _show_status(status: dict[str, Any]) -> None:
     accel = f", {status['accel']}" if status["accel"] else ""
     title = f"lab {status['lab']}: Docker {status['docker']} on engine {status['engine']}{accel}"
     table = Table(title=title, title_justify="left")
-    for column in ("name", "role", "address", "state"):
+    columns = ["name", "role", "address", "state"]
+    if any(node["hostname"] != node["name"] for node in status["nodes"]):
+        columns.insert(1, "hostname")  # of machines of one's own, which their owner knows by that
+    for column in columns:
         table.add_column(column)
     for node in status["nodes"]:
-        table.add_row(node["name"], node["role"], node["address"], node["state"])
+        table.add_row(*(node[column] for column in columns))
     Console().print(table)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
     from labkit.progress import Progress
-    from labkit.transport.base import Command, Reach
+    from labkit.transport.base import Reach, Refuse
 
 LAB_LABEL = "labkit.lab"
 """The label with the lab's name on every container and network of its nodes."""
@@ -60,8 +60,7 @@ class Seat:
     """Labkit's container there."""
     docker: str
     reach: Reach = field(repr=False)
-    refuse: Callable[[Command], None] = field(repr=False)
-    """Raises an error for a command that is not run there."""
+    refuse: Refuse = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,8 @@ def well_formed(text: bytes) -> dict[str, Any] | None:
             return None
         if not all(isinstance(node, dict) and _has(node, _NODE) for node in nodes):
             return None
+        if not all(isinstance(node.get("machine", ""), str) for node in nodes):
+            return None
         if row["kind"] == "lab" and not nodes:
             return None
         if not isinstance(row.get("cut", {}), dict):

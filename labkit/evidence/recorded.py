@@ -49,6 +49,10 @@ class RecordedLink:
         """A docker client of the node's own daemon."""
         return daemon(self._live.node, self._live.reach, through=self._through)
 
+    def demand(self, command: Command) -> None:
+        """Raise an error for a command that is not to be run there; no record is kept of that."""
+        self._live.demand(command)
+
     def pause(self, seconds: float) -> None:
         """Wait."""
         self._live.pause(seconds)

@@ -275,6 +275,9 @@ class ReplayedLink:
         """A docker client whose requests are answered from the evidence."""
         return daemon(self._node, nowhere, through=self._through)
 
+    def demand(self, command: Command) -> None:
+        """Nothing is refused: nothing is run."""
+
     def pause(self, seconds: float) -> None:
         """Put the clock forward."""
         self._replay.pause(seconds)

@@ -110,7 +110,9 @@ def tasks_by_container(lab: Lab) -> dict[str, str]:
     ]
     # Of a global service each node has one task, which no slot tells from the others.
     each = any("Slot" not in row for row in rows)
-    nodes = {row["ID"]: row["Description"]["Hostname"] for row in api.nodes()} if each else {}
+    nodes = (
+        {row["ID"]: lab.called(row["Description"]["Hostname"]) for row in api.nodes()} if each else {}
+    )
     return {
         container[:12]: f"{services[row['ServiceID']]}.{row.get('Slot') or nodes[row['NodeID']]}"
         for row in rows

@@ -40,7 +40,8 @@ def nodes(lab: Lab) -> list[Row]:
     """
     argv = ["docker", "node", "ls"]
     captures = lab.run_all([(node.place, argv) for node in lab.nodes.values()])
-    members = {row["Description"]["Hostname"]: row for row in lab.manager.docker.api.nodes()}
+    rows = lab.manager.docker.api.nodes()
+    members = {lab.called(row["Description"]["Hostname"]): row for row in rows}
     running = [
         task["NodeID"]
         for task in lab.manager.docker.api.tasks(filters={"desired-state": "running"})
@@ -272,7 +273,10 @@ def leave_and_rejoin(lab: Lab, node: Node, *, service: str, port: int) -> list[R
         CommandFailed: the node could not be drained, taken out or taken in.
         WaitTimeout: the swarm did not come to rest after a step.
         SwarmError: a node could not be asked.
+        EngineError: the swarm was there before labkit, and its nodes stay as they are.
     """
+    drain = ["docker", "node", "update", "--availability", "drain", node.hostname]
+    lab.manager.place.demand(drain)  # before anything is waited for, or undone at the end
     others = {name: other for name, other in lab.nodes.items() if name != node.name}
     rest = dataclasses.replace(lab, nodes=others)
     replicas = len(lab.tasks(service))
@@ -290,10 +294,9 @@ def leave_and_rejoin(lab: Lab, node: Node, *, service: str, port: int) -> list[R
 
     rows = look("as it was", None, lab)
     try:
-        argv = ["docker", "node", "update", "--availability", "drain", node.name]
-        drain = lab.manager.run(argv).check()
+        drained = lab.manager.run(drain).check()
         lab.wait_for(f"the tasks of {node.name} to go", look_empty, seconds=120)
-        rows += look("drained", drain.command, rest)
+        rows += look("drained", drained.command, rest)
         rows += look("out of the swarm", lab.take_out(node).command, rest)
     finally:
         lab.take_in(node)

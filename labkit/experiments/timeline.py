@@ -112,7 +112,8 @@ def timeline(
             lab.wait_for_answers(service)
         began = changed.started.timestamp()
         until = lab.manager.run(["true"]).started.timestamp()
-        lines = [json.loads(line) for running in watching for line in running.result().lines]
+        printed = (json.loads(line) for running in watching for line in running.result().lines)
+        lines = [_as_the_lab_calls_it(lab, line) for line in printed]
         known = {container for there in processes.values() for container in there}
         events = _container_events(lab, service, int(began), int(until) + 1)
         lines += (row for row in events if row["what"] != "ended" or row["container"] not in known)
@@ -136,6 +137,18 @@ def _watchers(
             for name, there in processes.items()
         ),
     ]
+
+
+def _as_the_lab_calls_it(lab: Lab, line: dict[str, Any]) -> dict[str, Any]:
+    """Return a line with the lab's names for nodes; what watches a manager has Docker's."""
+    if line["source"] != "swarm":
+        return line
+    nodes = {lab.called(name): state for name, state in line["shows"]["nodes"].items()}
+    tasks = {
+        key: {**task, "node": task["node"] and lab.called(task["node"])}
+        for key, task in line["shows"]["tasks"].items()
+    }
+    return {**line, "shows": {"nodes": nodes, "tasks": tasks}}
 
 
 def _standing(lab: Lab, service: str) -> dict[str, tuple[str, str]]:

@@ -27,7 +27,9 @@ def of(lab: Lab) -> list[str]:
     lines += [_task(names[row["ServiceID"]], row) for row in tasks if row.get("ServiceID") in names]
     overlays = api.networks(filters={"driver": "overlay"})
     lines += [f"network {row['Name']}: {_subnets(row)}" for row in overlays]
-    lines += [f"node {_name(row)}: as {_digest(row['Spec'])}" for row in api.nodes()]
+    for row in api.nodes():
+        name = lab.called(row["Description"]["Hostname"])
+        lines.append(f"node {name}: as {_digest(row['Spec'])}")
     return sorted(set(lines))
 
 
@@ -57,10 +59,6 @@ def _task(service: str, row: dict[str, Any]) -> str:
 
 def _subnets(row: dict[str, Any]) -> str:
     return ", ".join(c["Subnet"] for c in (row["IPAM"] or {}).get("Config") or () if c.get("Subnet"))
-
-
-def _name(row: dict[str, Any]) -> str:
-    return str(row["Description"]["Hostname"])
 
 
 def _digest(spec: dict[str, Any]) -> str:

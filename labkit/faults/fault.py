@@ -50,6 +50,7 @@ class Fault:
     says: Mapping[str, str] = field(default_factory=dict)
     """What a red check finds, as a regular expression, where others turn the same checks red."""
     remade: tuple[str, ...] = ()  # services that the remedy makes anew
+    of_all: bool = False  # it breaks what other services of the swarm need: not in one of somebody's
 
     def fits(self, found: Mapping[str, str]) -> bool:
         """Whether the red checks, with what they found, are those of this fault."""

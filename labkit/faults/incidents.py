@@ -139,19 +139,23 @@ def asked(lab: Lab) -> int:
     return sum(len(node.asked) for node in lab.nodes.values())
 
 
-def of_level(level: int) -> list[Fault]:
-    """Return the faults of a level; raises UsageError where there is no such level."""
+def of_level(level: int, *, shared: bool = False) -> list[Fault]:
+    """Return the faults of a level; in a shared swarm, those that leave alone what others need there.
+
+    Raises UsageError where there is no such level.
+    """
     if level not in LEVELS:
         raise UsageError(
             f"there are the levels 1 to {LEVELS[-1]}, and {level!r} was asked for",
             hint="ask for level 1, the easiest",
         )
-    return [fault for fault in FAULTS.values() if fault.level == level]
+    found = [fault for fault in FAULTS.values() if fault.level == level]
+    return [fault for fault in found if not (fault.of_all and shared)]
 
 
-def of_learner(you: Variant, level: int) -> Fault:
+def of_learner(you: Variant, level: int, *, shared: bool = False) -> Fault:
     """Return the fault that is the learner's incident of a level; raises UsageError for no level."""
-    choices = of_level(level)
+    choices = of_level(level, shared=shared)
     digest = hashlib.sha256(f"labkit incident {level} of {you.learner}".encode()).digest()
     return choices[int.from_bytes(digest[:4]) % len(choices)]
 
@@ -162,7 +166,7 @@ def report_incident(lab: Lab, you: Variant, level: int) -> Incident:
     Breaks nothing where that very incident is open, so that a cell may run twice. Raises UsageError
     where there is no such level, and what `inject` raises.
     """
-    return open_incident(lab, of_learner(you, level))
+    return open_incident(lab, of_learner(you, level, shared=lab.shared))
 
 
 def open_incident(lab: Lab, fault: Fault) -> Incident:

@@ -96,8 +96,9 @@ def inject(lab: Lab, name: str, *, secret: bool = False) -> None:
 
 
 def inject_any(lab: Lab) -> None:
-    """Inject one of all faults, by chance and in secret; raises what `inject` raises."""
-    inject(lab, random.choice(list(FAULTS)), secret=True)
+    """Inject one of the faults that can be, by chance and in secret; raises what `inject` raises."""
+    names = [fault.id for fault in FAULTS.values() if not (fault.of_all and lab.shared)]
+    inject(lab, random.choice(names), secret=True)
 
 
 def heal(lab: Lab, *, look: str = "healed") -> pd.DataFrame | None:

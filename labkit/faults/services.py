@@ -57,9 +57,10 @@ def _remove_ingress(bench: Bench) -> list[Step]:
     """Return steps that remove the published service and then the network it was published on.
 
     The undo makes the network; `heal` makes the missing service. Raises SwarmError where the network
-    is missing already.
+    is missing already, EngineError where it is not the lab's to remove.
     """
     manager, node2 = bench.lab.manager, bench.nodes[1]
+    manager.place.demand(["docker", "network", "rm", "ingress"])  # below, in a shell, nobody asks
     rows = manager.docker.api.networks(names=["ingress"])
     found = [row for row in rows if row["Ingress"]]
     if not found:
@@ -91,14 +92,15 @@ def _wake(lab: Lab) -> None:
         asleep = _without_ingress(lab)
         for name in asleep:
             attempts[name] = attempts.get(name, 0) + 1
-            lab.manager.run([*update, "--label-add", f"{label}={attempts[name]}", name]).check()
+            added = ["--label-add", f"{label}={attempts[name]}", lab.node(name).hostname]
+            lab.manager.run([*update, *added]).check()
         return not asleep, f"without: {', '.join(asleep)}"
 
     try:
         lab.wait_for("the routing mesh on every node", look, seconds=120, every_s=10)
     finally:
         for name in attempts:
-            lab.manager.run([*update, "--label-rm", label, name])
+            lab.manager.run([*update, "--label-rm", label, lab.node(name).hostname])
 
 
 def _without_ingress(lab: Lab) -> list[str]:
@@ -183,6 +185,7 @@ FAULTS = (
         evidence=_ingress_and_curl,
         shows=lambda seen: "ingress" not in seen[0].lines and seen[1].code == 7,
         settle=_wake,
+        of_all=True,
         remade=(DOOR,),
     ),
     Fault(

@@ -84,7 +84,7 @@ def create_missing(lab: Lab, port: int) -> None:
     def create(
         name: str, node: Node, networks: Sequence[str], *more: str, publish: str | None = None
     ) -> None:
-        options = ["--constraint", f"node.hostname=={node.name}", "--stop-grace-period", "1s"]
+        options = ["--constraint", f"node.hostname=={node.hostname}", "--stop-grace-period", "1s"]
         options += ["--label", f"{LABEL}={port}", *more]
         lab.service(name, networks=networks, options=options, publish=publish)
 
@@ -144,7 +144,7 @@ def _first_tasks(lab: Lab, names: Mapping[str, str]) -> dict[str, Task]:
     Asked is once for all, and by no threads: a replay answers the same request in its order.
     """
     api = lab.manager.docker.api
-    nodes = {row["ID"]: row["Description"]["Hostname"] for row in api.nodes()}
+    nodes = {row["ID"]: lab.called(row["Description"]["Hostname"]) for row in api.nodes()}
     found = [
         task_of(names[row["ServiceID"]], row, lab.node(nodes[row["NodeID"]]))
         for row in api.tasks(filters={"desired-state": "running"})

@@ -54,11 +54,13 @@ def _service(lab: Lab, asked: Asked) -> str:
     known = [row["Spec"]["Name"] for row in lab.manager.docker.api.services()]
     if name not in known:
         raise UnknownNameError("service", name, known)
+    lab.demand_own(name)
     return name
 
 
 def _kill(lab: Lab, asked: Asked) -> Action:
     task = lab.task(str(asked.get("task", "")))
+    lab.demand_own(task.service)
     cell = f'task = lab.task("{task.name}")\ntask.node.run(["docker", "kill", task.container])'
     return Action(task.node.place, ("docker", "kill", task.container[:12]), cell)
 
@@ -66,7 +68,7 @@ def _kill(lab: Lab, asked: Asked) -> Action:
 def _availability(word: str) -> Callable[[Lab, Asked], Action]:
     def action(lab: Lab, asked: Asked) -> Action:
         node = lab.node(str(asked.get("node", "")))
-        argv = ("docker", "node", "update", "--availability", word, node.name)
+        argv = ("docker", "node", "update", "--availability", word, node.hostname)
         return _on(lab.manager.place, "lab.manager", *argv)
 
     return action

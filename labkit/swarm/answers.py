@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labkit.errors import UnknownNameError, UsageError
+from labkit.swarm import membership
 from labkit.swarm.places import Node, Place, Task
+
+if TYPE_CHECKING:
+    from labkit.swarm.lab import Lab
 
 
 def wanted(row: Mapping[str, Any]) -> int:
@@ -52,3 +56,19 @@ def questions(
         commands.append((balancer, [*curl, *(f"http://{address}:{port}" for address in addresses)]))
     alone = [task.sandbox for task in tasks if not task.addresses]
     return commands + [(place, [*curl, f"http://127.0.0.1:{port}"]) for place in alone]
+
+
+def wait_for_port(lab: Lab, port: int) -> None:
+    """Wait until a published port answers on every node; raises WaitTimeout."""
+    argv = ["curl", "-sS", "-m", "5", f"http://127.0.0.1:{port}"]
+
+    def look() -> tuple[bool, str]:
+        asked = lab.run_all([(node.place, argv) for node in lab.nodes.values()])
+        silent = [f"{capture.node}: {capture.stderr.strip()}" for capture in asked if not capture.ok]
+        return not silent, "; ".join(silent)
+
+    def without() -> list[str]:
+        alone = [node.name for node in lab.nodes.values() if not membership.ingress_of(node)]
+        return [f"{name} has no part in the routing mesh: no ingress network there" for name in alone]
+
+    lab.wait_for(f"port {port} to answer on every node", look, seconds=120, log=without)

@@ -69,6 +69,7 @@ def _with_evidence(lab: Lab, file: Path) -> Lab:
                     "address": node.address,
                     "container": node.container,
                     "docker": node.docker_version,
+                    **({"machine": node.machine} if node.machine else {}),
                 }
                 for node in nodes.values()
             ],
@@ -92,6 +93,7 @@ def _replayed(file: Path) -> Lab:
             docker_version=node["docker"],
             link=replayed.ReplayedLink(node["name"], replay),
             log=list,
+            machine=node.get("machine", ""),
         )
         for node in row["nodes"]
     }

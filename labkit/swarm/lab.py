@@ -96,10 +96,16 @@ class Lab:
         self.manager.link.pause(seconds)
 
     def node(self, name: str) -> Node:
-        """Return a node by name; raises UnknownNameError."""
-        if name not in self.nodes:
+        """Return a node by its name in the lab, or by what Docker calls it; raises UnknownNameError."""
+        called = name if name in self.nodes else self.called(name)
+        if called not in self.nodes:
             raise UnknownNameError("node", name, self.nodes)
-        return self.nodes[name]
+        return self.nodes[called]
+
+    def called(self, hostname: str) -> str:
+        """Return the lab's name for what Docker calls so; of a node that is not the lab's, the same."""
+        known = {node.hostname: name for name, node in self.nodes.items()}
+        return known.get(hostname, hostname)
 
     def tasks(self, service: str) -> list[Task]:
         """List the running tasks of a service, by slot or node; raises UnknownNameError."""
@@ -110,12 +116,13 @@ class Lab:
         """Return what the API lists of a service; raises UnknownNameError."""
         rows = {row["Spec"]["Name"]: row for row in self.manager.docker.api.services()}
         if name not in rows:
-            raise UnknownNameError("service", name, rows, hint="docker service ls, on node1")
+            hint = f"docker service ls, on {self.manager.name}"
+            raise UnknownNameError("service", name, rows, hint=hint)
         return dict(rows[name])
 
     def _running(self, service: str) -> list[Task]:
         api = self.manager.docker.api
-        names = {row["ID"]: row["Description"]["Hostname"] for row in api.nodes()}
+        names = {row["ID"]: self.called(row["Description"]["Hostname"]) for row in api.nodes()}
         rows = api.tasks(filters={"service": service, "desired-state": "running"})
         found = [task_of(service, row, self.nodes[names[row["NodeID"]]]) for row in rows if runs(row)]
         return sorted(found, key=lambda task: (task.slot, task.node.name))
@@ -268,11 +275,7 @@ class Lab:
         Where the swarm was there before labkit, it raises UsageError for a service that no lab made.
         """
         arguments.names_of("service", names)
-        if foreign := sorted(set(names) - set(self._own_services())) if self.shared else ():
-            raise UsageError(
-                f"labkit did not make {', '.join(foreign)}, and the swarm ran before this lab",
-                hint="take another name, or remove it yourself: docker service rm",
-            )
+        self.demand_own(*names)
         self.manager.run(["docker", "service", "rm", *names])
         label = "com.docker.swarm.service.name"
 
@@ -286,6 +289,14 @@ class Lab:
             return not left, f"containers of {', '.join(left)}"
 
         self.wait_for(f"the containers of {', '.join(names)} to go", look)
+
+    def demand_own(self, *services: str) -> None:
+        """Raise UsageError where the swarm was there before labkit, and no lab made these services."""
+        if foreign := sorted(set(services) - set(self._own_services())) if self.shared else ():
+            raise UsageError(
+                f"labkit did not make {', '.join(foreign)}, and the swarm ran before this lab",
+                hint="take one that a lab made; the swarm's owner can change others, without labkit",
+            )
 
     def keep_only(self, *services: str) -> list[str]:
         """Remove every other service, so that no earlier lab holds a port; returns their names.
@@ -373,22 +384,7 @@ class Lab:
 
         Where the routing mesh's network was removed and made anew, a node has it with its first task.
         """
-        argv = ["curl", "-sS", "-m", "5", f"http://127.0.0.1:{port}"]
-
-        def look() -> tuple[bool, str]:
-            asked = self.run_all([(node.place, argv) for node in self.nodes.values()])
-            silent = [
-                f"{capture.node}: {capture.stderr.strip()}" for capture in asked if not capture.ok
-            ]
-            return not silent, "; ".join(silent)
-
-        def without() -> list[str]:
-            alone = [node.name for node in self.nodes.values() if not membership.ingress_of(node)]
-            return [
-                f"{name} has no part in the routing mesh: no ingress network there" for name in alone
-            ]
-
-        self.wait_for(f"port {port} to answer on every node", look, seconds=120, log=without)
+        answers.wait_for_port(self, port)
 
     def clean(self) -> list[str]:
         """Remove every service and every network that labs made; returns their names."""
@@ -414,7 +410,9 @@ class Lab:
         if node.docker.api.info()["Swarm"]["LocalNodeState"] == "inactive":
             membership.join(self.manager, node, "Worker")
             membership.wait_for_members(self)
-        self.manager.run(["docker", "node", "update", "--availability", "active", node.name]).check()
+        self.manager.run(
+            ["docker", "node", "update", "--availability", "active", node.hostname]
+        ).check()
 
     def run_all(
         self, commands: Iterable[tuple[Place, str | Sequence[str]]], *, timeout: float = 60.0

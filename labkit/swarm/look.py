@@ -128,21 +128,22 @@ def look_at(lab: Lab) -> Look:
             pool.submit(api.tasks),
         )
         nodes, networks, services, tasks = (future.result() for future in asked)
-    addresses = {name: node.address for name, node in lab.nodes.items()}
-    names = {row["ID"]: row["Description"]["Hostname"] for row in nodes}
+    names = {row["ID"]: lab.called(row["Description"]["Hostname"]) for row in nodes}
     called = {row["Id"]: row["Name"] for row in networks}
     known = {row["ID"]: row["Spec"]["Name"] for row in services}
     return Look(
-        nodes=tuple(sorted((_node(row, addresses) for row in nodes), key=lambda row: row.name)),
+        nodes=tuple(sorted((_node(row, lab) for row in nodes), key=lambda row: row.name)),
         networks=tuple(sorted((_network(row) for row in networks), key=lambda row: row.name)),
         services=tuple(sorted((_service(row, called) for row in services), key=lambda row: row.name)),
         tasks=tuple(_newest(tasks, names, known)),
     )
 
 
-def _node(row: Row, addresses: Mapping[str, str]) -> NodeRow:
-    name, role, state = row["Description"]["Hostname"], row["Spec"]["Role"], row["Status"]["State"]
-    address = addresses.get(name, row["Status"].get("Addr", ""))
+def _node(row: Row, lab: Lab) -> NodeRow:
+    hostname, role, state = row["Description"]["Hostname"], row["Spec"]["Role"], row["Status"]["State"]
+    name = lab.called(hostname)
+    known = lab.nodes.get(name)
+    address = known.address if known else row["Status"].get("Addr", "")
     leader = bool((row.get("ManagerStatus") or {}).get("Leader"))
     availability = row["Spec"]["Availability"]
     words = [f"{role}, leader" if leader else role, state]
@@ -155,7 +156,7 @@ def _node(row: Row, addresses: Mapping[str, str]) -> NodeRow:
         leader=leader,
         state=state,
         availability=availability,
-        told=", ".join([*words, address]),
+        told=", ".join([*words, address, *([hostname] if hostname != name else [])]),
         sign=_FINE if state == "ready" else _BAD,
     )
 

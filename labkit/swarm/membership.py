@@ -31,10 +31,11 @@ def node_rows(lab: Lab) -> list[dict[str, Any]]:
         ) from problem
     result = []
     for node in lab.nodes.values():
-        row = rows.get(node.name)
+        row = rows.get(node.hostname)
         result.append(
             {
                 "name": node.name,
+                "hostname": node.hostname,
                 "role": row["Spec"]["Role"] if row else "none",
                 "address": node.address,
                 "state": row["Status"]["State"] if row else "not in the swarm",

@@ -55,6 +55,14 @@ class Place:
         """
         return self.start(command, timeout=timeout).result()
 
+    def demand(self, command: str | Sequence[str]) -> None:
+        """Raise what `run` would raise for a command that is not run here; nothing is run.
+
+        For what takes several steps, of which a later one may be refused.
+        """
+        argv = argv_of(command)
+        self.node.link.demand(Command(argv, self.label, self.netns, self.pid, container=self.container))
+
     @contextlib.contextmanager
     def watch(
         self,
@@ -154,7 +162,7 @@ def end(commands: Sequence[Running]) -> None:
 
 @dataclass(frozen=True)
 class Node:
-    """A node of the swarm: a container with a Docker engine of its own."""
+    """A node of the swarm: a container with a Docker engine of its own, or a machine of one's own."""
 
     name: str
     address: str
@@ -164,6 +172,13 @@ class Node:
     log: Callable[[], list[str]] = field(repr=False)
     asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list, repr=False, compare=False)
     """What this process ran there, in order: the label of the place, and the command."""
+    machine: str = ""
+    """What a machine of one's own calls itself, where the lab calls it otherwise."""
+
+    @property
+    def hostname(self) -> str:
+        """What Docker calls the node: in `docker node ls`, in `--constraint node.hostname==…`."""
+        return self.machine or self.name
 
     @property
     def runner(self) -> CommandRunner:
@@ -346,9 +361,9 @@ def place_of(lab: Lab, node: str, *, task: str | None, netns: str | None) -> Pla
     if not task:
         return where.place
     found = lab.task(task)
-    if found.node.name != node:
+    if found.node.name != where.name:
         raise UsageError(
-            f"{task} runs on {found.node.name}, not on {node}",
+            f"{task} runs on {found.node.name}, not on {where.name}",
             hint=f"labkit exec {found.node.name} --task {task} -- …",
         )
     return found.place

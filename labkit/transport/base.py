@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 Reach = Callable[[str], socket.socket]
 """Connects to a unix socket inside one node, by its path; waits where it is not there yet."""
 
+Refuse = Callable[["Command", Callable[[], "DockerClient"]], None]
+"""Raises an error for a command that is not to be run on a node; may ask the node's daemon."""
+
 Through = Callable[["PreparedRequest", Callable[[], "Response"]], "Response"]
 """Carries one request to a daemon's API: given the request and what would send it."""
 
@@ -94,6 +97,10 @@ class Link(Protocol):
     @property
     def docker(self) -> DockerClient:
         """A docker client of the node's own daemon."""
+        ...
+
+    def demand(self, command: Command) -> None:
+        """Raise what running a command would raise where it is not to be run; nothing is run."""
         ...
 
     def pause(self, seconds: float) -> None:

@@ -27,6 +27,7 @@ from labkit.transport.base import (
     DaemonError,
     NodeUnreachable,
     Reach,
+    Refuse,
     TaskReplaced,
     ended_first,
     stream_ended,
@@ -43,21 +44,23 @@ log = logging.getLogger(__name__)
 class LiveLink:
     """The link to a node that runs."""
 
-    def __init__(
-        self, node: str, reach: Reach, refuse: Callable[[Command], None] | None = None
-    ) -> None:
-        """`refuse` raises an error for a command that is not to be run there."""
+    def __init__(self, node: str, reach: Reach, refuse: Refuse | None = None) -> None:
         self.node, self.reach, self._refuse = node, reach, refuse
 
     @cached_property
     def runner(self) -> Agent:
         """The kept-open agent, opened when it is first asked for."""
-        return Agent(self.node, self.reach, lambda: self.docker, self._refuse)
+        return Agent(self.node, self.reach, lambda: self.docker, self.demand)
 
     @cached_property
     def docker(self) -> DockerClient:
         """A docker client of the node's own daemon."""
         return daemon(self.node, self.reach)
+
+    def demand(self, command: Command) -> None:
+        """Raise an error for a command that is not to be run there; nothing is run."""
+        if self._refuse:
+            self._refuse(command, lambda: self.docker)
 
     def pause(self, seconds: float) -> None:
         """Wait."""

@@ -8,13 +8,15 @@ import socket
 import sys
 import tarfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
 import pytest
 
-from labkit import engines, swarm
+from labkit import engines, faults, swarm
 from labkit.engines.base import MADE_BY
 from labkit.engines.hosts import endpoint, facts, guard, leaving, record, tools, wire
 from labkit.engines.hosts.endpoint import Endpoint
@@ -34,6 +36,7 @@ hosts:
   - {name: gamma, docker: unix:///gamma, address: 192.0.2.13}
 """
 TOOLS = tools.image("26.1")
+CAME = facts.seconds("2026-11-30T01:00:00Z")  # labkit, to each machine
 
 
 class Cluster:
@@ -42,6 +45,7 @@ class Cluster:
     def __init__(self) -> None:
         self.members: dict[str, str] = {}  # hostname -> role
         self.services: dict[str, dict[str, str]] = {}  # name -> labels
+        self.younger: set[str] = set()  # services that were made after labkit came
         self.overlays: dict[str, dict[str, str]] = {}
         self.configs: set[str] = set()
         self.hosts = {name: FakeHost(name, self) for name in ADDRESS}
@@ -85,12 +89,14 @@ class FakeHost:
         if method == "GET":
             return self.told(what, parse_qs(query))
         kind, _, rest = what.partition("/")
+        rest = rest.removeprefix("id-of-")
         if method == "DELETE":
             return self.removed(kind, rest)
         if what == "containers/create":
             name = parse_qs(query)["name"][0]
             self.containers[name] = {
                 "Id": name,
+                "Created": CAME,
                 "Labels": asked["Labels"],
                 "Mounts": [],
                 "Host": asked["HostConfig"],
@@ -137,6 +143,8 @@ class FakeHost:
         members = self.cluster.members
         if what == "_ping":
             return 200, "text/plain", b"OK"
+        if what == "services" and members.get(self.name) == "worker":
+            return as_json({"message": "This node is not a swarm manager."}, 503)
         if what.startswith("images/") and what.endswith("/json") and what != "images/json":
             tag = what.removeprefix("images/").removesuffix("/json")
             tag = tag if ":" in tag else f"{tag}:latest"
@@ -188,8 +196,14 @@ class FakeHost:
                 if key in box["Labels"] and value in ("", box["Labels"][key])
             ]
         if what == "services":
-            rows = self.cluster.services.items()
-            return [{"ID": name, "Spec": {"Name": name, "Labels": labels}} for name, labels in rows]
+            return [
+                {
+                    "ID": f"id-of-{name}",
+                    "CreatedAt": f"2026-11-30T0{1 if name in self.cluster.younger else 0}:30:00.5Z",
+                    "Spec": {"Name": name, "Labels": labels},
+                }
+                for name, labels in self.cluster.services.items()
+            ]
         if what == "configs":
             return [{"ID": name, "Spec": {"Name": name}} for name in self.cluster.configs]
         if what == "nodes":
@@ -365,13 +379,107 @@ def test_what_would_cut_a_machine_off_is_not_run(cluster: Cluster, file: Path) -
         ("docker swarm leave", True, True),
         ("docker swarm update --dispatcher-heartbeat 5s", True, True),
         ("docker swarm join-token worker", True, False),
+        ("docker swarm join-token --rotate worker", True, True),
         ("docker node rm --force x", True, True),
+        ("docker node update --availability drain x", True, True),
+        ("docker node update --availability drain x", False, False),
+        ("docker node promote x", True, True),
+        ("docker network create --driver overlay --ingress mesh", True, True),
+        ("docker network create --driver overlay mine", True, False),
         ("docker node ls", True, False),
         ("docker service ls", True, False),
     ],
 )
 def test_the_guard(line: str, shared: bool, refused: bool) -> None:
     assert bool(guard.refusal(tuple(line.split()), shared=shared)) is refused
+
+
+@pytest.fixture
+def shared(cluster: Cluster, file: Path) -> Iterator[swarm.Lab]:
+    """A lab in a swarm that ran before, with its owner's things, a lab's, and what was typed since."""
+    cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    cluster.services.update(
+        {
+            "shop": {},
+            "nginx": {},
+            "zoo_web": {"com.docker.stack.namespace": "zoo"},
+            "hello-a": {MADE_BY: "docker service create"},
+            "typed": {},
+            "mine_web": {"com.docker.stack.namespace": "mine"},
+        }
+    )
+    cluster.younger = {"typed", "mine_web"}
+    cluster.overlays.update({"ingress": {}, "shop-net": {}, "my-overlay": {MADE_BY: "docker network"}})
+    made = up(file).lab
+    yield made
+    made.close()
+    cluster.services, cluster.overlays = {}, {}
+    swarm.down("mine")
+
+
+@pytest.mark.parametrize(
+    ("line", "theirs"),
+    [
+        ("docker service rm shop", "shop"),
+        ("docker service rm hello-a nginx shop", "nginx, shop"),
+        ("docker service rm id-of-shop", "shop"),
+        ("docker service scale --detach hello-a=2 shop=0", "shop"),
+        ("docker service update --force shop", "shop"),
+        ("docker service rollback shop", "shop"),
+        ("docker network rm shop-net", "shop-net"),
+        ("docker network disconnect shop-net box", "shop-net"),
+        ("docker stack rm mine zoo", "zoo_web"),
+        ("docker stack deploy -c stack.yaml zoo", "zoo_web"),
+        ("docker service rm hello-a", ""),
+        ("docker service scale --detach typed=2", ""),
+        ("docker service update --label-add a=b --image node-test hello-a", ""),
+        ("docker service logs shop", ""),
+        ("docker network rm my-overlay", ""),
+        ("docker network inspect shop-net", ""),
+        ("docker stack deploy -c stack.yaml mine", ""),
+        ("docker stack deploy -c stack.yaml other", ""),
+        ("docker stack rm mine", ""),
+        ("docker stack ps zoo", ""),
+    ],
+)
+def test_what_its_owner_made_in_a_swarm_stays(line: str, theirs: str, shared: swarm.Lab) -> None:
+    if not theirs:
+        assert shared.manager.run(line).code == 0
+        return
+    told = f"labkit did not make {theirs}, and the swarm ran before this lab"
+    with pytest.raises(NotOnHosts, match=told) as caught:
+        shared.manager.run(line)
+    assert "--engine auto" in caught.value.hint
+
+
+def test_in_a_swarm_of_labkits_all_is_the_labs(cluster: Cluster, file: Path) -> None:
+    made = up(file).lab
+    cluster.services["shop"] = {}
+    for line in ("docker service rm shop", "docker node update --availability drain gamma"):
+        assert made.manager.run(line).code == 0
+    made.close()
+    swarm.down("mine")
+
+
+def test_a_worker_says_itself_that_it_is_no_manager(shared: swarm.Lab) -> None:
+    assert shared.node("beta").run("docker service rm shop").code == 0  # a fake refuses nothing
+
+
+def test_no_node_of_somebodys_swarm_is_drained(cluster: Cluster, shared: swarm.Lab) -> None:
+    with pytest.raises(NotOnHosts, match="docker node update --availability drain gamma"):
+        swarms.leave_and_rejoin(shared, shared.node("gamma"), service="hello-a", port=5000)
+    ran = [argv for host in cluster.hosts.values() for argv in host.node.commands]
+    assert not any(argv[0] == "docker" for argv in ran)
+    with pytest.raises(NotOnHosts, match="availability active gamma"):
+        shared.take_in(shared.node("gamma"))
+
+
+def test_the_routing_mesh_of_somebodys_swarm_is_not_broken(shared: swarm.Lab) -> None:
+    bench: Any = SimpleNamespace(lab=shared, nodes=tuple(shared.nodes.values()))
+    with pytest.raises(NotOnHosts, match="labkit did not make ingress"):
+        faults.of("ingress-removed").steps(bench)
+    left = {fault.id for fault in faults.of_level(1, shared=True)}
+    assert {fault.id for fault in faults.of_level(1)} - left == {"ingress-removed"}
 
 
 def test_machines_that_are_not_fit_are_refused_and_left(

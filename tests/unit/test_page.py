@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import threading
 from collections.abc import Iterator
@@ -13,13 +14,14 @@ import pandas as pd
 import pytest
 
 from labkit import nbgrader_cells, paths, swarm
+from labkit.engines.base import MADE_BY, Machines
 from labkit.errors import UnknownNameError, UsageError
 from labkit.nbgrader_cells import Role, role_of
 from labkit.page import LABEXTENSIONS, actions, labs, services, view
 from labkit.page.view import View
 from labkit.swarm import watch
 from labkit.swarm.watch import State
-from tests.unit.fakes import lab_that_is_looked_at
+from tests.unit.fakes import SERVICES, lab_that_is_looked_at
 
 RELEASED = sorted(paths.RELEASE.glob("*.ipynb"))
 
@@ -130,6 +132,21 @@ def test_a_click_is_one_command_in_one_place(
 def test_a_click_that_cannot_be_is_told(asked: dict[str, Any], told: str, lab: swarm.Lab) -> None:
     with pytest.raises((UnknownNameError, UsageError), match=told):
         actions.of(lab, asked)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"do": "scale", "service": "web", "to": 0}, {"do": "kill", "task": "web.1"}]
+)
+def test_in_somebodys_swarm_a_click_changes_what_a_lab_made(
+    asked: dict[str, Any], lab: swarm.Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines = Machines(seats=list, managers=1, shared=True)
+    shared = dataclasses.replace(lab, engine=dataclasses.replace(lab.engine, machines=machines))
+    with pytest.raises(UsageError, match="labkit did not make web, and the swarm ran before"):
+        actions.of(shared, asked)
+    made = {**SERVICES[0]["Spec"], "Labels": {MADE_BY: "docker service create"}}
+    monkeypatch.setitem(SERVICES[0], "Spec", made)
+    assert actions.of(shared, asked).argv[0] == "docker"
 
 
 def test_long_work_has_its_command() -> None:

@@ -74,7 +74,7 @@ def ask(client: DockerClient) -> Facts:
         hostname=str(info.get("Name")),
         version=str(info.get("ServerVersion")),
         unfit=_unfit(info),
-        clock_s=_seconds(str(info.get("SystemTime"))) - (began + ended) / 2,
+        clock_s=seconds(str(info.get("SystemTime"))) - (began + ended) / 2,
         clock_error_s=(ended - began) / 2,
         swarm=membership(client, info),
         networks=_networks(client),
@@ -108,7 +108,7 @@ def _unfit(info: dict[str, Any]) -> str:
     return ""
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
     """Read a time as Go writes it, with nine digits after the dot where Python takes six."""
     head, dot, rest = text.partition(".")
     digits = len(rest) - len(rest.lstrip("0123456789"))
