@@ -70,6 +70,8 @@ class Machines:
 
     seats: Callable[[], Sequence[Seat]]
     """Returns them, managers first."""
+    joined: Callable[[str], None]
+    """Notes that a machine is in the lab's swarm now, by its name."""
     managers: int
     shared: bool
     """Whether the swarm was there before, too: then only what has labkit's label is labkit's."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import socket
 import sys
 import tarfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -20,9 +23,10 @@ from labkit.engines.hosts import endpoint, facts, guard, leaving, record, tools,
 from labkit.engines.hosts.endpoint import Endpoint
 from labkit.engines.hosts.guard import NotOnHosts
 from labkit.engines.hosts.judgement import NotFit
-from labkit.errors import BuildError, EngineError, LabkitError, UsageError
+from labkit.errors import BuildError, EngineError, LabkitError, SwarmError, UsageError
 from labkit.experiments import swarms
 from labkit.progress import Progress
+from labkit.swarm import membership
 from labkit.transport.base import DAEMON
 from tests.unit.fakes import FakeNode, as_json
 from tests.unit.test_preflight import ADDRESS, LOOKS, wires
@@ -41,10 +45,14 @@ class Cluster:
 
     def __init__(self) -> None:
         self.members: dict[str, str] = {}  # hostname -> role
+        self.number = 1  # which swarm it is: another one has other node ids
         self.services: dict[str, dict[str, str]] = {}  # name -> labels
         self.overlays: dict[str, dict[str, str]] = {}
         self.configs: set[str] = set()
         self.hosts = {name: FakeHost(name, self) for name in ADDRESS}
+
+    def node(self, name: str) -> str:
+        return f"{self.number}-{name}"
 
 
 class FakeHost:
@@ -57,7 +65,7 @@ class FakeHost:
         self.overlays: set[str] = set()  # that it kept of a swarm that it left
         self.volumes = {"theirs"}
         self.containers: dict[str, dict[str, Any]] = {}
-        self.silent = False
+        self.silent = self.locked = False
         self.node = FakeNode(self.run, self.api)
 
     def state(self) -> dict[str, Any]:
@@ -195,7 +203,7 @@ class FakeHost:
         if what == "nodes":
             return [
                 {
-                    "ID": f"n-{name}",
+                    "ID": self.cluster.node(name),
                     "Description": {"Hostname": name},
                     "Spec": {"Role": role},
                     "Status": {"State": "ready"},
@@ -205,16 +213,19 @@ class FakeHost:
         return {"JoinTokens": {"Worker": "w", "Manager": "m"}}
 
     def info(self, members: dict[str, str]) -> dict[str, Any]:
-        managers = [{"NodeID": f"n-{name}"} for name, role in members.items() if role == "manager"]
+        managers = [
+            {"NodeID": self.cluster.node(name)} for name, role in members.items() if role == "manager"
+        ]
         role = members.get(self.name)
+        inside = "locked" if self.locked else "active"
         return {
             "Name": self.name,
             "ServerVersion": "26.1.5",
             "OSType": "linux",
             "SystemTime": "2026-11-30T01:00:00.123456789Z",
             "Swarm": {
-                "LocalNodeState": "active" if role else "inactive",
-                "NodeID": f"n-{self.name}" if role else "",
+                "LocalNodeState": inside if role else "inactive",
+                "NodeID": self.cluster.node(self.name) if role and not self.locked else "",
                 "ControlAvailable": role == "manager",
                 "RemoteManagers": managers if role else None,
             },
@@ -530,15 +541,150 @@ def test_of_a_swarm_that_stays_too_the_rest_is_done_later(
     assert not cluster.services
 
 
-def test_a_machine_that_joined_another_swarm_stays_there(cluster: Cluster, file: Path) -> None:
+def everybody_in(cluster: Cluster) -> None:
+    """Make the machines a swarm that labkit has not made, with a shop on it."""
+    cluster.number += 1
+    cluster.members = {"alpha": "manager", "beta": "worker", "gamma": "worker"}
+    cluster.services, cluster.overlays = {"shop": {}}, {"shop-net": {}}
+
+
+def test_a_machine_that_is_in_another_swarm_stays_there(
+    cluster: Cluster, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     up(file).lab.close()
+    everybody_in(cluster)
+    with caplog.at_level("WARNING", "labkit"):
+        assert swarm.down("mine")
+    assert (set(cluster.members), set(cluster.services)) == (set(ADDRESS), {"shop"})
+    assert "alpha is in a swarm that labkit has not written down as its own" in caplog.text
+    assert not any(host.containers for host in cluster.hosts.values())
+
+
+def test_what_a_failed_up_could_not_remove_is_told_and_takes_no_swarm(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cross(*_: Any) -> Any:
+        cluster.hosts["beta"].silent = True
+        raise EngineError("the wire broke")
+
+    monkeypatch.setattr(wire, "cross", cross)
+    with pytest.raises(EngineError, match="the wire broke") as caught:
+        up(file)
+    (note,) = caught.value.__notes__
+    assert "What was made of lab 'mine' could not all be removed: beta is not as it was" in note
+    assert "Next step: when it answers again: labkit down --lab mine" in note
+    cluster.hosts["beta"].silent = False
+    everybody_in(cluster)
+    assert swarm.down("mine")
+    assert (set(cluster.members), set(cluster.services)) == (set(ADDRESS), {"shop"})
+    assert set(cluster.overlays) == {"shop-net"}
+
+
+@pytest.mark.parametrize("noted", [set(ADDRESS), {"alpha"}])
+def test_the_swarm_of_an_up_that_was_killed_is_known(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch, noted: set[str]
+) -> None:
+    """Who joined and is not written down yet is known by the manager."""
+    before, note = states(cluster), record.note
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as kill:
+        kill.setattr(record, "note", lambda lab, host, node: host in noted and note(lab, host, node))
+        kill.setattr(membership, "wait_for_members", killed)
+        kill.setattr(leaving, "leave", lambda _: None)
+        with pytest.raises(KeyboardInterrupt):
+            up(file)
+    assert set(cluster.members) == set(ADDRESS)
     kept = record.read("mine")
     assert kept
-    assert kept.managers == ["n-alpha"]
-    kept.managers = ["n-of-yesterday"]
-    kept.write()
-    swarm.down("mine")
-    assert set(cluster.members) == set(ADDRESS)
+    assert {host.node for host in kept.hosts if host.node} == {f"1-{name}" for name in noted}
+    assert swarm.down("mine")
+    assert states(cluster) == before
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_roles_may_change_meanwhile(cluster: Cluster, file: Path, shared: bool) -> None:
+    if shared:
+        cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    before = states(cluster)
+    up(file).lab.close()
+    cluster.members.update(alpha="worker", gamma="manager")
+    cluster.services["hello-a"] = {MADE_BY: "docker service create"}
+    assert swarm.down("mine")
+    assert not cluster.services
+    cluster.members.update({"alpha": "manager", "gamma": "worker"} if shared else {})
+    assert states(cluster) == before
+
+
+@pytest.mark.parametrize("gone", [set(ADDRESS), {"alpha"}])
+def test_a_swarm_that_its_owner_dissolved_is_done_with(
+    cluster: Cluster, file: Path, gone: set[str]
+) -> None:
+    cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    up(file).lab.close()
+    for name in gone:
+        del cluster.members[name]
+    assert swarm.down("mine")
+    assert set(cluster.members) == set(ADDRESS) - gone
+    assert not any(host.containers for host in cluster.hosts.values())
+
+
+def test_a_locked_swarm_is_left_when_it_is_unlocked(cluster: Cluster, file: Path) -> None:
+    before = states(cluster)
+    up(file).lab.close()
+    cluster.hosts["alpha"].locked = True
+    with pytest.raises(EngineError, match="alpha is not as it was found: its swarm is locked"):
+        swarm.down("mine")
+    assert set(cluster.members) == {"alpha"}
+    cluster.hosts["alpha"].locked = False
+    assert swarm.down("mine")
+    assert states(cluster) == before
+
+
+def test_who_joins_while_ctrl_c_is_pressed_leaves_again(cluster: Cluster, file: Path) -> None:
+    beta, before = cluster.hosts["beta"], states(cluster)
+    answer = beta.api
+
+    def slowly(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        if path.endswith("/swarm/join"):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+        return answer(method, path, body)
+
+    beta.node.api = slowly
+    with pytest.raises(KeyboardInterrupt):
+        up(file)
+    assert states(cluster) == before
+
+
+def test_who_cannot_join_in_time_does_not_go_on_trying(cluster: Cluster, file: Path) -> None:
+    """As Docker does it: the request fails after 20 s, and the engine tries on."""
+    gamma, before = cluster.hosts["gamma"], states(cluster)
+    answer, told = gamma.api, "Timeout was reached before node joined."
+    info = gamma.info
+    left: list[str] = []
+
+    def api(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        if path.endswith("/swarm/join"):
+            left.append("pending")
+            return as_json({"message": told}, 503)
+        if "/swarm/leave" in path:
+            left.clear()
+            return as_json({})
+        return answer(method, path, body)
+
+    def pending(members: dict[str, str]) -> dict[str, Any]:
+        row = info(members)
+        row["Swarm"]["LocalNodeState"] = left[0] if left else "inactive"
+        return row
+
+    gamma.node.api, gamma.info = api, pending  # type: ignore[method-assign]
+    with pytest.raises(SwarmError, match="Timeout was reached"):
+        up(file)
+    assert not left
+    assert states(cluster) == before
 
 
 def test_an_image_that_labkit_replaced_has_its_name_again(cluster: Cluster, file: Path) -> None:

@@ -79,12 +79,7 @@ class HostsEngine:
         visit.put(progress)
         judgement.demand(visit.look(progress))
         visit.put_app(progress)
-        kept = visit.record
-        made = recipe.make(_connection(kept, found.pool))
-        manager = endpoint.client(kept.hosts[0].name, kept.hosts[0].endpoint)
-        kept.managers = sorted(facts.membership(manager).managers)
-        manager.close()
-        kept.write()
+        made = recipe.make(_connection(visit.record, found.pool))
         return Acquired(made, answered, restored=False)
 
     def find(self, lab: str) -> Connection | None:
@@ -235,6 +230,7 @@ class _Visit:
                 overlays=list(found.overlays),
                 gateway=facts.GATEWAY_BRIDGE in found.networks,
             ),
+            node=found.swarm.node,
         )
 
     def look(self, progress: Progress) -> list[Row]:
@@ -314,6 +310,9 @@ def _connection(kept: Record, pool: str | None) -> Connection:
             for host in kept.hosts
         ]
 
+    def joined(name: str) -> None:
+        record.note(kept.lab, name, str(clients[name].info()["Swarm"]["NodeID"]))
+
     first = kept.hosts[0]
     return Connection(
         kind=HostsEngine.kind,
@@ -326,6 +325,7 @@ def _connection(kept: Record, pool: str | None) -> Connection:
         )(path),
         machines=Machines(
             seats=seats,
+            joined=joined,
             managers=sum(host.manager for host in kept.hosts),
             shared=kept.shared,
             pool=pool,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from labkit.engines.base import MADE_BY
 from labkit.engines.hosts import endpoint, facts, tools
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from labkit.engines.hosts.facts import Membership
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _SERVICE = "com.docker.swarm.service.name"
 _TASK = "com.docker.swarm.task.id"
 _PATIENCE_S, _PAUSE_S = 90.0, 0.5
 _NOT_FOUND = 404
+_THINGS = f"services and networks with the label {MADE_BY}"
 
 
 def leave(record: Record) -> None:
@@ -38,12 +40,11 @@ def leave(record: Record) -> None:
     with contextlib.ExitStack() as stack:
         clients = _clients(record, failed, stack)
         if record.lab != LOOK:  # a look takes nothing of a swarm's, whoever is at work there
-            _take_things(record, clients, failed)
+            parts = _each(record.hosts, clients, failed, lambda _, client: facts.membership(client))
+            members = _members(record, parts, failed)
+            _take_things(record, members, clients, failed)
             if not record.shared:
-                leave_swarm = partial(_leave_swarm, record.managers)
-                # Managers last: a swarm that has lost them would keep its workers waiting.
-                _each([k for k in record.hosts if not k.manager], clients, failed, leave_swarm)
-                _each([k for k in record.hosts if k.manager], clients, failed, leave_swarm)
+                _leave_swarm(record, members, parts, clients, failed)
         _each(record.hosts, clients, failed, partial(_clear, record.lab))
     if not failed:
         record.remove()
@@ -66,8 +67,8 @@ def _left(record: Record) -> str:
     if record.lab == LOOK:
         return ", ".join(parts)
     if record.shared:
-        parts.append(f"services and networks with the label {MADE_BY}")
-    else:
+        parts.append(_THINGS)
+    elif any(kept.node for kept in record.hosts):
         parts.append("its membership of the swarm that labkit made (docker swarm leave --force)")
         parts.append("that swarm's overlay networks (they go with a restart of its Docker engine)")
     return ", ".join(parts)
@@ -96,52 +97,99 @@ def _clients(
 
 
 def _each(
-    hosts: list[Kept],
+    hosts: Iterable[Kept],
     clients: dict[str, DockerClient],
     failed: dict[str, str],
-    step: Callable[[Kept, DockerClient], None],
-) -> None:
-    """Do a step on the machines that answer, side by side; one that fails does not stop the others."""
+    step: Callable[[Kept, DockerClient], T],
+) -> dict[str, T]:
+    """Do a step on the machines that answer, side by side; one that fails does not stop the others.
 
-    def one(kept: Kept) -> str:
+    Returns what the step returned, by the machine's name.
+    """
+
+    def one(kept: Kept) -> T | LabkitError:
         try:
-            step(kept, clients[kept.name])
+            return step(kept, clients[kept.name])
         except LabkitError as problem:
-            return str(problem.args[0])
-        return ""
+            return problem
 
     chosen = [kept for kept in hosts if kept.name in clients]
-    if not chosen:
-        return
-    with ThreadPoolExecutor(len(chosen)) as pool:
-        for kept, problem in zip(chosen, pool.map(one, chosen), strict=True):
-            if problem:
-                failed.setdefault(kept.name, problem)
+    done = {}
+    with ThreadPoolExecutor(max(len(chosen), 1)) as pool:
+        for kept, found in zip(chosen, pool.map(one, chosen), strict=True):
+            if isinstance(found, LabkitError):
+                failed.setdefault(kept.name, str(found.args[0]))
+            else:
+                done[kept.name] = found
+    return done
+
+
+# --- whose swarm it is ---------------------------------------------------------------------------
+
+
+def _members(
+    record: Record, parts: Mapping[str, Membership], failed: dict[str, str]
+) -> dict[str, Membership]:
+    """Return the machines that are in the lab's swarm now, whatever role they have there.
+
+    A node id is of one swarm only, and stays when the role changes. Those that are written down are the
+    lab's, and with them all that a manager among them lists: who joined while `up` was killed. Any
+    other swarm is somebody's own, and nothing of it is touched.
+    """
+    known = {kept.node for kept in record.hosts if kept.node}
+    known |= {key for part in parts.values() if part.node in known for key in part.members}
+    for kept in record.hosts:
+        part = parts.get(kept.name)
+        if part and part.inside and kept.node and not part.node:  # locked, or not started yet
+            failed.setdefault(
+                kept.name, f"its swarm is {part.state}, so nobody can tell whether it is the lab's"
+            )
+    return {name: part for name, part in parts.items() if part.node in known}
 
 
 # --- a swarm that labkit made --------------------------------------------------------------------
 
 
-def _leave_swarm(managers: list[str], kept: Kept, client: DockerClient) -> None:
-    """Leave the swarm, and remove what its tasks had; another swarm than labkit's is left alone."""
-    now = facts.membership(client)
-    if now.inside:
-        if not _is_the_labs(now, managers):
-            log.warning("%s is in a swarm that labkit did not make, and stays there", kept.name)
-            return
-        volumes = set(_volumes_of_tasks(client)) - set(kept.before.volumes)
-        client.swarm.leave(force=True)
-        for box in client.api.containers(all=True, filters={"label": _TASK}):
-            _gone(partial(client.api.remove_container, box["Id"], force=True, v=True))
-        for name in volumes:
-            _gone(partial(client.api.remove_volume, name))
+def _leave_swarm(
+    record: Record,
+    members: Mapping[str, Membership],
+    parts: Mapping[str, Membership],
+    clients: dict[str, DockerClient],
+    failed: dict[str, str],
+) -> None:
+    """Have each machine leave the swarm that labkit made; who is in another one stays there."""
+    leaving = [kept for kept in record.hosts if kept.name in parts and kept.name not in failed]
+    for kept in leaving:
+        if kept.name not in members and parts[kept.name].inside:
+            log.warning(
+                "%s is in a swarm that labkit has not written down as its own, and stays there; "
+                "if it is one that labkit began: docker swarm leave --force, on %s",
+                kept.name,
+                kept.name,
+            )
+    _each([k for k in leaving if not parts[k.name].inside], clients, failed, _tidy)
+    # Managers last: a swarm that has lost them would keep its workers waiting.
+    for manages in (False, True):
+        some = [k for k in leaving if k.name in members and members[k.name].manages is manages]
+        _each(some, clients, failed, _leave_and_tidy)
+
+
+def _leave_and_tidy(kept: Kept, client: DockerClient) -> None:
+    """Leave the swarm, and remove what its tasks had."""
+    volumes = set(_volumes_of_tasks(client)) - set(kept.before.volumes)
+    client.swarm.leave(force=True)
+    for box in client.api.containers(all=True, filters={"label": _TASK}):
+        _gone(partial(client.api.remove_container, box["Id"], force=True, v=True))
+    for name in volumes:
+        _gone(partial(client.api.remove_volume, name))
+    _tidy(kept, client)
+
+
+def _tidy(kept: Kept, client: DockerClient) -> None:
+    """Wait until Docker has removed what it had for the swarm, and remove what it does not."""
     _wait_for_overlays(client, lambda key: key not in kept.before.overlays)
     if not kept.before.gateway:
         until(f"the network {facts.GATEWAY_BRIDGE} to go", lambda: remove_gateway(client))
-
-
-def _is_the_labs(now: Membership, managers: list[str]) -> bool:
-    return not managers or not now.managers or bool(now.managers & set(managers))
 
 
 def _volumes_of_tasks(client: DockerClient) -> Iterator[str]:
@@ -175,38 +223,35 @@ def remove_gateway(client: DockerClient) -> bool:
 # --- what is in a swarm --------------------------------------------------------------------------
 
 
-def _take_things(record: Record, clients: dict[str, DockerClient], failed: dict[str, str]) -> None:
+def _take_things(
+    record: Record,
+    members: Mapping[str, Membership],
+    clients: dict[str, DockerClient],
+    failed: dict[str, str],
+) -> None:
     """Remove the lab's services, networks and notes while there is a manager to do it.
 
     Of a swarm that stays, these are the things with labkit's label. Of one that labkit made it is all:
     a node that leaves with tasks at work may keep their overlay network (seen on 26.1, in four of nine
     swarms), and then no command removes it there.
     """
-    if not any(kept.manager for kept in record.hosts):
-        return  # the managers are as they were found already, and so is their swarm
+    if record.emptied or not members:
+        return
+    manager = next((clients[name] for name, part in members.items() if part.manages), None)
     try:
-        manager = _manager(record, clients)
         if manager:
             _take(manager.api, clients, whole=not record.shared)
-        elif record.shared:
+            record.emptied = True
+        elif record.shared and failed:
             raise SwarmError("no manager of the swarm answers")
+        elif record.shared:
+            log.warning("no machine manages the swarm any more; what may be left in it: %s", _THINGS)
     except LabkitError as problem:
         if not record.shared:  # its nodes leave it all the same
             log.warning("what runs in the swarm was not removed first: %s", problem.args[0])
             return
-        for kept in record.hosts:
-            failed.setdefault(kept.name, str(problem.args[0]))
-
-
-def _manager(record: Record, clients: dict[str, DockerClient]) -> DockerClient | None:
-    """Return the first manager of the lab's swarm that answers."""
-    for kept in record.hosts:
-        client = clients.get(kept.name)
-        if client and kept.manager:
-            now = facts.membership(client)
-            if now.manages and _is_the_labs(now, record.managers):
-                return client
-    return None
+        for name in members:
+            failed.setdefault(name, str(problem.args[0]))
 
 
 def _take(api: Any, clients: dict[str, DockerClient], *, whole: bool) -> None:

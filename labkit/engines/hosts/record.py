@@ -7,7 +7,8 @@ It holds paths of certificates and no secret.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+import threading
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from labkit import files, paths
@@ -18,6 +19,7 @@ LOOK = "look"
 """The name of the record, and of the containers, of machines that are only looked at."""
 
 _ENDING = ".hosts.json"
+_noting = threading.Lock()
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Kept:
     """Of its Docker engine."""
     address: str
     before: Before
+    node: str = ""
+    """Its id in the lab's swarm, which no node of another swarm has; empty before it was in it."""
 
 
 @dataclass
@@ -57,8 +61,8 @@ class Record:
     shared: bool
     """Whether the swarm ran before, and stays."""
     hosts: list[Kept]
-    managers: list[str] = field(default_factory=list)
-    """The node ids of the swarm's managers, once it is made."""
+    emptied: bool = False
+    """Whether what the lab had in the swarm is removed already."""
 
     def write(self) -> None:
         """Write it down; raises OSError."""
@@ -89,6 +93,17 @@ def read(lab: str) -> Record | None:
             f"{path} was written by another version of labkit ({problem})",
             hint=f"take that version for: labkit down --lab {lab}",
         ) from problem
+
+
+def note(lab: str, host: str, node: str) -> None:
+    """Write down the node id that a machine has got; it may be called from several threads."""
+    with _noting:
+        kept = read(lab)
+        if kept:
+            for found in kept.hosts:
+                if found.name == host:
+                    found.node = node
+            kept.write()
 
 
 def labs() -> list[str]:
