@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from labkit.engines.base import MADE_BY
 from labkit.experiments.asking import TASK_PORT
 from labkit.faults.fault import Fault, Step
 from labkit.faults.testbed import FRONT, LABEL, PLAIN, Bench, listing
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _LATE = "late"  # a service that only a fault makes
 _TWICE = "bench-twice"  # a network that only a fault makes
+_MADE = ["--label", f"{MADE_BY}=labkit fault inject"]  # or nobody would know that they are labkit's
 
 
 def _on_manager(bench: Bench, do: list[str], undo: list[str]) -> list[Step]:
@@ -39,7 +41,7 @@ def _late(*options: str, network: str = PLAIN) -> Callable[[Bench], list[Step]]:
     def steps(bench: Bench) -> list[Step]:
         argv = ["docker", "service", "create", "--detach", "--no-resolve-image", "--name", _LATE]
         argv += ["--network", network, "--constraint", f"node.hostname=={bench.nodes[1].name}"]
-        argv += ["--label", f"{LABEL}={bench.port}", "--stop-grace-period", "1s"]
+        argv += [*_MADE, "--label", f"{LABEL}={bench.port}", "--stop-grace-period", "1s"]
         return _on_manager(bench, [*argv, *options, APP_IMAGE], ["docker", "service", "rm", _LATE])
 
     return steps
@@ -60,7 +62,8 @@ def _overlap(bench: Bench) -> list[Step]:
     manager = bench.lab.manager
     (row,) = (r for r in manager.docker.api.networks(names=[PLAIN]) if r["Name"] == PLAIN)
     subnet = row["IPAM"]["Config"][0]["Subnet"]
-    argv = ["docker", "network", "create", "--driver", "overlay", "--subnet", subnet, _TWICE]
+    argv = ["docker", "network", "create", "--driver", "overlay", "--subnet", subnet]
+    argv += [*_MADE, _TWICE]
     # The network is in use until the last task's address is given back.
     gone = f"for i in $(seq 100); do docker network rm {_TWICE} && break; sleep 0.2; done"
     return [Step(manager.place, argv, ["sh", "-c", gone]), *_late(network=_TWICE)(bench)]

@@ -319,7 +319,7 @@ def test_a_swarm_that_runs_is_used_and_stays(cluster: Cluster, file: Path) -> No
     assert made.lab.shared
     cluster.services["hello-a"] = {MADE_BY: "docker service create"}
     cluster.overlays["my-overlay"] = {MADE_BY: "docker network create"}
-    cluster.configs = {"theirs", "labkit-fault"}
+    cluster.configs = {"theirs", "labkit-theirs", "labkit-fault"}
     with pytest.raises(UsageError, match="labkit did not make shop"):
         made.lab.remove_service("shop")
     with pytest.raises(NotOnHosts, match="the swarm ran before labkit came"):
@@ -329,7 +329,90 @@ def test_a_swarm_that_runs_is_used_and_stays(cluster: Cluster, file: Path) -> No
     assert states(cluster) == before
     assert set(cluster.services) == {"shop"}
     assert set(cluster.overlays) == {"shop-net"}
-    assert cluster.configs == {"theirs"}
+    assert cluster.configs == {"theirs", "labkit-theirs"}
+
+
+RULE = ["INPUT", "-p", "udp", "--dport", "4789", "-j", "DROP"]
+BROKEN = [
+    {"node": "gamma", "place": "gamma", "netns": None, "argv": ["iptables", "-D", *RULE]},
+    {"node": "gamma", "place": "x", "netns": "/run/docker/netns/lb_x", "argv": ["ipvsadm", "-C"]},
+    {"node": "gamma", "place": "front.1", "netns": "/proc/4711/ns/net", "argv": ["ip", "x"]},
+]
+
+
+def broken(cluster: Cluster, file: Path) -> list[tuple[str, set[str]]]:
+    """Have a lab with a fault on gamma; returns what will be run there, with the services of then."""
+    cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    lab = up(file).lab
+    assert lab.engine.machines
+    lab.engine.machines.broken(BROKEN)
+    lab.close()
+    cluster.services["front"] = {MADE_BY: "docker service create"}
+    cluster.configs.add("labkit-fault")
+    ran: list[tuple[str, set[str]]] = []
+
+    def run(argv: list[str]) -> dict[str, Any]:
+        ran.append((argv[0], set(cluster.services)))
+        return {"code": 1, "stderr": "Bad rule"}  # as where a person mended by hand
+
+    cluster.hosts["gamma"].node.run = run
+    return ran
+
+
+def test_a_fault_is_undone_before_anything_is_removed(cluster: Cluster, file: Path) -> None:
+    before = states(cluster)
+    ran = broken(cluster, file)
+    assert swarm.down("mine")
+    assert ran == [("iptables", {"front"}), ("ipvsadm", {"front"})]
+    assert not cluster.configs
+    cluster.members.clear()
+    assert states(cluster) == before
+
+
+def test_a_fault_that_cannot_be_undone_now_is_told_and_undone_later(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = broken(cluster, file)
+    gamma = cluster.hosts["gamma"]
+    gamma.silent = True
+    with pytest.raises(EngineError, match="gamma is not as it was found") as caught:
+        swarm.down("mine")
+    assert f"what `iptables -D {' '.join(RULE)}` undoes, on gamma" in str(caught.value)
+    assert "`nsenter --net=/run/docker/netns/lb_x ipvsadm -C`" in str(caught.value)
+    gamma.silent = False
+
+    def no_agent(client: Any, container: str, path: str) -> socket.socket:
+        raise ConnectionRefusedError("the agent has ended")
+
+    with monkeypatch.context() as ended:
+        ended.setattr(tools, "through_exec", no_agent)
+        with pytest.raises(EngineError, match="the agent has ended"):
+            swarm.down("mine")
+    assert gamma.containers  # what undoes it runs there
+    assert swarm.down("mine")
+    assert [program for program, _ in ran] == ["iptables", "ipvsadm"]
+    assert not gamma.containers
+
+
+def test_a_fault_whose_tools_are_gone_is_told(
+    cluster: Cluster, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran = broken(cluster, file)
+    cluster.hosts["gamma"].containers.clear()
+    with caplog.at_level("WARNING", "labkit"):
+        assert swarm.down("mine")
+    assert not ran
+    assert f"what undoes the fault there: iptables -D {' '.join(RULE)}; nsenter" in caplog.text
+
+
+def test_a_fault_that_was_mended_is_not_undone_again(cluster: Cluster, file: Path) -> None:
+    ran = broken(cluster, file)
+    found = swarm.get("mine")
+    assert found.engine.machines
+    found.engine.machines.broken([])
+    found.close()
+    assert swarm.down("mine")
+    assert not ran
 
 
 def test_a_lab_keeps_only_what_a_lab_made(cluster: Cluster, file: Path) -> None:
@@ -585,13 +668,15 @@ def test_the_swarm_of_an_up_that_was_killed_is_known(
     cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch, noted: set[str]
 ) -> None:
     """Who joined and is not written down yet is known by the manager."""
-    before, note = states(cluster), record.note
+    before, note = states(cluster), record.note_node
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as kill:
-        kill.setattr(record, "note", lambda lab, host, node: host in noted and note(lab, host, node))
+        kill.setattr(
+            record, "note_node", lambda lab, host, node: host in noted and note(lab, host, node)
+        )
         kill.setattr(membership, "wait_for_members", killed)
         kill.setattr(leaving, "leave", lambda _: None)
         with pytest.raises(KeyboardInterrupt):

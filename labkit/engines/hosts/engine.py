@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -311,7 +312,7 @@ def _connection(kept: Record, pool: str | None) -> Connection:
         ]
 
     def joined(name: str) -> None:
-        record.note(kept.lab, name, str(clients[name].info()["Swarm"]["NodeID"]))
+        record.note_node(kept.lab, name, str(clients[name].info()["Swarm"]["NodeID"]))
 
     first = kept.hosts[0]
     return Connection(
@@ -326,6 +327,7 @@ def _connection(kept: Record, pool: str | None) -> Connection:
         machines=Machines(
             seats=seats,
             joined=joined,
+            broken=partial(record.note_undo, kept.lab),
             managers=sum(host.manager for host in kept.hosts),
             shared=kept.shared,
             pool=pool,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from labkit.engines.base import MADE_BY
+from labkit.engines.base import FAULT, MADE_BY
 from labkit.engines.hosts import endpoint, facts, tools
 from labkit.engines.hosts.record import LOOK, Kept, Record
 from labkit.errors import EngineError, LabkitError, SwarmError
-from labkit.transport.base import DaemonError
+from labkit.transport.base import Command, DaemonError
+from labkit.transport.live import LiveLink
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -40,12 +42,14 @@ def leave(record: Record) -> None:
     with contextlib.ExitStack() as stack:
         clients = _clients(record, failed, stack)
         if record.lab != LOOK:  # a look takes nothing of a swarm's, whoever is at work there
+            _mend(record, clients, failed)
             parts = _each(record.hosts, clients, failed, lambda _, client: facts.membership(client))
             members = _members(record, parts, failed)
             _take_things(record, members, clients, failed)
             if not record.shared:
                 _leave_swarm(record, members, parts, clients, failed)
-        _each(record.hosts, clients, failed, partial(_clear, record.lab))
+        done = [kept for kept in record.hosts if not kept.undo]  # what undoes it runs in the container
+        _each(done, clients, failed, partial(_clear, record.lab))
     if not failed:
         record.remove()
         return
@@ -61,6 +65,7 @@ def leave(record: Record) -> None:
 def _left(record: Record) -> str:
     tags = {tag for kept in record.hosts for tag, before in kept.before.images.items() if not before}
     parts = [
+        *(f"what `{line}` undoes, on {kept.name}" for kept in record.hosts for line in _typed(kept)),
         f"the container {tools.container(record.lab)}",
         *(f"the image {tag}" for tag in sorted(tags)),
     ]
@@ -122,6 +127,48 @@ def _each(
             else:
                 done[kept.name] = found
     return done
+
+
+# --- what a fault has broken ---------------------------------------------------------------------
+
+
+def _mend(record: Record, clients: dict[str, DockerClient], failed: dict[str, str]) -> None:
+    """Undo the fault that is injected, before anything that knows of it is removed."""
+    broken = [kept for kept in record.hosts if kept.undo]
+    if broken:
+        _each(broken, clients, failed, partial(_undo, record.lab))
+        record.write()  # some of it must not be done twice
+
+
+def _undo(lab: str, kept: Kept, client: DockerClient) -> None:
+    """Run what undoes a fault on a machine; a command fails where a person mended by hand before."""
+    if lab not in tools.labs(client):
+        told = "; ".join(_typed(kept))
+        log.warning(
+            "labkit's tools are not on %s any more; what undoes the fault there: %s", kept.name, told
+        )
+        kept.undo = []
+        return
+    link = LiveLink(kept.name, tools.reach(client, kept.endpoint, lab))
+    try:
+        while kept.undo:
+            step = kept.undo[0]
+            words = Command(tuple(step["argv"]), kept.name, step["netns"], timeout=_PATIENCE_S)
+            _, pending = link.runner.submit(words)
+            result = pending.result()
+            if result.code:
+                log.info("%s: undoing the fault: %s", kept.name, result.stderr.strip())
+            kept.undo.pop(0)
+    finally:
+        link.close()
+
+
+def _typed(kept: Kept) -> list[str]:
+    """Return what undoes the fault on a machine as a person types it there."""
+    return [
+        shlex.join([*(["nsenter", f"--net={step['netns']}"] if step["netns"] else []), *step["argv"]])
+        for step in kept.undo
+    ]
 
 
 # --- whose swarm it is ---------------------------------------------------------------------------
@@ -272,9 +319,7 @@ def _take(api: Any, clients: dict[str, DockerClient], *, whole: bool) -> None:
         until(f"the network {name} to go", partial(_removed, api, key))
     for client in clients.values():
         _wait_for_overlays(client, taken.__contains__)
-    for row in api.configs():
-        if row["Spec"]["Name"].startswith("labkit-"):
-            _gone(partial(api.remove_config, row["ID"]))
+    _gone(partial(api.remove_config, FAULT))
 
 
 def _wait_for_overlays(client: DockerClient, ours: Callable[[str], bool]) -> None:

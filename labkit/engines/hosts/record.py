@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from labkit import files, paths
 from labkit.engines.hosts.endpoint import Endpoint
@@ -48,6 +51,8 @@ class Kept:
     before: Before
     node: str = ""
     """Its id in the lab's swarm, which no node of another swarm has; empty before it was in it."""
+    undo: list[dict[str, Any]] = field(default_factory=list)
+    """The commands that undo what a fault has broken on it, in order: netns, argv."""
 
 
 @dataclass
@@ -95,14 +100,36 @@ def read(lab: str) -> Record | None:
         ) from problem
 
 
-def note(lab: str, host: str, node: str) -> None:
-    """Write down the node id that a machine has got; it may be called from several threads."""
+def note_node(lab: str, host: str, node: str) -> None:
+    """Write down the node id that a machine has got."""
+    with _changing(lab) as hosts:
+        for kept in hosts:
+            if kept.name == host:
+                kept.node = node
+
+
+def note_undo(lab: str, steps: Sequence[Mapping[str, Any]]) -> None:
+    """Write down what undoes the fault that is injected, instead of what was there.
+
+    What is in the namespace of a task goes with the task. Its process's number may be another one's by
+    the time that it is undone, so it is left out.
+    """
+    with _changing(lab) as hosts:
+        for kept in hosts:
+            kept.undo = [
+                {"netns": step["netns"], "argv": step["argv"]}
+                for step in steps
+                if step["node"] == kept.name and not str(step["netns"]).startswith("/proc/")
+            ]
+
+
+@contextmanager
+def _changing(lab: str) -> Iterator[list[Kept]]:
+    """Give the machines of a lab to be changed, by one thread at a time; none where it is gone."""
     with _noting:
         kept = read(lab)
+        yield kept.hosts if kept else []
         if kept:
-            for found in kept.hosts:
-                if found.name == host:
-                    found.node = node
             kept.write()
 
 
