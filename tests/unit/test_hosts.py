@@ -246,7 +246,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
         assert container in found.hosts[name].containers
         return found.hosts[name].reach(path)
 
-    def ensure(client: Any, docker: str) -> None:
+    def ensure(client: Any, docker: str, stop: threading.Event) -> None:
         found.hosts[client.info()["Name"]].images.setdefault(tools.image(docker), "sha256:tools")
 
     monkeypatch.setattr(tools, "through_exec", through_exec)
@@ -726,6 +726,35 @@ def test_a_locked_swarm_is_left_when_it_is_unlocked(cluster: Cluster, file: Path
     cluster.hosts["alpha"].locked = False
     assert swarm.down("mine")
     assert states(cluster) == before
+
+
+def test_nothing_is_put_on_a_machine_after_ctrl_c(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, ensure = states(cluster), tools.ensure
+
+    def slowly(client: Any, docker: str, stop: threading.Event) -> None:
+        if client.info()["Name"] == "beta":
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop.wait(5)
+            time.sleep(0.5)
+        ensure(client, docker, stop)
+
+    monkeypatch.setattr(tools, "ensure", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        up(file)
+    assert states(cluster) == before
+    assert not any("containers/create" in asked for asked in cluster.hosts["beta"].node.requests)
+    assert engines.labs() == []
+
+
+def test_what_is_sent_to_a_machine_stops_between_two_pieces() -> None:
+    stop = threading.Event()
+    pieces = tools.until_stopped([b"one", b"two"], stop)
+    assert next(pieces) == b"one"
+    stop.set()
+    with pytest.raises(EngineError, match="stopped"):
+        next(pieces)
 
 
 def test_who_joins_while_ctrl_c_is_pressed_leaves_again(cluster: Cluster, file: Path) -> None:

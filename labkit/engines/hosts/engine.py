@@ -6,9 +6,10 @@ Its nodes are there already, and so may be their swarm: then that is used, and s
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from labkit.engines import images
 from labkit.engines.base import Acquired, Check, Connection, Machines, Recipe, Seat, SwarmSpec, key_of
+from labkit.engines.ending import to_the_end
 from labkit.engines.hosts import (
     endpoint,
     facts,
@@ -183,6 +185,7 @@ class _Visit:
         self.endpoints = {host.name: endpoint.of(host) for host in found.hosts}
         self.clients: dict[str, DockerClient] = {}
         self.facts: dict[str, Facts] = {}
+        self.stop = threading.Event()
 
     def ask(self, progress: Progress) -> list[Row]:
         """Ask every engine what it says of itself, and judge that; nothing is changed."""
@@ -210,7 +213,9 @@ class _Visit:
         )
         self.record.write()
         with progress.stage(f"labkit's tools on {len(hosts)} machines"):
-            self._all(lambda host: tools.start(self.clients[host.name], self.lab, self.docker))
+            self._all(
+                lambda host: tools.start(self.clients[host.name], self.lab, self.docker, self.stop)
+            )
 
     def in_a_swarm(self) -> bool:
         """Return whether the machines are a swarm already; they are all in the same one, or in none."""
@@ -271,10 +276,18 @@ class _Visit:
                 link.close()
 
     def _all(self, step: Callable[[Host], U]) -> dict[str, U]:
-        """Do a step for every machine, side by side; the failures of all are told."""
+        """Do a step for every machine, side by side; the failures of all are told.
+
+        On Ctrl-C none goes on before all have ended: nothing is put on a machine after its clean-up.
+        """
         hosts = self.inventory.hosts
-        with ThreadPoolExecutor(len(hosts)) as pool:
+        with to_the_end(len(hosts)) as pool:
             futures = {host.name: pool.submit(step, host) for host in hosts}
+            try:
+                wait(futures.values())
+            except BaseException:
+                self.stop.set()
+                raise
         failed = [problem for future in futures.values() if (problem := future.exception())]
         others = [problem for problem in failed if not isinstance(problem, LabkitError)]
         if others:
