@@ -282,8 +282,8 @@ class _Visit:
         """
         hosts = self.inventory.hosts
         with to_the_end(len(hosts)) as pool:
-            futures = {host.name: pool.submit(step, host) for host in hosts}
             try:
+                futures = {host.name: pool.submit(step, host) for host in hosts}
                 wait(futures.values())
             except BaseException:
                 self.stop.set()
