@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import signal
 import socket
 import sys
@@ -67,6 +66,17 @@ class FakeHost:
         self.containers: dict[str, dict[str, Any]] = {}
         self.silent = self.locked = False
         self.node = FakeNode(self.run, self.api)
+
+    def task(self, service: str, *volumes: str) -> None:
+        """Have a container of a service, with volumes."""
+        name = f"{service}.1"
+        labels = {
+            "com.docker.swarm.task.id": name,
+            "com.docker.swarm.service.name": service,
+        }
+        mounts = [{"Type": "volume", "Name": volume} for volume in volumes]
+        self.containers[name] = {"Id": name, "Labels": labels, "Mounts": mounts}
+        self.volumes |= set(volumes)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -135,6 +145,12 @@ class FakeHost:
         }[kind]
         if name not in there:
             return as_json({"message": f"no such thing: {name}"}, 404)
+        mounted = [m["Name"] for box in self.containers.values() for m in box["Mounts"]]
+        if kind == "volumes" and name in mounted:
+            return as_json({"message": f"volume is in use: {name}"}, 409)
+        if kind == "services":
+            for host in self.cluster.hosts.values():
+                host.containers.pop(f"{name}.1", None)
         if isinstance(there, set):
             there.remove(name)
         else:
@@ -298,9 +314,8 @@ def test_a_lab_comes_and_leaves_each_machine_as_it_was_found(cluster: Cluster, f
     assert engines.kind_of("mine") == "hosts"
     cluster.services["hello-a"], cluster.overlays["by-hand"] = {}, {}
     # A task of a lab, its volume, and a volume that somebody made meanwhile.
-    task = {"Id": "t", "Labels": {"com.docker.swarm.task.id": "t"}}
-    cluster.hosts["beta"].containers["t"] = task | {"Mounts": [{"Type": "volume", "Name": "data"}]}
-    cluster.hosts["beta"].volumes |= {"data", "new"}
+    cluster.hosts["beta"].task("hello-a", "data")
+    cluster.hosts["beta"].volumes.add("new")
     assert swarm.down("mine")
     cluster.hosts["beta"].volumes.remove("new")
     assert states(cluster) == before
@@ -330,6 +345,44 @@ def test_a_swarm_that_runs_is_used_and_stays(cluster: Cluster, file: Path) -> No
     assert set(cluster.services) == {"shop"}
     assert set(cluster.overlays) == {"shop-net"}
     assert cluster.configs == {"theirs", "labkit-theirs"}
+
+
+def test_the_volumes_of_a_labs_tasks_go_and_no_others(
+    cluster: Cluster, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    up(file).lab.close()
+    beta = cluster.hosts["beta"]
+    cluster.services.update({"shop": {}, "hello-a": {MADE_BY: "docker service create"}})
+    beta.task("hello-a", "data", "theirs", "both")
+    beta.task("shop", "of-the-shop", "both")
+    with caplog.at_level("WARNING", "labkit"):
+        assert swarm.down("mine")
+    assert beta.volumes == {"theirs", "of-the-shop", "both"}
+    assert "the volume both stays on beta" in caplog.text
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_down_that_was_killed_still_knows_the_volumes(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    if shared:
+        cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    before = states(cluster)
+    up(file).lab.close()
+    cluster.services["hello-a"] = {MADE_BY: "docker service create"}
+    cluster.hosts["beta"].task("hello-a", "data")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as kill:
+        kill.setattr(leaving, "until", killed)
+        with pytest.raises(KeyboardInterrupt):
+            swarm.down("mine")
+    assert not cluster.services
+    assert swarm.down("mine")
+    assert states(cluster) == before
 
 
 RULE = ["INPUT", "-p", "udp", "--dport", "4789", "-j", "DROP"]
@@ -728,21 +781,29 @@ def test_a_locked_swarm_is_left_when_it_is_unlocked(cluster: Cluster, file: Path
     assert states(cluster) == before
 
 
+def press_ctrl_c() -> None:
+    main = threading.main_thread().ident
+    assert main
+    signal.pthread_kill(main, signal.SIGINT)
+
+
 def test_nothing_is_put_on_a_machine_after_ctrl_c(
     cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, ensure = states(cluster), tools.ensure
+    told: list[bool] = []
 
     def slowly(client: Any, docker: str, stop: threading.Event) -> None:
         if client.info()["Name"] == "beta":
-            os.kill(os.getpid(), signal.SIGINT)
-            assert stop.wait(5)
+            press_ctrl_c()
+            told.append(stop.wait(5))
             time.sleep(0.5)
         ensure(client, docker, stop)
 
     monkeypatch.setattr(tools, "ensure", slowly)
     with pytest.raises(KeyboardInterrupt):
         up(file)
+    assert told == [True]
     assert states(cluster) == before
     assert not any("containers/create" in asked for asked in cluster.hosts["beta"].node.requests)
     assert engines.labs() == []
@@ -763,7 +824,7 @@ def test_who_joins_while_ctrl_c_is_pressed_leaves_again(cluster: Cluster, file: 
 
     def slowly(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
         if path.endswith("/swarm/join"):
-            os.kill(os.getpid(), signal.SIGINT)
+            press_ctrl_c()
             time.sleep(0.5)
         return answer(method, path, body)
 

@@ -53,6 +53,8 @@ class Kept:
     """Its id in the lab's swarm, which no node of another swarm has; empty before it was in it."""
     undo: list[dict[str, Any]] = field(default_factory=list)
     """The commands that undo what a fault has broken on it, in order: netns, argv."""
+    volumes: list[str] = field(default_factory=list)
+    """Those of the lab's tasks, once they are about to be removed."""
 
 
 @dataclass
