@@ -288,6 +288,7 @@ def _up_on_hosts(
 ) -> UpResult:
     """Make machines of one's own a lab."""
     _make_room(lab, held)
+    engines.remove(lab)  # what an earlier clean-up has left where a machine did not answer
     recipe = _MachinesRecipe(lab, progress)
     # How many they are, and what runs there, the file and the machines themselves say.
     spec = SwarmSpec(docker, 0, 0, str(hosts))

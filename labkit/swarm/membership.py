@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RENEW_TRIES = 3
+_TRYING = ("pending", "error")  # what an engine says of itself that has not joined yet
 
 
 def node_rows(lab: Lab) -> list[dict[str, Any]]:
@@ -104,7 +105,7 @@ def join(lab: Lab, node: Node, role: str) -> None:
         )
     except DaemonError:
         # The engine would go on trying, and be a member later that nobody knows of.
-        if node.docker.api.info()["Swarm"]["LocalNodeState"] == "pending":
+        if node.docker.api.info()["Swarm"]["LocalNodeState"] in _TRYING:
             node.docker.swarm.leave(force=True)
         raise
     _note(lab, node)

@@ -22,7 +22,14 @@ from labkit.engines.hosts import endpoint, facts, guard, leaving, record, tools,
 from labkit.engines.hosts.endpoint import Endpoint
 from labkit.engines.hosts.guard import NotOnHosts
 from labkit.engines.hosts.judgement import NotFit
-from labkit.errors import BuildError, EngineError, LabkitError, SwarmError, UsageError
+from labkit.errors import (
+    BuildError,
+    EngineError,
+    LabkitError,
+    SwarmError,
+    UnknownNameError,
+    UsageError,
+)
 from labkit.experiments import swarms
 from labkit.progress import Progress
 from labkit.swarm import membership
@@ -64,7 +71,7 @@ class FakeHost:
         self.overlays: set[str] = set()  # that it kept of a swarm that it left
         self.volumes = {"theirs"}
         self.containers: dict[str, dict[str, Any]] = {}
-        self.silent = self.locked = False
+        self.silent = self.locked = self.leaderless = False
         self.node = FakeNode(self.run, self.api)
 
     def task(self, service: str, *volumes: str) -> None:
@@ -161,6 +168,8 @@ class FakeHost:
         members = self.cluster.members
         if what == "_ping":
             return 200, "text/plain", b"OK"
+        if self.leaderless and what in ("nodes", "services"):
+            return as_json({"message": "The swarm does not have a leader."}, 503)
         if what.startswith("images/") and what.endswith("/json") and what != "images/json":
             tag = what.removeprefix("images/").removesuffix("/json")
             tag = tag if ":" in tag else f"{tag}:latest"
@@ -709,6 +718,10 @@ def test_what_a_failed_up_could_not_remove_is_told_and_takes_no_swarm(
     (note,) = caught.value.__notes__
     assert "What was made of lab 'mine' could not all be removed: beta is not as it was" in note
     assert "Next step: when it answers again: labkit down --lab mine" in note
+    with pytest.raises(UnknownNameError, match="no running lab is called 'mine'"):
+        swarm.get("mine")
+    with pytest.raises(EngineError, match=r"^beta is not as it was found"):
+        up(file)
     cluster.hosts["beta"].silent = False
     everybody_in(cluster)
     assert swarm.down("mine")
@@ -769,11 +782,35 @@ def test_a_swarm_that_its_owner_dissolved_is_done_with(
     assert not any(host.containers for host in cluster.hosts.values())
 
 
+def test_a_manager_that_has_lost_the_others_leaves(cluster: Cluster, file: Path) -> None:
+    before = states(cluster)
+    up(file).lab.close()
+    cluster.members["beta"] = "manager"
+    beta = cluster.hosts["beta"]
+    beta.silent = True
+    with pytest.raises(EngineError, match="beta is not as it was found"):
+        swarm.down("mine")
+    beta.silent, beta.leaderless = False, True
+    assert swarm.down("mine")
+    assert states(cluster) == before
+
+
+def test_an_up_first_finishes_a_down(cluster: Cluster, file: Path) -> None:
+    up(file).lab.close()
+    cluster.hosts["beta"].silent = True
+    with pytest.raises(EngineError, match="beta is not as it was found"):
+        swarm.down("mine")
+    cluster.hosts["beta"].silent = False
+    up(file).lab.close()
+    assert set(cluster.members) == set(ADDRESS)
+    assert swarm.down("mine")
+
+
 def test_a_locked_swarm_is_left_when_it_is_unlocked(cluster: Cluster, file: Path) -> None:
     before = states(cluster)
     up(file).lab.close()
     cluster.hosts["alpha"].locked = True
-    with pytest.raises(EngineError, match="alpha is not as it was found: its swarm is locked"):
+    with pytest.raises(EngineError, match=r"alpha is not as it was found: .* swarm is 'locked'"):
         swarm.down("mine")
     assert set(cluster.members) == {"alpha"}
     cluster.hosts["alpha"].locked = False
@@ -834,7 +871,10 @@ def test_who_joins_while_ctrl_c_is_pressed_leaves_again(cluster: Cluster, file: 
     assert states(cluster) == before
 
 
-def test_who_cannot_join_in_time_does_not_go_on_trying(cluster: Cluster, file: Path) -> None:
+@pytest.mark.parametrize("trying", ["pending", "error"])
+def test_who_cannot_join_in_time_does_not_go_on_trying(
+    cluster: Cluster, file: Path, trying: str
+) -> None:
     """As Docker does it: the request fails after 20 s, and the engine tries on."""
     gamma, before = cluster.hosts["gamma"], states(cluster)
     answer, told = gamma.api, "Timeout was reached before node joined."
@@ -843,7 +883,7 @@ def test_who_cannot_join_in_time_does_not_go_on_trying(cluster: Cluster, file: P
 
     def api(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
         if path.endswith("/swarm/join"):
-            left.append("pending")
+            left.append(trying)
             return as_json({"message": told}, 503)
         if "/swarm/leave" in path:
             left.clear()

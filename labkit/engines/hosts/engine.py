@@ -86,9 +86,9 @@ class HostsEngine:
         return Acquired(made, answered, restored=False)
 
     def find(self, lab: str) -> Connection | None:
-        """Return the engines of a lab's machines, None where it is not on any."""
+        """Return the engines of a lab's machines, None where it is not on any, or partly taken down."""
         kept = record.read(lab)
-        return _connection(kept, None) if kept else None
+        return _connection(kept, None) if kept and not kept.leaving else None
 
     def spec_of(self, lab: str) -> SwarmSpec | None:
         """Return what is written down of a lab."""

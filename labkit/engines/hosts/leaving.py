@@ -70,12 +70,14 @@ def leave(record: Record) -> None:
     What could not be done stays in the record, and the next call does it.
     """
     failed: dict[str, str] = {}
+    record.leaving = True
+    record.write()
     with contextlib.ExitStack() as stack:
         now = _Try(record, _clients(record, failed, stack), failed)
         if record.lab != LOOK:  # a look takes nothing of a swarm's, whoever is at work there
             now.each([kept for kept in record.hosts if kept.undo], partial(mend, record.lab))
             record.write()  # what undoes a fault may not be done twice
-            parts = now.each(record.hosts, lambda _, client: facts.membership(client))
+            parts = now.each(record.hosts, _part)
             members = _members(now, parts)
             _take_things(now, members)
             if not record.shared:
@@ -136,6 +138,16 @@ def _clients(
 # --- whose swarm it is ---------------------------------------------------------------------------
 
 
+def _part(_: Kept, client: DockerClient) -> Membership:
+    """Return a machine's part in a swarm; a manager without a leader lists nobody."""
+    info = client.info()
+    try:
+        return facts.membership(client, info)
+    except DaemonError as problem:
+        log.info("%s", problem.args[0])
+        return facts.part(info)
+
+
 def _members(now: _Try, parts: Mapping[str, Membership]) -> dict[str, Membership]:
     """Return the machines that are in the lab's swarm now, whatever role they have there.
 
@@ -149,7 +161,9 @@ def _members(now: _Try, parts: Mapping[str, Membership]) -> dict[str, Membership
         part = parts.get(kept.name)
         if part and part.inside and kept.node and not part.node:  # locked, or not started yet
             now.failed.setdefault(
-                kept.name, f"its swarm is {part.state}, so nobody can tell whether it is the lab's"
+                kept.name,
+                f"its part in a swarm is {part.state!r}, so nobody can tell whether that is the lab's "
+                "(docker info tells why; docker swarm leave --force ends it)",
             )
     return {name: part for name, part in parts.items() if part.node in known}
 

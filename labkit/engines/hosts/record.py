@@ -68,6 +68,8 @@ class Record:
     shared: bool
     """Whether the swarm ran before, and stays."""
     hosts: list[Kept]
+    leaving: bool = False
+    """Whether it is being taken down: what is left is no lab any more."""
     emptied: bool = False
     """Whether what the lab had in the swarm is removed already."""
 
