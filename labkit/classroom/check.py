@@ -28,10 +28,10 @@ from typing import TYPE_CHECKING, Any
 from labkit import __version__, doctor, engines, files, swarm, variants
 from labkit.classroom.returned import FORMAT, KIND
 from labkit.engines.base import Engine
+from labkit.engines.ending import undisturbed
 from labkit.errors import LabkitError, SwarmError, UsageError, redact
 from labkit.grading.texts import visible
 from labkit.progress import Progress
-from labkit.swarm.lifecycle import undisturbed
 
 if TYPE_CHECKING:
     from labkit.variants import Variant

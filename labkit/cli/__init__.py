@@ -70,14 +70,14 @@ def main() -> NoReturn:
         signal.signal(signal.SIGHUP, _stop)
     try:
         code = app(standalone_mode=False)
-    except _Stopped:
-        _fail("stopped by Ctrl-C; `labkit status` tells what runs", 130)
+    except _Stopped as stopped:
+        _fail(_told("stopped by Ctrl-C; `labkit status` tells what runs", stopped), 130)
     except LabkitError as problem:
-        _fail(str(problem), problem.exit_code)
+        _fail(_told(str(problem), problem), problem.exit_code)
     except Exception as problem:
         if type(problem).__module__.partition(".")[0] in ("docker", "requests"):
             message = redact(f"{type(problem).__name__}: {problem}")
-            _fail(f"a Docker engine refused: {message}\nNext step: labkit status", 3)
+            _fail(_told(f"a Docker engine refused: {message}\nNext step: labkit status", problem), 3)
         # typer's own errors, of wrong use, have a message made for people.
         if not hasattr(problem, "format_message"):
             raise
@@ -86,6 +86,11 @@ def main() -> NoReturn:
             sys.exit(2)
         _fail(f"{problem.format_message()}\nNext step: labkit --help", 2)
     sys.exit(code or 0)
+
+
+def _told(message: str, problem: BaseException) -> str:
+    """Return a message with what was noted beside it: what a clean-up could not do."""
+    return "\n".join([message, *getattr(problem, "__notes__", ())])
 
 
 def _fail(message: str, code: int) -> NoReturn:

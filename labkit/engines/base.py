@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from labkit import paths
 
@@ -29,6 +29,9 @@ LAB_LABEL = "labkit.lab"
 
 MADE_BY = "labkit.made-by"
 """The label that holds the command line of a lab's service or network."""
+
+FAULT = "labkit-fault"
+"""The name of the config object in which a lab's swarm remembers the fault that is injected."""
 
 T = TypeVar("T")
 
@@ -69,6 +72,10 @@ class Machines:
 
     seats: Callable[[], Sequence[Seat]]
     """Returns them, managers first."""
+    joined: Callable[[str], None]
+    """Notes that a machine is in the lab's swarm now, by its name."""
+    broken: Callable[[Sequence[Mapping[str, Any]]], None]
+    """Notes the commands that undo what is broken on them now: node, netns, argv, in order."""
     managers: int
     shared: bool
     """Whether the swarm was there before, too: then only what has labkit's label is labkit's."""

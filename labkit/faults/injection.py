@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from labkit import swarm, variants
+from labkit.engines.base import FAULT
 from labkit.errors import UsageError
 from labkit.faults import condition
 from labkit.faults.catalogue import FAULTS, of
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_RECORD = "labkit-fault"  # the name of the config object
 _SHOWN_SECONDS = 120.0
 _PORT_OFFSET = 1000  # from a learner's own port, which the labs publish on
 
@@ -58,8 +58,8 @@ def stage(lab: Lab, you: Variant | None = None) -> Bench:
 
 def injected(lab: Lab) -> Injected | None:
     """Return what is injected now, None where nothing is."""
-    for row in lab.manager.docker.api.configs(filters={"name": _RECORD}):
-        if row["Spec"]["Name"] == _RECORD:  # the filter takes names that only begin so, too
+    for row in lab.manager.docker.api.configs(filters={"name": FAULT}):
+        if row["Spec"]["Name"] == FAULT:  # the filter takes names that only begin so, too
             return Injected(**json.loads(base64.b64decode(row["Spec"]["Data"])))
     return None
 
@@ -124,7 +124,8 @@ def heal(lab: Lab, *, look: str = "healed") -> pd.DataFrame | None:
 
 def forget(lab: Lab) -> None:
     """Take it that nothing is injected any more; nothing is undone."""
-    lab.manager.docker.api.remove_config(_RECORD)
+    _note(lab, [])
+    lab.manager.docker.api.remove_config(FAULT)
 
 
 def remedy(lab: Lab) -> list[tuple[Place, list[str]]]:
@@ -177,7 +178,14 @@ def _remember(lab: Lab, fault: Fault, secret: bool, steps: list[Step]) -> None:
         if step.undo
     ]
     record = Injected(fault.id, secret, undo, condition.of(lab))
-    lab.manager.docker.api.create_config(_RECORD, json.dumps(vars(record)).encode())
+    lab.manager.docker.api.create_config(FAULT, json.dumps(vars(record)).encode())
+    _note(lab, undo)
+
+
+def _note(lab: Lab, undo: list[dict[str, Any]]) -> None:
+    """Tell who owns the nodes what undoes the fault: machines of somebody's own outlive the swarm."""
+    if lab.engine.machines:
+        lab.engine.machines.broken(undo)
 
 
 def _wait_for_evidence(bench: Bench, fault: Fault, secret: bool) -> None:

@@ -408,7 +408,7 @@ class Lab:
     def take_in(self, node: Node) -> None:
         """Make a node a worker that takes tasks, whether it has left the swarm or was drained."""
         if node.docker.api.info()["Swarm"]["LocalNodeState"] == "inactive":
-            membership.join(self.manager, node, "Worker")
+            membership.join(self, node, "Worker")
             membership.wait_for_members(self)
         self.manager.run(
             ["docker", "node", "update", "--availability", "active", node.hostname]

@@ -10,8 +10,6 @@ import contextlib
 import logging
 import os
 import re
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +19,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from labkit import engines, paths, topology
 from labkit.engines import DEFAULT_DOCKER, locks, versions
 from labkit.engines.base import Connection, SwarmSpec
-from labkit.errors import EngineError, SwarmError, UnknownNameError, UsageError
+from labkit.engines.ending import undisturbed
+from labkit.errors import (
+    EngineError,
+    LabkitError,
+    SwarmError,
+    UnknownNameError,
+    UsageError,
+    redact,
+)
 from labkit.progress import Progress
 from labkit.swarm import membership, nodes
 from labkit.swarm.lab import Lab
@@ -36,7 +42,6 @@ DEFAULT_NODES = 3
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _READY_SECONDS = 60.0  # for a node that was there to be ready again
-_POLITE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class AlreadyUp(UsageError):
@@ -283,6 +288,7 @@ def _up_on_hosts(
 ) -> UpResult:
     """Make machines of one's own a lab."""
     _make_room(lab, held)
+    engines.remove(lab)  # what an earlier clean-up has left where a machine did not answer
     recipe = _MachinesRecipe(lab, progress)
     # How many they are, and what runs there, the file and the machines themselves say.
     spec = SwarmSpec(docker, 0, 0, str(hosts))
@@ -311,10 +317,10 @@ def _made(
     with held.step("making"):
         try:
             acquired = engine.acquire(lab, spec, recipe, fresh=fresh, progress=recipe.progress)
-        except BaseException:
+        except BaseException as problem:
             if not keep:
-                with undisturbed(), contextlib.suppress(Exception):
-                    engines.remove(lab)
+                with undisturbed():
+                    _take_back(lab, problem)
             raise
     return UpResult(
         lab=acquired.swarm,
@@ -323,6 +329,19 @@ def _made(
         restored=acquired.restored,
         status=acquired.swarm.status(),
     )
+
+
+def _take_back(lab: str, problem: BaseException) -> None:
+    """Remove what was half made; what could not be is told beside the problem that comes first."""
+    try:
+        engines.remove(lab)
+    except LabkitError as left:
+        problem.add_note(f"What was made of lab {lab!r} could not all be removed: {left}")
+    except Exception as left:
+        problem.add_note(
+            f"What was made of lab {lab!r} could not all be removed: {redact(str(left))}\n"
+            f"Next step: labkit down --lab {lab}"
+        )
 
 
 def reset(lab: str, *, compose: Path | None = None, progress: Progress) -> UpResult:
@@ -390,17 +409,3 @@ def down(lab: str) -> bool:
         there = engines.remove(lab) or held.cut_short is not None
         held.done()
     return there
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Clean up to the end, even where Ctrl-C is pressed once more, or the terminal is closed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in _POLITE}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from labkit.engines.ending import to_the_end
 from labkit.errors import SwarmError
 from labkit.transport.base import DaemonError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _RENEW_TRIES = 3
+_TRYING = ("pending", "error")  # what an engine says of itself that has not joined yet
 
 
 def node_rows(lab: Lab) -> list[dict[str, Any]]:
@@ -69,32 +71,51 @@ def form(lab: Lab, managers: int) -> None:
     """Make the nodes one swarm: the first begins it, the others join side by side."""
     first, *others = lab.nodes.values()
     subnets = [lab.engine.machines.pool] if lab.engine.machines and lab.engine.machines.pool else None
-    first.docker.swarm.init(
-        advertise_addr=first.address,
-        listen_addr="0.0.0.0:2377",
-        default_addr_pool=subnets,
-        dispatcher_heartbeat_period=lab.heartbeat_s * 1_000_000_000,
-    )
-    # Managers agree on each new one, so they come one after the other; workers need not wait.
-    for node in others[: managers - 1]:
-        join(first, node, "Manager")
-    workers = others[managers - 1 :]
-    if workers:
-        with side_by_side(len(workers)) as pool:
-            for future in [pool.submit(join, first, node, "Worker") for node in workers]:
-                future.result()
+
+    def begin() -> None:
+        first.docker.swarm.init(
+            advertise_addr=first.address,
+            listen_addr="0.0.0.0:2377",
+            default_addr_pool=subnets,
+            dispatcher_heartbeat_period=lab.heartbeat_s * 1_000_000_000,
+        )
+        _note(lab, first)
+
+    # To the end, so that who has joined while Ctrl-C was pressed is known, and leaves again.
+    with to_the_end(len(lab.nodes)) as pool:
+        pool.submit(begin).result()
+        # Managers agree on each new one, so they come one after the other; workers need not wait.
+        for node in others[: managers - 1]:
+            pool.submit(join, lab, node, "Manager").result()
+        for future in [pool.submit(join, lab, node, "Worker") for node in others[managers - 1 :]]:
+            future.result()
 
     wait_for_members(lab)
 
 
-def join(first: Node, node: Node, role: str) -> None:
-    """Make a node a member of the swarm that another one manages."""
-    node.docker.swarm.join(
-        remote_addrs=[f"{first.address}:2377"],
-        join_token=first.docker.api.inspect_swarm()["JoinTokens"][role],
-        advertise_addr=node.address,
-        listen_addr="0.0.0.0:2377",
-    )
+def join(lab: Lab, node: Node, role: str) -> None:
+    """Make a node a member of a lab's swarm; raises DaemonError where it is none in time."""
+    first = lab.manager
+    token = first.docker.api.inspect_swarm()["JoinTokens"][role]
+    try:
+        node.docker.swarm.join(
+            remote_addrs=[f"{first.address}:2377"],
+            join_token=token,
+            advertise_addr=node.address,
+            listen_addr="0.0.0.0:2377",
+        )
+    except DaemonError:
+        # The engine would go on trying, and be a member later that nobody knows of.
+        if node.docker.api.info()["Swarm"]["LocalNodeState"] in _TRYING:
+            node.docker.swarm.leave(force=True)
+        raise
+    _note(lab, node)
+
+
+def _note(lab: Lab, node: Node) -> None:
+    """Have it written down at once that a machine of somebody's own is in the lab's swarm."""
+    if lab.engine.machines:
+        lab.engine.machines.joined(node.name)
 
 
 def renew_tokens(manager: Node) -> None:

@@ -361,7 +361,7 @@ def test_a_node_joins_again_on_a_replay(toy: Toy, file: Path, monkeypatch: pytes
         node.api = api
 
     def join(lab: swarm.Lab) -> bool:
-        membership.join(lab.manager, lab.node("node2"), "Worker")
+        membership.join(lab, lab.node("node2"), "Worker")
         return True
 
     assert join(labkit.attach())

@@ -18,6 +18,7 @@ from labkit import doctor as diagnosis
 from labkit.engines import debian as bootstrap
 from labkit.engines.vm import accel, engine
 from labkit.engines.vm import image as machine
+from labkit.errors import EngineError
 from tests import BIN
 
 
@@ -114,6 +115,22 @@ def test_wrong_input(
     assert "Traceback" not in shown.err
     assert shown.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_clean_up_could_not_do_stands_below_the_error(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        problem = EngineError("the first error", hint="mend it")
+        problem.add_note("and beta could not be cleaned up")
+        raise problem
+
+    monkeypatch.setattr(cli, "app", fail)
+    with signals_kept(), pytest.raises(SystemExit):
+        cli.main()
+    assert capfd.readouterr().err == (
+        "labkit: the first error\nNext step: mend it\nand beta could not be cleaned up\n"
+    )
 
 
 def test_a_broken_description_of_the_nodes_names_line_and_key(tmp_path: Path) -> None:

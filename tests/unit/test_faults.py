@@ -14,8 +14,9 @@ import pytest
 
 from labkit import faults, variants
 from labkit.capture import Capture
+from labkit.engines.base import MADE_BY
 from labkit.errors import UnknownNameError, UsageError
-from labkit.faults import condition, injection
+from labkit.faults import condition, deployments, injection
 from labkit.faults.fault import Step
 from labkit.faults.testbed import Bench
 from labkit.schema import schema_of
@@ -242,10 +243,17 @@ class Configs:
     def create_config(self, name: str, data: bytes) -> None:
         self.rows[name] = base64.b64encode(data).decode()
 
+    def remove_config(self, name: str) -> None:
+        del self.rows[name]
+
 
 def test_the_undo_is_kept_in_the_swarm_last_step_first(monkeypatch: pytest.MonkeyPatch) -> None:
     api = Configs()
-    lab: Any = SimpleNamespace(manager=SimpleNamespace(docker=SimpleNamespace(api=api)))
+    told: list[Any] = []
+    lab: Any = SimpleNamespace(
+        manager=SimpleNamespace(docker=SimpleNamespace(api=api)),
+        engine=SimpleNamespace(machines=SimpleNamespace(broken=told.append)),
+    )
     monkeypatch.setattr(condition, "of", lambda _: ["node1: nat -A X"])
     place: Any = SimpleNamespace(node=SimpleNamespace(name="node3"), label="node3", netns=None)
     steps = [Step(place, ["a"], ["undo", "a"]), Step(place, ["b"]), Step(place, ["c"], ["undo", "c"])]
@@ -259,6 +267,21 @@ def test_the_undo_is_kept_in_the_swarm_last_step_first(monkeypatch: pytest.Monke
         {"node": "node3", "place": "node3", "netns": None, "argv": ["undo", "c"]},
         {"node": "node3", "place": "node3", "netns": None, "argv": ["undo", "a"]},
     ]
+    injection.forget(lab)
+    assert faults.injected(lab) is None
+    assert told == [now.undo, []]  # machines of somebody's own outlive the swarm
+
+
+def test_what_a_fault_deploys_has_labkits_label() -> None:
+    """In a swarm that is not labkit's nothing else says whose it is."""
+    row = {"Name": "bench-plain", "IPAM": {"Config": [{"Subnet": "10.0.9.0/24"}]}}
+    api = SimpleNamespace(networks=lambda names: [row])
+    node = SimpleNamespace(name="node2", place=None, docker=SimpleNamespace(api=api))
+    bench: Any = SimpleNamespace(lab=SimpleNamespace(manager=node), nodes=[node] * 3, port=7000)
+    steps = [*deployments._late()(bench), *deployments._overlap(bench)]
+    made = [step.do for step in steps if step.do]
+    assert [argv[1] for argv in made] == ["service", "network", "service"]
+    assert all(f"{MADE_BY}=labkit fault inject" in argv for argv in made)
 
 
 def test_every_table_declares_its_columns() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import socket
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,9 +24,17 @@ from labkit.engines.hosts import endpoint, facts, guard, leaving, record, tools,
 from labkit.engines.hosts.endpoint import Endpoint
 from labkit.engines.hosts.guard import NotOnHosts
 from labkit.engines.hosts.judgement import NotFit
-from labkit.errors import BuildError, EngineError, LabkitError, UsageError
+from labkit.errors import (
+    BuildError,
+    EngineError,
+    LabkitError,
+    SwarmError,
+    UnknownNameError,
+    UsageError,
+)
 from labkit.experiments import swarms
 from labkit.progress import Progress
+from labkit.swarm import membership
 from labkit.transport.base import DAEMON
 from tests.unit.fakes import FakeNode, as_json
 from tests.unit.test_preflight import ADDRESS, LOOKS, wires
@@ -44,11 +54,15 @@ class Cluster:
 
     def __init__(self) -> None:
         self.members: dict[str, str] = {}  # hostname -> role
+        self.number = 1  # which swarm it is: another one has other node ids
         self.services: dict[str, dict[str, str]] = {}  # name -> labels
         self.younger: set[str] = set()  # services that were made after labkit came
         self.overlays: dict[str, dict[str, str]] = {}
         self.configs: set[str] = set()
         self.hosts = {name: FakeHost(name, self) for name in ADDRESS}
+
+    def node(self, name: str) -> str:
+        return f"{self.number}-{name}"
 
 
 class FakeHost:
@@ -61,8 +75,19 @@ class FakeHost:
         self.overlays: set[str] = set()  # that it kept of a swarm that it left
         self.volumes = {"theirs"}
         self.containers: dict[str, dict[str, Any]] = {}
-        self.silent = False
+        self.silent = self.locked = self.leaderless = False
         self.node = FakeNode(self.run, self.api)
+
+    def task(self, service: str, *volumes: str) -> None:
+        """Have a container of a service, with volumes."""
+        name = f"{service}.1"
+        labels = {
+            "com.docker.swarm.task.id": name,
+            "com.docker.swarm.service.name": service,
+        }
+        mounts = [{"Type": "volume", "Name": volume} for volume in volumes]
+        self.containers[name] = {"Id": name, "Labels": labels, "Mounts": mounts}
+        self.volumes |= set(volumes)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -133,6 +158,12 @@ class FakeHost:
         }[kind]
         if name not in there:
             return as_json({"message": f"no such thing: {name}"}, 404)
+        mounted = [m["Name"] for box in self.containers.values() for m in box["Mounts"]]
+        if kind == "volumes" and name in mounted:
+            return as_json({"message": f"volume is in use: {name}"}, 409)
+        if kind == "services":
+            for host in self.cluster.hosts.values():
+                host.containers.pop(f"{name}.1", None)
         if isinstance(there, set):
             there.remove(name)
         else:
@@ -145,6 +176,8 @@ class FakeHost:
             return 200, "text/plain", b"OK"
         if what == "services" and members.get(self.name) == "worker":
             return as_json({"message": "This node is not a swarm manager."}, 503)
+        if self.leaderless and what in ("nodes", "services"):
+            return as_json({"message": "The swarm does not have a leader."}, 503)
         if what.startswith("images/") and what.endswith("/json") and what != "images/json":
             tag = what.removeprefix("images/").removesuffix("/json")
             tag = tag if ":" in tag else f"{tag}:latest"
@@ -209,7 +242,7 @@ class FakeHost:
         if what == "nodes":
             return [
                 {
-                    "ID": f"n-{name}",
+                    "ID": self.cluster.node(name),
                     "Description": {"Hostname": name},
                     "Spec": {"Role": role},
                     "Status": {"State": "ready"},
@@ -219,16 +252,19 @@ class FakeHost:
         return {"JoinTokens": {"Worker": "w", "Manager": "m"}}
 
     def info(self, members: dict[str, str]) -> dict[str, Any]:
-        managers = [{"NodeID": f"n-{name}"} for name, role in members.items() if role == "manager"]
+        managers = [
+            {"NodeID": self.cluster.node(name)} for name, role in members.items() if role == "manager"
+        ]
         role = members.get(self.name)
+        inside = "locked" if self.locked else "active"
         return {
             "Name": self.name,
             "ServerVersion": "26.1.5",
             "OSType": "linux",
             "SystemTime": "2026-11-30T01:00:00.123456789Z",
             "Swarm": {
-                "LocalNodeState": "active" if role else "inactive",
-                "NodeID": f"n-{self.name}" if role else "",
+                "LocalNodeState": inside if role else "inactive",
+                "NodeID": self.cluster.node(self.name) if role and not self.locked else "",
                 "ControlAvailable": role == "manager",
                 "RemoteManagers": managers if role else None,
             },
@@ -249,7 +285,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cluster:
         assert container in found.hosts[name].containers
         return found.hosts[name].reach(path)
 
-    def ensure(client: Any, docker: str) -> None:
+    def ensure(client: Any, docker: str, stop: threading.Event) -> None:
         found.hosts[client.info()["Name"]].images.setdefault(tools.image(docker), "sha256:tools")
 
     monkeypatch.setattr(tools, "through_exec", through_exec)
@@ -301,9 +337,8 @@ def test_a_lab_comes_and_leaves_each_machine_as_it_was_found(cluster: Cluster, f
     assert engines.kind_of("mine") == "hosts"
     cluster.services["hello-a"], cluster.overlays["by-hand"] = {}, {}
     # A task of a lab, its volume, and a volume that somebody made meanwhile.
-    task = {"Id": "t", "Labels": {"com.docker.swarm.task.id": "t"}}
-    cluster.hosts["beta"].containers["t"] = task | {"Mounts": [{"Type": "volume", "Name": "data"}]}
-    cluster.hosts["beta"].volumes |= {"data", "new"}
+    cluster.hosts["beta"].task("hello-a", "data")
+    cluster.hosts["beta"].volumes.add("new")
     assert swarm.down("mine")
     cluster.hosts["beta"].volumes.remove("new")
     assert states(cluster) == before
@@ -322,7 +357,7 @@ def test_a_swarm_that_runs_is_used_and_stays(cluster: Cluster, file: Path) -> No
     assert made.lab.shared
     cluster.services["hello-a"] = {MADE_BY: "docker service create"}
     cluster.overlays["my-overlay"] = {MADE_BY: "docker network create"}
-    cluster.configs = {"theirs", "labkit-fault"}
+    cluster.configs = {"theirs", "labkit-theirs", "labkit-fault"}
     with pytest.raises(UsageError, match="labkit did not make shop"):
         made.lab.remove_service("shop")
     with pytest.raises(NotOnHosts, match="the swarm ran before labkit came"):
@@ -332,7 +367,128 @@ def test_a_swarm_that_runs_is_used_and_stays(cluster: Cluster, file: Path) -> No
     assert states(cluster) == before
     assert set(cluster.services) == {"shop"}
     assert set(cluster.overlays) == {"shop-net"}
-    assert cluster.configs == {"theirs"}
+    assert cluster.configs == {"theirs", "labkit-theirs"}
+
+
+def test_the_volumes_of_a_labs_tasks_go_and_no_others(
+    cluster: Cluster, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    up(file).lab.close()
+    beta = cluster.hosts["beta"]
+    cluster.services.update({"shop": {}, "hello-a": {MADE_BY: "docker service create"}})
+    beta.task("hello-a", "data", "theirs", "both")
+    beta.task("shop", "of-the-shop", "both")
+    with caplog.at_level("WARNING", "labkit"):
+        assert swarm.down("mine")
+    assert beta.volumes == {"theirs", "of-the-shop", "both"}
+    assert "the volume both stays on beta" in caplog.text
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_down_that_was_killed_still_knows_the_volumes(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    if shared:
+        cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    before = states(cluster)
+    up(file).lab.close()
+    cluster.services["hello-a"] = {MADE_BY: "docker service create"}
+    cluster.hosts["beta"].task("hello-a", "data")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as kill:
+        kill.setattr(leaving, "until", killed)
+        with pytest.raises(KeyboardInterrupt):
+            swarm.down("mine")
+    assert not cluster.services
+    assert swarm.down("mine")
+    assert states(cluster) == before
+
+
+RULE = ["INPUT", "-p", "udp", "--dport", "4789", "-j", "DROP"]
+BROKEN = [
+    {"node": "gamma", "place": "gamma", "netns": None, "argv": ["iptables", "-D", *RULE]},
+    {"node": "gamma", "place": "x", "netns": "/run/docker/netns/lb_x", "argv": ["ipvsadm", "-C"]},
+    {"node": "gamma", "place": "front.1", "netns": "/proc/4711/ns/net", "argv": ["ip", "x"]},
+]
+
+
+def broken(cluster: Cluster, file: Path) -> list[tuple[str, set[str]]]:
+    """Have a lab with a fault on gamma; returns what will be run there, with the services of then."""
+    cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    lab = up(file).lab
+    assert lab.engine.machines
+    lab.engine.machines.broken(BROKEN)
+    lab.close()
+    cluster.services["front"] = {MADE_BY: "docker service create"}
+    cluster.configs.add("labkit-fault")
+    ran: list[tuple[str, set[str]]] = []
+
+    def run(argv: list[str]) -> dict[str, Any]:
+        ran.append((argv[0], set(cluster.services)))
+        return {"code": 1, "stderr": "Bad rule"}  # as where a person mended by hand
+
+    cluster.hosts["gamma"].node.run = run
+    return ran
+
+
+def test_a_fault_is_undone_before_anything_is_removed(cluster: Cluster, file: Path) -> None:
+    before = states(cluster)
+    ran = broken(cluster, file)
+    assert swarm.down("mine")
+    assert ran == [("iptables", {"front"}), ("ipvsadm", {"front"})]
+    assert not cluster.configs
+    cluster.members.clear()
+    assert states(cluster) == before
+
+
+def test_a_fault_that_cannot_be_undone_now_is_told_and_undone_later(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = broken(cluster, file)
+    gamma = cluster.hosts["gamma"]
+    gamma.silent = True
+    with pytest.raises(EngineError, match="gamma is not as it was found") as caught:
+        swarm.down("mine")
+    assert f"what `iptables -D {' '.join(RULE)}` undoes, on gamma" in str(caught.value)
+    assert "`nsenter --net=/run/docker/netns/lb_x ipvsadm -C`" in str(caught.value)
+    gamma.silent = False
+
+    def no_agent(client: Any, container: str, path: str) -> socket.socket:
+        raise ConnectionRefusedError("the agent has ended")
+
+    with monkeypatch.context() as ended:
+        ended.setattr(tools, "through_exec", no_agent)
+        with pytest.raises(EngineError, match="the agent has ended"):
+            swarm.down("mine")
+    assert gamma.containers  # what undoes it runs there
+    assert swarm.down("mine")
+    assert [program for program, _ in ran] == ["iptables", "ipvsadm"]
+    assert not gamma.containers
+
+
+def test_a_fault_whose_tools_are_gone_is_told(
+    cluster: Cluster, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran = broken(cluster, file)
+    cluster.hosts["gamma"].containers.clear()
+    with caplog.at_level("WARNING", "labkit"):
+        assert swarm.down("mine")
+    assert not ran
+    assert f"what undoes the fault there: iptables -D {' '.join(RULE)}; nsenter" in caplog.text
+
+
+def test_a_fault_that_was_mended_is_not_undone_again(cluster: Cluster, file: Path) -> None:
+    ran = broken(cluster, file)
+    found = swarm.get("mine")
+    assert found.engine.machines
+    found.engine.machines.broken([])
+    found.close()
+    assert swarm.down("mine")
+    assert not ran
 
 
 def test_a_lab_keeps_only_what_a_lab_made(cluster: Cluster, file: Path) -> None:
@@ -638,15 +794,220 @@ def test_of_a_swarm_that_stays_too_the_rest_is_done_later(
     assert not cluster.services
 
 
-def test_a_machine_that_joined_another_swarm_stays_there(cluster: Cluster, file: Path) -> None:
+def everybody_in(cluster: Cluster) -> None:
+    """Make the machines a swarm that labkit has not made, with a shop on it."""
+    cluster.number += 1
+    cluster.members = {"alpha": "manager", "beta": "worker", "gamma": "worker"}
+    cluster.services, cluster.overlays = {"shop": {}}, {"shop-net": {}}
+
+
+def test_a_machine_that_is_in_another_swarm_stays_there(
+    cluster: Cluster, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     up(file).lab.close()
+    everybody_in(cluster)
+    with caplog.at_level("WARNING", "labkit"):
+        assert swarm.down("mine")
+    assert (set(cluster.members), set(cluster.services)) == (set(ADDRESS), {"shop"})
+    assert "alpha is in a swarm that labkit has not written down as its own" in caplog.text
+    assert not any(host.containers for host in cluster.hosts.values())
+
+
+def test_what_a_failed_up_could_not_remove_is_told_and_takes_no_swarm(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cross(*_: Any) -> Any:
+        cluster.hosts["beta"].silent = True
+        raise EngineError("the wire broke")
+
+    monkeypatch.setattr(wire, "cross", cross)
+    with pytest.raises(EngineError, match="the wire broke") as caught:
+        up(file)
+    (note,) = caught.value.__notes__
+    assert "What was made of lab 'mine' could not all be removed: beta is not as it was" in note
+    assert "Next step: when it answers again: labkit down --lab mine" in note
+    with pytest.raises(UnknownNameError, match="no running lab is called 'mine'"):
+        swarm.get("mine")
+    with pytest.raises(EngineError, match=r"^beta is not as it was found"):
+        up(file)
+    cluster.hosts["beta"].silent = False
+    everybody_in(cluster)
+    assert swarm.down("mine")
+    assert (set(cluster.members), set(cluster.services)) == (set(ADDRESS), {"shop"})
+    assert set(cluster.overlays) == {"shop-net"}
+
+
+@pytest.mark.parametrize("noted", [set(ADDRESS), {"alpha"}])
+def test_the_swarm_of_an_up_that_was_killed_is_known(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch, noted: set[str]
+) -> None:
+    """Who joined and is not written down yet is known by the manager."""
+    before, note = states(cluster), record.note_node
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as kill:
+        kill.setattr(
+            record, "note_node", lambda lab, host, node: host in noted and note(lab, host, node)
+        )
+        kill.setattr(membership, "wait_for_members", killed)
+        kill.setattr(leaving, "leave", lambda _: None)
+        with pytest.raises(KeyboardInterrupt):
+            up(file)
+    assert set(cluster.members) == set(ADDRESS)
     kept = record.read("mine")
     assert kept
-    assert kept.managers == ["n-alpha"]
-    kept.managers = ["n-of-yesterday"]
-    kept.write()
-    swarm.down("mine")
+    assert {host.node for host in kept.hosts if host.node} == {f"1-{name}" for name in noted}
+    assert swarm.down("mine")
+    assert states(cluster) == before
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_roles_may_change_meanwhile(cluster: Cluster, file: Path, shared: bool) -> None:
+    if shared:
+        cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    before = states(cluster)
+    up(file).lab.close()
+    cluster.members.update(alpha="worker", gamma="manager")
+    cluster.services["hello-a"] = {MADE_BY: "docker service create"}
+    assert swarm.down("mine")
+    assert not cluster.services
+    cluster.members.update({"alpha": "manager", "gamma": "worker"} if shared else {})
+    assert states(cluster) == before
+
+
+@pytest.mark.parametrize("gone", [set(ADDRESS), {"alpha"}])
+def test_a_swarm_that_its_owner_dissolved_is_done_with(
+    cluster: Cluster, file: Path, gone: set[str]
+) -> None:
+    cluster.members.update(alpha="manager", beta="worker", gamma="worker")
+    up(file).lab.close()
+    for name in gone:
+        del cluster.members[name]
+    assert swarm.down("mine")
+    assert set(cluster.members) == set(ADDRESS) - gone
+    assert not any(host.containers for host in cluster.hosts.values())
+
+
+def test_a_manager_that_has_lost_the_others_leaves(cluster: Cluster, file: Path) -> None:
+    before = states(cluster)
+    up(file).lab.close()
+    cluster.members["beta"] = "manager"
+    beta = cluster.hosts["beta"]
+    beta.silent = True
+    with pytest.raises(EngineError, match="beta is not as it was found"):
+        swarm.down("mine")
+    beta.silent, beta.leaderless = False, True
+    assert swarm.down("mine")
+    assert states(cluster) == before
+
+
+def test_an_up_first_finishes_a_down(cluster: Cluster, file: Path) -> None:
+    up(file).lab.close()
+    cluster.hosts["beta"].silent = True
+    with pytest.raises(EngineError, match="beta is not as it was found"):
+        swarm.down("mine")
+    cluster.hosts["beta"].silent = False
+    up(file).lab.close()
     assert set(cluster.members) == set(ADDRESS)
+    assert swarm.down("mine")
+
+
+def test_a_locked_swarm_is_left_when_it_is_unlocked(cluster: Cluster, file: Path) -> None:
+    before = states(cluster)
+    up(file).lab.close()
+    cluster.hosts["alpha"].locked = True
+    with pytest.raises(EngineError, match=r"alpha is not as it was found: .* swarm is 'locked'"):
+        swarm.down("mine")
+    assert set(cluster.members) == {"alpha"}
+    cluster.hosts["alpha"].locked = False
+    assert swarm.down("mine")
+    assert states(cluster) == before
+
+
+def press_ctrl_c() -> None:
+    main = threading.main_thread().ident
+    assert main
+    signal.pthread_kill(main, signal.SIGINT)
+
+
+def test_nothing_is_put_on_a_machine_after_ctrl_c(
+    cluster: Cluster, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, ensure = states(cluster), tools.ensure
+    told: list[bool] = []
+
+    def slowly(client: Any, docker: str, stop: threading.Event) -> None:
+        if client.info()["Name"] == "beta":
+            press_ctrl_c()
+            told.append(stop.wait(5))
+            time.sleep(0.5)
+        ensure(client, docker, stop)
+
+    monkeypatch.setattr(tools, "ensure", slowly)
+    with pytest.raises(KeyboardInterrupt):
+        up(file)
+    assert told == [True]
+    assert states(cluster) == before
+    assert not any("containers/create" in asked for asked in cluster.hosts["beta"].node.requests)
+    assert engines.labs() == []
+
+
+def test_what_is_sent_to_a_machine_stops_between_two_pieces() -> None:
+    stop = threading.Event()
+    pieces = tools.until_stopped([b"one", b"two"], stop)
+    assert next(pieces) == b"one"
+    stop.set()
+    with pytest.raises(EngineError, match="stopped"):
+        next(pieces)
+
+
+def test_who_joins_while_ctrl_c_is_pressed_leaves_again(cluster: Cluster, file: Path) -> None:
+    beta, before = cluster.hosts["beta"], states(cluster)
+    answer = beta.api
+
+    def slowly(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        if path.endswith("/swarm/join"):
+            press_ctrl_c()
+            time.sleep(0.5)
+        return answer(method, path, body)
+
+    beta.node.api = slowly
+    with pytest.raises(KeyboardInterrupt):
+        up(file)
+    assert states(cluster) == before
+
+
+@pytest.mark.parametrize("trying", ["pending", "error"])
+def test_who_cannot_join_in_time_does_not_go_on_trying(
+    cluster: Cluster, file: Path, trying: str
+) -> None:
+    """As Docker does it: the request fails after 20 s, and the engine tries on."""
+    gamma, before = cluster.hosts["gamma"], states(cluster)
+    answer, told = gamma.api, "Timeout was reached before node joined."
+    info = gamma.info
+    left: list[str] = []
+
+    def api(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
+        if path.endswith("/swarm/join"):
+            left.append(trying)
+            return as_json({"message": told}, 503)
+        if "/swarm/leave" in path:
+            left.clear()
+            return as_json({})
+        return answer(method, path, body)
+
+    def pending(members: dict[str, str]) -> dict[str, Any]:
+        row = info(members)
+        row["Swarm"]["LocalNodeState"] = left[0] if left else "inactive"
+        return row
+
+    gamma.node.api, gamma.info = api, pending  # type: ignore[method-assign]
+    with pytest.raises(SwarmError, match="Timeout was reached"):
+        up(file)
+    assert not left
+    assert states(cluster) == before
 
 
 def test_an_image_that_labkit_replaced_has_its_name_again(cluster: Cluster, file: Path) -> None:

@@ -8,5 +8,6 @@ wire         what gets from each host to each other
 judgement    all of that, judged: one row for each thing that was looked at
 record       what was there before, so that `down` leaves each as it was found
 leaving      how it does so
+mending      what undoes a fault that is on one of them still
 guard        which commands would cut a host off, and are not run
 """

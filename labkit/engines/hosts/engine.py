@@ -6,15 +6,18 @@ Its nodes are there already, and so may be their swarm: then that is used, and s
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from labkit.engines import images
 from labkit.engines.base import Acquired, Check, Connection, Machines, Recipe, Seat, SwarmSpec, key_of
+from labkit.engines.ending import to_the_end
 from labkit.engines.hosts import (
     endpoint,
     facts,
@@ -79,18 +82,13 @@ class HostsEngine:
         visit.put(progress)
         judgement.demand(visit.look(progress))
         visit.put_app(progress)
-        kept = visit.record
-        made = recipe.make(_connection(kept, found.pool))
-        manager = endpoint.client(kept.hosts[0].name, kept.hosts[0].endpoint)
-        kept.managers = sorted(facts.membership(manager).managers)
-        manager.close()
-        kept.write()
+        made = recipe.make(_connection(visit.record, found.pool))
         return Acquired(made, answered, restored=False)
 
     def find(self, lab: str) -> Connection | None:
-        """Return the engines of a lab's machines, None where it is not on any."""
+        """Return the engines of a lab's machines, None where it is not on any, or partly taken down."""
         kept = record.read(lab)
-        return _connection(kept, None) if kept else None
+        return _connection(kept, None) if kept and not kept.leaving else None
 
     def spec_of(self, lab: str) -> SwarmSpec | None:
         """Return what is written down of a lab."""
@@ -187,6 +185,7 @@ class _Visit:
         self.endpoints = {host.name: endpoint.of(host) for host in found.hosts}
         self.clients: dict[str, DockerClient] = {}
         self.facts: dict[str, Facts] = {}
+        self.stop = threading.Event()
 
     def ask(self, progress: Progress) -> list[Row]:
         """Ask every engine what it says of itself, and judge that; nothing is changed."""
@@ -214,7 +213,9 @@ class _Visit:
         )
         self.record.write()
         with progress.stage(f"labkit's tools on {len(hosts)} machines"):
-            self._all(lambda host: tools.start(self.clients[host.name], self.lab, self.docker))
+            self._all(
+                lambda host: tools.start(self.clients[host.name], self.lab, self.docker, self.stop)
+            )
 
     def in_a_swarm(self) -> bool:
         """Return whether the machines are a swarm already; they are all in the same one, or in none."""
@@ -235,6 +236,7 @@ class _Visit:
                 overlays=list(found.overlays),
                 gateway=facts.GATEWAY_BRIDGE in found.networks,
             ),
+            node=found.swarm.node,
         )
 
     def look(self, progress: Progress) -> list[Row]:
@@ -274,10 +276,18 @@ class _Visit:
                 link.close()
 
     def _all(self, step: Callable[[Host], U]) -> dict[str, U]:
-        """Do a step for every machine, side by side; the failures of all are told."""
+        """Do a step for every machine, side by side; the failures of all are told.
+
+        On Ctrl-C none goes on before all have ended: nothing is put on a machine after its clean-up.
+        """
         hosts = self.inventory.hosts
-        with ThreadPoolExecutor(len(hosts)) as pool:
-            futures = {host.name: pool.submit(step, host) for host in hosts}
+        with to_the_end(len(hosts)) as pool:
+            try:
+                futures = {host.name: pool.submit(step, host) for host in hosts}
+                wait(futures.values())
+            except BaseException:
+                self.stop.set()
+                raise
         failed = [problem for future in futures.values() if (problem := future.exception())]
         others = [problem for problem in failed if not isinstance(problem, LabkitError)]
         if others:
@@ -314,6 +324,9 @@ def _connection(kept: Record, pool: str | None) -> Connection:
             for host in kept.hosts
         ]
 
+    def joined(name: str) -> None:
+        record.note_node(kept.lab, name, str(clients[name].info()["Swarm"]["NodeID"]))
+
     first = kept.hosts[0]
     return Connection(
         kind=HostsEngine.kind,
@@ -326,6 +339,8 @@ def _connection(kept: Record, pool: str | None) -> Connection:
         )(path),
         machines=Machines(
             seats=seats,
+            joined=joined,
+            broken=partial(record.note_undo, kept.lab),
             managers=sum(host.manager for host in kept.hosts),
             shared=kept.shared,
             pool=pool,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -84,19 +84,23 @@ def ask(client: DockerClient) -> Facts:
     )
 
 
-def membership(client: DockerClient, info: Mapping[str, Any] | None = None) -> Membership:
-    """Return a machine's part in a swarm; raises NodeUnreachable and DaemonError."""
-    told: Mapping[str, Any] = (info or client.info()).get("Swarm") or {}
-    manages = bool(told.get("ControlAvailable"))
-    rows = client.api.nodes() if manages else []
+def membership(client: DockerClient, info: Mapping[str, Any]) -> Membership:
+    """Return a machine's part in a swarm; raises NodeUnreachable, and DaemonError without a leader."""
+    found = part(info)
+    rows = client.api.nodes() if found.manages else []
+    return replace(found, members={row["ID"]: row["Description"].get("Hostname", "") for row in rows})
+
+
+def part(info: Mapping[str, Any]) -> Membership:
+    """Return a machine's part in a swarm as it tells it without asking the other managers."""
+    told: Mapping[str, Any] = info.get("Swarm") or {}
     managers = frozenset(row["NodeID"] for row in told.get("RemoteManagers") or ())
     return Membership(
         state=str(told.get("LocalNodeState") or "inactive"),
         node=str(told.get("NodeID") or ""),
         address=str(told.get("NodeAddr") or ""),
-        manages=manages,
+        manages=bool(told.get("ControlAvailable")),
         managers=managers,
-        members={row["ID"]: row["Description"].get("Hostname", "") for row in rows},
     )
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from labkit.engines.base import MADE_BY
+from labkit.engines.base import FAULT, MADE_BY
 from labkit.engines.hosts import endpoint, facts, tools
+from labkit.engines.hosts.mending import mend, typed
 from labkit.engines.hosts.record import LOOK, Kept, Record
 from labkit.errors import EngineError, LabkitError, SwarmError
 from labkit.transport.base import DaemonError
@@ -22,11 +24,44 @@ if TYPE_CHECKING:
     from labkit.engines.hosts.facts import Membership
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _SERVICE = "com.docker.swarm.service.name"
 _TASK = "com.docker.swarm.task.id"
 _PATIENCE_S, _PAUSE_S = 90.0, 0.5
-_NOT_FOUND = 404
+_NOT_FOUND, _IN_USE = 404, 409
+_THINGS = f"services and networks with the label {MADE_BY}"
+
+
+@dataclass
+class _Try:
+    """One try to leave a lab's machines: which of them answer, and why one could not be left."""
+
+    record: Record
+    clients: dict[str, DockerClient]
+    failed: dict[str, str]
+
+    def each(self, hosts: Iterable[Kept], step: Callable[[Kept, DockerClient], T]) -> dict[str, T]:
+        """Do a step on those that answer, side by side; one that fails does not stop the others.
+
+        Returns what the step returned, by the machine's name.
+        """
+
+        def one(kept: Kept) -> T | LabkitError:
+            try:
+                return step(kept, self.clients[kept.name])
+            except LabkitError as problem:
+                return problem
+
+        chosen = [kept for kept in hosts if kept.name in self.clients]
+        done = {}
+        with ThreadPoolExecutor(max(len(chosen), 1)) as pool:
+            for kept, found in zip(chosen, pool.map(one, chosen), strict=True):
+                if isinstance(found, LabkitError):
+                    self.failed.setdefault(kept.name, str(found.args[0]))
+                else:
+                    done[kept.name] = found
+        return done
 
 
 def leave(record: Record) -> None:
@@ -35,16 +70,20 @@ def leave(record: Record) -> None:
     What could not be done stays in the record, and the next call does it.
     """
     failed: dict[str, str] = {}
+    record.leaving = True
+    record.write()
     with contextlib.ExitStack() as stack:
-        clients = _clients(record, failed, stack)
+        now = _Try(record, _clients(record, failed, stack), failed)
         if record.lab != LOOK:  # a look takes nothing of a swarm's, whoever is at work there
-            _take_things(record, clients, failed)
+            now.each([kept for kept in record.hosts if kept.undo], partial(mend, record.lab))
+            record.write()  # what undoes a fault may not be done twice
+            parts = now.each(record.hosts, _part)
+            members = _members(now, parts)
+            _take_things(now, members)
             if not record.shared:
-                leave_swarm = partial(_leave_swarm, record.managers)
-                # Managers last: a swarm that has lost them would keep its workers waiting.
-                _each([k for k in record.hosts if not k.manager], clients, failed, leave_swarm)
-                _each([k for k in record.hosts if k.manager], clients, failed, leave_swarm)
-        _each(record.hosts, clients, failed, partial(_clear, record.lab))
+                _leave_swarm(now, members, parts)
+        done = [kept for kept in record.hosts if not kept.undo]  # what undoes it runs in the container
+        now.each(done, partial(_clear, record.lab))
     if not failed:
         record.remove()
         return
@@ -60,14 +99,15 @@ def leave(record: Record) -> None:
 def _left(record: Record) -> str:
     tags = {tag for kept in record.hosts for tag, before in kept.before.images.items() if not before}
     parts = [
+        *(f"what `{line}` undoes, on {kept.name}" for kept in record.hosts for line in typed(kept)),
         f"the container {tools.container(record.lab)}",
         *(f"the image {tag}" for tag in sorted(tags)),
     ]
     if record.lab == LOOK:
         return ", ".join(parts)
     if record.shared:
-        parts.append(f"services and networks with the label {MADE_BY}")
-    else:
+        parts.append(_THINGS)
+    elif any(kept.node for kept in record.hosts):
         parts.append("its membership of the swarm that labkit made (docker swarm leave --force)")
         parts.append("that swarm's overlay networks (they go with a restart of its Docker engine)")
     return ", ".join(parts)
@@ -95,60 +135,73 @@ def _clients(
     return found
 
 
-def _each(
-    hosts: list[Kept],
-    clients: dict[str, DockerClient],
-    failed: dict[str, str],
-    step: Callable[[Kept, DockerClient], None],
-) -> None:
-    """Do a step on the machines that answer, side by side; one that fails does not stop the others."""
+# --- whose swarm it is ---------------------------------------------------------------------------
 
-    def one(kept: Kept) -> str:
-        try:
-            step(kept, clients[kept.name])
-        except LabkitError as problem:
-            return str(problem.args[0])
-        return ""
 
-    chosen = [kept for kept in hosts if kept.name in clients]
-    if not chosen:
-        return
-    with ThreadPoolExecutor(len(chosen)) as pool:
-        for kept, problem in zip(chosen, pool.map(one, chosen), strict=True):
-            if problem:
-                failed.setdefault(kept.name, problem)
+def _part(_: Kept, client: DockerClient) -> Membership:
+    """Return a machine's part in a swarm; a manager without a leader lists nobody."""
+    info = client.info()
+    try:
+        return facts.membership(client, info)
+    except DaemonError as problem:
+        log.info("%s", problem.args[0])
+        return facts.part(info)
+
+
+def _members(now: _Try, parts: Mapping[str, Membership]) -> dict[str, Membership]:
+    """Return the machines that are in the lab's swarm now, whatever role they have there.
+
+    A node id is of one swarm only, and stays when the role changes. Those that are written down are the
+    lab's, and with them all that a manager among them lists: who joined while `up` was killed. Any
+    other swarm is somebody's own, and nothing of it is touched.
+    """
+    known = {kept.node for kept in now.record.hosts if kept.node}
+    known |= {key for part in parts.values() if part.node in known for key in part.members}
+    for kept in now.record.hosts:
+        part = parts.get(kept.name)
+        if part and part.inside and kept.node and not part.node:  # locked, or not started yet
+            now.failed.setdefault(
+                kept.name,
+                f"its part in a swarm is {part.state!r}, so nobody can tell whether that is the lab's "
+                "(docker info tells why; docker swarm leave --force ends it)",
+            )
+    return {name: part for name, part in parts.items() if part.node in known}
 
 
 # --- a swarm that labkit made --------------------------------------------------------------------
 
 
-def _leave_swarm(managers: list[str], kept: Kept, client: DockerClient) -> None:
-    """Leave the swarm, and remove what its tasks had; another swarm than labkit's is left alone."""
-    now = facts.membership(client)
-    if now.inside:
-        if not _is_the_labs(now, managers):
-            log.warning("%s is in a swarm that labkit did not make, and stays there", kept.name)
-            return
-        volumes = set(_volumes_of_tasks(client)) - set(kept.before.volumes)
-        client.swarm.leave(force=True)
-        for box in client.api.containers(all=True, filters={"label": _TASK}):
-            _gone(partial(client.api.remove_container, box["Id"], force=True, v=True))
-        for name in volumes:
-            _gone(partial(client.api.remove_volume, name))
+def _leave_swarm(now: _Try, members: Mapping[str, Membership], parts: Mapping[str, Membership]) -> None:
+    """Have each machine leave the swarm that labkit made; who is in another one stays there."""
+    hosts = [k for k in now.record.hosts if k.name in parts and k.name not in now.failed]
+    for kept in hosts:
+        if kept.name not in members and parts[kept.name].inside:
+            log.warning(
+                "%s is in a swarm that labkit has not written down as its own, and stays there; "
+                "if it is one that labkit began: docker swarm leave --force, on %s",
+                kept.name,
+                kept.name,
+            )
+    now.each([k for k in hosts if not parts[k.name].inside], _tidy)
+    # Managers last: a swarm that has lost them would keep its workers waiting.
+    for manages in (False, True):
+        some = [k for k in hosts if k.name in members and members[k.name].manages is manages]
+        now.each(some, _leave_and_tidy)
+
+
+def _leave_and_tidy(kept: Kept, client: DockerClient) -> None:
+    """Leave the swarm, and remove what is left of its tasks."""
+    client.swarm.leave(force=True)
+    for box in client.api.containers(all=True, filters={"label": _TASK}):
+        _gone(partial(client.api.remove_container, box["Id"], force=True, v=True))
+    _tidy(kept, client)
+
+
+def _tidy(kept: Kept, client: DockerClient) -> None:
+    """Wait until Docker has removed what it had for the swarm, and remove what it does not."""
     _wait_for_overlays(client, lambda key: key not in kept.before.overlays)
     if not kept.before.gateway:
         until(f"the network {facts.GATEWAY_BRIDGE} to go", lambda: remove_gateway(client))
-
-
-def _is_the_labs(now: Membership, managers: list[str]) -> bool:
-    return not managers or not now.managers or bool(now.managers & set(managers))
-
-
-def _volumes_of_tasks(client: DockerClient) -> Iterator[str]:
-    for box in client.api.containers(all=True, filters={"label": _TASK}):
-        for mount in box.get("Mounts") or ():
-            if mount.get("Type") == "volume" and mount.get("Name"):
-                yield str(mount["Name"])
 
 
 def remove_gateway(client: DockerClient) -> bool:
@@ -175,61 +228,74 @@ def remove_gateway(client: DockerClient) -> bool:
 # --- what is in a swarm --------------------------------------------------------------------------
 
 
-def _take_things(record: Record, clients: dict[str, DockerClient], failed: dict[str, str]) -> None:
+def _take_things(now: _Try, members: Mapping[str, Membership]) -> None:
     """Remove the lab's services, networks and notes while there is a manager to do it.
 
     Of a swarm that stays, these are the things with labkit's label. Of one that labkit made it is all:
     a node that leaves with tasks at work may keep their overlay network (seen on 26.1, in four of nine
     swarms), and then no command removes it there.
     """
-    if not any(kept.manager for kept in record.hosts):
-        return  # the managers are as they were found already, and so is their swarm
+    record = now.record
+    if not record.shared:
+        _note_volumes(now, members, None)
+    if record.emptied or not members:
+        return
+    manager = next((now.clients[name] for name, part in members.items() if part.manages), None)
     try:
-        manager = _manager(record, clients)
         if manager:
-            _take(manager.api, clients, whole=not record.shared)
-        elif record.shared:
+            _take(now, members, manager.api)
+            record.emptied = True
+        elif record.shared and now.failed:
             raise SwarmError("no manager of the swarm answers")
+        elif record.shared:
+            log.warning("no machine manages the swarm any more; what may be left in it: %s", _THINGS)
     except LabkitError as problem:
         if not record.shared:  # its nodes leave it all the same
             log.warning("what runs in the swarm was not removed first: %s", problem.args[0])
             return
-        for kept in record.hosts:
-            failed.setdefault(kept.name, str(problem.args[0]))
+        for name in members:
+            now.failed.setdefault(name, str(problem.args[0]))
 
 
-def _manager(record: Record, clients: dict[str, DockerClient]) -> DockerClient | None:
-    """Return the first manager of the lab's swarm that answers."""
-    for kept in record.hosts:
-        client = clients.get(kept.name)
-        if client and kept.manager:
-            now = facts.membership(client)
-            if now.manages and _is_the_labs(now, record.managers):
-                return client
-    return None
-
-
-def _take(api: Any, clients: dict[str, DockerClient], *, whole: bool) -> None:
+def _take(now: _Try, members: Mapping[str, Membership], api: Any) -> None:
     def ours(labels: Mapping[str, str] | None) -> bool:
-        return whole or MADE_BY in (labels or {})
+        return not now.record.shared or MADE_BY in (labels or {})
 
     services = [row for row in api.services() if ours(row["Spec"].get("Labels"))]
+    names = {row["Spec"]["Name"] for row in services}
+    if now.record.shared:
+        _note_volumes(now, members, names)
     for row in services:
         _gone(partial(api.remove_service, row["ID"]))
-    names = {row["Spec"]["Name"] for row in services}
+    there = [now.clients[name] for name in members]
     until(
         f"the tasks of {', '.join(sorted(names))} to go",
-        lambda: not any(_has_tasks(client, names) for client in clients.values()),
+        lambda: not any(_has_tasks(client, names) for client in there),
     )
     overlays = [row for row in api.networks() if row["Scope"] == "swarm" and not row.get("Ingress")]
     taken = {row["Id"]: row["Name"] for row in overlays if ours(row.get("Labels"))}
     for key, name in taken.items():
         until(f"the network {name} to go", partial(_removed, api, key))
-    for client in clients.values():
+    for client in there:
         _wait_for_overlays(client, taken.__contains__)
-    for row in api.configs():
-        if row["Spec"]["Name"].startswith("labkit-"):
-            _gone(partial(api.remove_config, row["ID"]))
+    _gone(partial(api.remove_config, FAULT))
+
+
+def _note_volumes(now: _Try, members: Mapping[str, Membership], services: set[str] | None) -> None:
+    """Write down the volumes of these services' tasks, of all where None, while the tasks are there."""
+
+    def one(kept: Kept, client: DockerClient) -> None:
+        found = {
+            str(mount["Name"])
+            for box in client.api.containers(all=True, filters={"label": _TASK})
+            if services is None or box["Labels"].get(_SERVICE) in services
+            for mount in box.get("Mounts") or ()
+            if mount.get("Type") == "volume" and mount.get("Name")
+        }
+        kept.volumes = sorted({*kept.volumes, *found} - {*kept.before.volumes})
+
+    now.each([kept for kept in now.record.hosts if kept.name in members], one)
+    now.record.write()
 
 
 def _wait_for_overlays(client: DockerClient, ours: Callable[[str], bool]) -> None:
@@ -258,8 +324,10 @@ def _removed(api: Any, network: str) -> bool:
 
 
 def _clear(lab: str, kept: Kept, client: DockerClient) -> None:
-    """Remove labkit's container and the images that it put there."""
+    """Remove the volumes of the lab's tasks, labkit's container and the images that it put there."""
     api = client.api
+    for name in kept.volumes:
+        _remove_volume(api, kept.name, name)
     for box in api.containers(all=True, filters={"label": f"{tools.LABEL}={lab}"}):
         _gone(partial(api.remove_container, box["Id"], force=True, v=True))
     now = facts.images_of(client)
@@ -269,6 +337,15 @@ def _clear(lab: str, kept: Kept, client: DockerClient) -> None:
             if before:
                 repository, _, name = tag.rpartition(":")
                 api.tag(before, repository, name)
+
+
+def _remove_volume(api: Any, host: str, name: str) -> None:
+    try:
+        _gone(partial(api.remove_volume, name))
+    except DaemonError as problem:
+        if problem.status != _IN_USE:
+            raise
+        log.warning("the volume %s stays on %s, something else has it in use", name, host)
 
 
 def _untagged(api: Any, tag: str) -> bool:

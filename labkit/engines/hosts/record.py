@@ -7,8 +7,12 @@ It holds paths of certificates and no secret.
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from labkit import files, paths
 from labkit.engines.hosts.endpoint import Endpoint
@@ -18,6 +22,7 @@ LOOK = "look"
 """The name of the record, and of the containers, of machines that are only looked at."""
 
 _ENDING = ".hosts.json"
+_noting = threading.Lock()
 
 
 @dataclass
@@ -44,6 +49,12 @@ class Kept:
     """Of its Docker engine."""
     address: str
     before: Before
+    node: str = ""
+    """Its id in the lab's swarm, which no node of another swarm has; empty before it was in it."""
+    undo: list[dict[str, Any]] = field(default_factory=list)
+    """The commands that undo what a fault has broken on it, in order: netns, argv."""
+    volumes: list[str] = field(default_factory=list)
+    """Those of the lab's tasks, once they are about to be removed."""
 
 
 @dataclass
@@ -57,8 +68,10 @@ class Record:
     shared: bool
     """Whether the swarm ran before, and stays."""
     hosts: list[Kept]
-    managers: list[str] = field(default_factory=list)
-    """The node ids of the swarm's managers, once it is made."""
+    leaving: bool = False
+    """Whether it is being taken down: what is left is no lab any more."""
+    emptied: bool = False
+    """Whether what the lab had in the swarm is removed already."""
 
     def write(self) -> None:
         """Write it down; raises OSError."""
@@ -89,6 +102,39 @@ def read(lab: str) -> Record | None:
             f"{path} was written by another version of labkit ({problem})",
             hint=f"take that version for: labkit down --lab {lab}",
         ) from problem
+
+
+def note_node(lab: str, host: str, node: str) -> None:
+    """Write down the node id that a machine has got."""
+    with _changing(lab) as hosts:
+        for kept in hosts:
+            if kept.name == host:
+                kept.node = node
+
+
+def note_undo(lab: str, steps: Sequence[Mapping[str, Any]]) -> None:
+    """Write down what undoes the fault that is injected, instead of what was there.
+
+    What is in the namespace of a task goes with the task. Its process's number may be another one's by
+    the time that it is undone, so it is left out.
+    """
+    with _changing(lab) as hosts:
+        for kept in hosts:
+            kept.undo = [
+                {"netns": step["netns"], "argv": step["argv"]}
+                for step in steps
+                if step["node"] == kept.name and not str(step["netns"]).startswith("/proc/")
+            ]
+
+
+@contextmanager
+def _changing(lab: str) -> Iterator[list[Kept]]:
+    """Give the machines of a lab to be changed, by one thread at a time; none where it is gone."""
+    with _noting:
+        kept = read(lab)
+        yield kept.hosts if kept else []
+        if kept:
+            kept.write()
 
 
 def labs() -> list[str]:

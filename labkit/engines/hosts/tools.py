@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ def image(docker: str) -> str:
     return f"labkit/tools:{docker}"
 
 
-def ensure(client: DockerClient, docker: str) -> None:
+def ensure(client: DockerClient, docker: str, stop: threading.Event) -> None:
     """Make sure that a machine has the tools: the node's file system from here, or the node image.
 
     The latter is built there from its Dockerfile where none can be made here. Raises BuildError.
@@ -85,11 +86,24 @@ def ensure(client: DockerClient, docker: str) -> None:
     if images.can_make(docker):
         with debian.build_lock():
             tar = debian.node_tar(docker, Progress())
-        images.put(client, name, without_engine(tar), [f"LABEL {images.KEY_LABEL}={key}"])
+        pieces = until_stopped(without_engine(tar), stop)
+        images.put(client, name, pieces, [f"LABEL {images.KEY_LABEL}={key}"])
         return
     images.ensure(client, docker, Progress())
     repository, tag = name.split(":")
     client.api.tag(images.name(docker), repository, tag)
+
+
+def until_stopped(pieces: Iterable[bytes], stop: threading.Event) -> Iterator[bytes]:
+    """Yield the pieces of what is sent to a machine; raises EngineError where it is to stop."""
+    for piece in pieces:
+        _go_on(stop)
+        yield piece
+
+
+def _go_on(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise EngineError("stopped")
 
 
 def without_engine(tar: Path) -> Iterator[bytes]:
@@ -121,14 +135,16 @@ def _size(head: bytes) -> int:
     return -(-int(digits or b"0", 8) // _BLOCK) * _BLOCK
 
 
-def start(client: DockerClient, lab: str, docker: str) -> None:
+def start(client: DockerClient, lab: str, docker: str, stop: threading.Event) -> None:
     """Put the image of the tools on a machine and start the container.
 
-    Raises BuildError, NodeUnreachable, and DaemonError where the engine refuses.
+    Raises BuildError, NodeUnreachable, EngineError where it is to stop meanwhile, and DaemonError where
+    the engine refuses.
     """
     from docker.types import Mount
 
-    ensure(client, docker)
+    ensure(client, docker, stop)
+    _go_on(stop)
     api = client.api
     made = api.create_container(
         image(docker),
