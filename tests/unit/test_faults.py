@@ -276,7 +276,7 @@ def test_what_a_fault_deploys_has_labkits_label() -> None:
     """In a swarm that is not labkit's nothing else says whose it is."""
     row = {"Name": "bench-plain", "IPAM": {"Config": [{"Subnet": "10.0.9.0/24"}]}}
     api = SimpleNamespace(networks=lambda names: [row])
-    node = SimpleNamespace(name="node2", place=None, docker=SimpleNamespace(api=api))
+    node = SimpleNamespace(hostname="node2", place=None, docker=SimpleNamespace(api=api))
     bench: Any = SimpleNamespace(lab=SimpleNamespace(manager=node), nodes=[node] * 3, port=7000)
     steps = [*deployments._late()(bench), *deployments._overlap(bench)]
     made = [step.do for step in steps if step.do]

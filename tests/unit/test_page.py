@@ -140,7 +140,9 @@ def test_a_click_that_cannot_be_is_told(asked: dict[str, Any], told: str, lab: s
 def test_in_somebodys_swarm_a_click_changes_what_a_lab_made(
     asked: dict[str, Any], lab: swarm.Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machines = Machines(seats=list, managers=1, shared=True)
+    machines = Machines(
+        seats=list, joined=lambda _: None, broken=lambda _: None, managers=1, shared=True
+    )
     shared = dataclasses.replace(lab, engine=dataclasses.replace(lab.engine, machines=machines))
     with pytest.raises(UsageError, match="labkit did not make web, and the swarm ran before"):
         actions.of(shared, asked)
