@@ -274,6 +274,8 @@ def _make_room(lab: str, held: locks.Hold) -> None:
     _clear(lab, held)
     if find(lab):
         raise AlreadyUp(f"lab {lab!r} is up already", hint=f"labkit status --lab {lab}")
+    if engines.hosts_of(lab):  # one of its machines did not answer when it was taken down
+        engines.remove(lab)
 
 
 def _up_on_hosts(
@@ -288,7 +290,6 @@ def _up_on_hosts(
 ) -> UpResult:
     """Make machines of one's own a lab."""
     _make_room(lab, held)
-    engines.remove(lab)  # what an earlier clean-up has left where a machine did not answer
     recipe = _MachinesRecipe(lab, progress)
     # How many they are, and what runs there, the file and the machines themselves say.
     spec = SwarmSpec(docker, 0, 0, str(hosts))

@@ -965,17 +965,21 @@ def test_what_is_sent_to_a_machine_stops_between_two_pieces() -> None:
 
 def test_who_joins_while_ctrl_c_is_pressed_leaves_again(cluster: Cluster, file: Path) -> None:
     beta, before = cluster.hosts["beta"], states(cluster)
-    answer = beta.api
+    answer, joined = beta.api, threading.Event()
 
     def slowly(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
         if path.endswith("/swarm/join"):
             press_ctrl_c()
             time.sleep(0.5)
+            asked = answer(method, path, body)
+            joined.set()
+            return asked
         return answer(method, path, body)
 
     beta.node.api = slowly
     with pytest.raises(KeyboardInterrupt):
         up(file)
+    assert joined.wait(5)
     assert states(cluster) == before
 
 
