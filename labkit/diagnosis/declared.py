@@ -150,7 +150,7 @@ def of(lab: Lab) -> Declared:
         nodes, networks, services, tasks = (future.result() for future in asked)
     # A node that has left and joined again is listed twice: what it is now counts.
     nodes.sort(key=lambda row: row["Status"]["State"] == "ready")
-    names = {row["ID"]: row["Description"]["Hostname"] for row in nodes}
+    names = {row["ID"]: lab.called(row["Description"]["Hostname"]) for row in nodes}
     known = {row["Id"]: row["Name"] for row in networks}
     called = {row["ID"]: row["Spec"]["Name"] for row in services}
     ours = [row for row in tasks if row.get("ServiceID") in called]

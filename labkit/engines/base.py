@@ -58,6 +58,9 @@ class Seat:
     """A node that is a machine of one's own: where it is, and how it is reached."""
 
     name: str
+    """What the lab calls it."""
+    hostname: str
+    """What it calls itself, and Docker too."""
     address: str
     container: str
     """Labkit's container there."""
@@ -73,9 +76,9 @@ class Machines:
     seats: Callable[[], Sequence[Seat]]
     """Returns them, managers first."""
     joined: Callable[[str], None]
-    """Notes that a machine is in the lab's swarm now, by its name."""
+    """Notes that a machine is in the lab's swarm now, by its hostname."""
     broken: Callable[[Sequence[Mapping[str, Any]]], None]
-    """Notes the commands that undo what is broken on them now: node, netns, argv, in order."""
+    """Notes the commands that undo what is broken on them now: node (its hostname), netns, argv."""
     managers: int
     shared: bool
     """Whether the swarm was there before, too: then only what has labkit's label is labkit's."""
@@ -245,6 +248,16 @@ class Engine(Protocol):
     def facts(self) -> dict[str, str]:
         """Return what figures measured on it have to be read with: name -> value."""
         ...
+
+
+def lab_names(hostnames: Sequence[str]) -> dict[str, str]:
+    """Return what a lab calls machines: node1, node2, … in their order, as the labs' texts do.
+
+    One that calls itself so keeps its name: another one would be mistaken for it.
+    """
+    wanted = [f"node{number}" for number in range(1, len(hostnames) + 1)]
+    free = iter([name for name in wanted if name not in hostnames])
+    return {name: name if name in wanted else next(free) for name in hostnames}
 
 
 def key_of(*parts: str | Path) -> str:

@@ -185,7 +185,8 @@ def _remember(lab: Lab, fault: Fault, secret: bool, steps: list[Step]) -> None:
 def _note(lab: Lab, undo: list[dict[str, Any]]) -> None:
     """Tell who owns the nodes what undoes the fault: machines of somebody's own outlive the swarm."""
     if lab.engine.machines:
-        lab.engine.machines.broken(undo)
+        named = [{**step, "node": lab.node(step["node"]).hostname} for step in undo]
+        lab.engine.machines.broken(named)
 
 
 def _wait_for_evidence(bench: Bench, fault: Fault, secret: bool) -> None:

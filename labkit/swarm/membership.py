@@ -115,7 +115,7 @@ def join(lab: Lab, node: Node, role: str) -> None:
 def _note(lab: Lab, node: Node) -> None:
     """Have it written down at once that a machine of somebody's own is in the lab's swarm."""
     if lab.engine.machines:
-        lab.engine.machines.joined(node.name)
+        lab.engine.machines.joined(node.hostname)
 
 
 def renew_tokens(manager: Node) -> None:

@@ -59,8 +59,9 @@ def _lab_of(name: str, connection: Connection, machines: Machines) -> Lab:
             address=seat.address,
             container=seat.container,
             docker_version=seat.docker,
-            link=LiveLink(seat.name, seat.reach, seat.refuse),
+            link=LiveLink(seat.hostname, seat.reach, seat.refuse),  # errors name the machine itself
             log=list,
+            machine=seat.hostname,
         )
         for seat in machines.seats()
     }

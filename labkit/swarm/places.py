@@ -173,7 +173,7 @@ class Node:
     asked: list[tuple[str, tuple[str, ...]]] = field(default_factory=list, repr=False, compare=False)
     """What this process ran there, in order: the label of the place, and the command."""
     machine: str = ""
-    """What a machine of one's own calls itself, where the lab calls it otherwise."""
+    """What a machine of one's own calls itself."""
 
     @property
     def hostname(self) -> str:

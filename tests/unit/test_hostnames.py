@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from labkit import experiments, swarm
+from labkit.diagnosis import declared
 from labkit.errors import UnknownNameError
 from labkit.evidence import format, notes, replayed
 from labkit.experiments.asking import tasks_by_container
@@ -19,10 +20,14 @@ from labkit.experiments.timeline import _as_the_lab_calls_it
 from labkit.faults import condition, deployments, services, testbed
 from labkit.page import actions
 from labkit.swarm import attach
-from tests.unit.fakes import ANSWERS, FakeNode, as_json, lab_of
+from tests.unit.fakes import ANSWERS, SERVICES, FakeNode, as_json, lab_of
 
 MACHINES = {"node1": "alpha", "node2": "beta"}
-MORE = {"/info": {"Swarm": {"LocalNodeState": "active"}}, "/version": {"Version": "26.1.5"}}
+MORE = {
+    "/info": {"Swarm": {"LocalNodeState": "active"}},
+    "/swarm": {},
+    "/version": {"Version": "26.1.5"},
+}
 
 
 def answer(method: str, path: str, body: bytes) -> tuple[int, str, bytes]:
@@ -81,6 +86,15 @@ def test_the_task_of_a_global_service_has_its_nodes_name(
     task |= {"Status": {"State": "running", "ContainerStatus": box}}
     monkeypatch.setitem(ANSWERS, "/tasks", [task])
     assert tasks_by_container(lab) == {"c" * 12: "web.node2"}
+
+
+def test_a_diagnosis_has_the_labs_names(lab: swarm.Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = {**SERVICES[0]["Spec"], "TaskTemplate": {}}
+    monkeypatch.setitem(SERVICES[0], "Spec", spec)
+    monkeypatch.setitem(ANSWERS, "/networks", [])
+    said = declared.of(lab)
+    assert set(said.states) == {"node1", "node2"}
+    assert [task.node.name for task in said.running] == ["node2"]
 
 
 def test_what_a_watcher_prints_has_the_labs_names(lab: swarm.Lab) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote
 import pytest
 
 from labkit import engines, faults, swarm
-from labkit.engines.base import MADE_BY
+from labkit.engines.base import MADE_BY, lab_names
 from labkit.engines.hosts import endpoint, facts, guard, leaving, record, tools, wire
 from labkit.engines.hosts.endpoint import Endpoint
 from labkit.engines.hosts.guard import NotOnHosts
@@ -313,15 +313,16 @@ def states(cluster: Cluster) -> dict[str, dict[str, Any]]:
 
 def test_a_lab_comes_and_leaves_each_machine_as_it_was_found(cluster: Cluster, file: Path) -> None:
     cluster.hosts["beta"].images[TOOLS] = "sha256:tools"  # it was there before, and stays
-    cluster.hosts["gamma"].images["node-test:latest"] = "sha256:app-gamma"
+    cluster.hosts["gamma"].images["node-test:latest"] = "sha256:app-node3"
     before = states(cluster)
     made = up(file)
     assert (made.restored, made.lab.engine.kind, made.lab.docker) == (False, "hosts", "26.1")
-    assert [(node.name, node.address) for node in made.lab.nodes.values()] == list(ADDRESS.items())
+    nodes = made.lab.nodes
+    assert list(nodes) == ["node1", "node2", "node3"]
+    assert [(node.hostname, node.address) for node in nodes.values()] == list(ADDRESS.items())
     assert cluster.members == {"alpha": "manager", "beta": "worker", "gamma": "worker"}
-    assert {host.images["node-test:latest"] for host in cluster.hosts.values()} == {
-        f"sha256:app-{name}" for name in ADDRESS
-    }
+    apps = [host.images["node-test:latest"] for host in cluster.hosts.values()]
+    assert apps == [f"sha256:app-{name}" for name in nodes]
     box = cluster.hosts["alpha"].containers["labkit-mine-tools"]
     assert (box["Host"]["NetworkMode"], box["Host"]["PidMode"]) == ("host", "host")
     assert box["Labels"] == {"labkit.hosts": "mine"}
@@ -697,6 +698,29 @@ def test_a_look_takes_nothing_from_a_lab(cluster: Cluster, file: Path) -> None:
 def test_no_lab_is_called_as_a_look(cluster: Cluster, file: Path) -> None:
     with pytest.raises(UsageError, match="'look' is what labkit calls its own looks"):
         up(file, record.LOOK)
+
+
+def test_a_look_at_a_lab_may_name_its_machines_in_another_order(cluster: Cluster, file: Path) -> None:
+    up(file).lab.close()
+    first, *rest = file.read_text().splitlines()
+    file.write_text("\n".join([first, rest[0], rest[2], rest[1], ""]))
+    with engines.looked_at(file, "26.1", Progress()) as connection:
+        assert connection.machines
+        assert [seat.name for seat in connection.machines.seats()] == ["alpha", "gamma", "beta"]
+    swarm.down("mine")
+
+
+@pytest.mark.parametrize(
+    ("hostnames", "names"),
+    [
+        (["alpha", "beta", "gamma"], ["node1", "node2", "node3"]),
+        (["node3", "node1", "node2"], ["node3", "node1", "node2"]),
+        (["alpha", "node1", "node9"], ["node2", "node1", "node3"]),
+        (["node2"], ["node1"]),
+    ],
+)
+def test_what_a_lab_calls_machines(hostnames: list[str], names: list[str]) -> None:
+    assert lab_names(hostnames) == dict(zip(hostnames, names, strict=True))
 
 
 def test_a_look_leaves_a_swarm_that_was_made_meanwhile(

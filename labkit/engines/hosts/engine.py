@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from labkit.engines import images
-from labkit.engines.base import Acquired, Check, Connection, Machines, Recipe, Seat, SwarmSpec, key_of
+from labkit.engines.base import (
+    Acquired,
+    Check,
+    Connection,
+    Machines,
+    Recipe,
+    Seat,
+    SwarmSpec,
+    key_of,
+    lab_names,
+)
 from labkit.engines.ending import to_the_end
 from labkit.engines.hosts import (
     endpoint,
@@ -182,6 +192,7 @@ class _Visit:
 
     def __init__(self, lab: str, found: Inventory, docker: str) -> None:
         self.lab, self.inventory, self.docker = lab, found, docker
+        self.names = lab_names([host.name for host in found.hosts])
         self.endpoints = {host.name: endpoint.of(host) for host in found.hosts}
         self.clients: dict[str, DockerClient] = {}
         self.facts: dict[str, Facts] = {}
@@ -195,7 +206,9 @@ class _Visit:
             self.facts = self._all(lambda host: facts.ask(self.clients[host.name]))
         rows = judgement.of_engines(self.inventory, self.facts)
         for host in hosts:
-            if tools.foreign_app(self.clients[host.name], self.facts[host.name].hostname):
+            # A lab that is looked at may have its machines in another order.
+            ours = self.names.values() if self.lab == LOOK else [self.names[host.name]]
+            if tools.foreign_app(self.clients[host.name], ours):
                 rows.append(judgement.foreign_app(host))
             if self.lab != LOOK and (others := tools.labs(self.clients[host.name])):
                 rows.append(judgement.other_lab(host, others))
@@ -259,7 +272,7 @@ class _Visit:
         with self._links() as links, progress.stage("the labs' app on the machines"):
             self._all(
                 lambda host: tools.put_app(
-                    links[host.name], self.clients[host.name], self.facts[host.name].hostname
+                    links[host.name], self.clients[host.name], self.names[host.name]
                 )
             )
 
@@ -311,10 +324,15 @@ def _connection(kept: Record, pool: str | None) -> Connection:
             )
         )
 
+    hostnames = [host.name for host in kept.hosts]
+    # Who only has a swarm looked at knows it by the machines' own names.
+    names = dict(zip(hostnames, hostnames, strict=True)) if kept.lab == LOOK else lab_names(hostnames)
+
     def seats() -> list[Seat]:
         return [
             Seat(
-                name=host.name,
+                name=names[host.name],
+                hostname=host.name,
                 address=host.address,
                 container=tools.container(kept.lab),
                 docker=host.version,

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ if grep -qs nat /proc/net/ip_tables_names && iptables-legacy -t nat -S DOCKER >/
 fi
 exec python3 /usr/local/lib/labkit/agent.py
 """
-# As sh -c PUT NAME HOSTNAME: the node image has the app's files, and they need not be sent once more.
+# As sh -c PUT NAME NODE: the node image has the app's files, and they need not be sent once more.
 _PUT = r"""
 tar -C /usr/share/labkit/node-test -c . | docker import --change "ENV NODE=$2" \
     --change 'ENTRYPOINT ["/usr/bin/python3","/srv/server.py"]' --change 'EXPOSE 3000/tcp' - "$1"
@@ -198,16 +198,19 @@ def run(link: LiveLink, argv: list[str], *, timeout: float = 60.0) -> CommandRes
     return result
 
 
-def foreign_app(client: DockerClient, hostname: str) -> bool:
-    """Whether a machine has an image with the app's name that is not the app, for that machine."""
+def foreign_app(client: DockerClient, nodes: Collection[str]) -> bool:
+    """Whether a machine has an image with the app's name that is not the app, on one of these nodes."""
     config = _app(client)
-    return bool(config) and not _is_app(config, hostname)
+    return bool(config) and not any(_is_app(config, node) for node in nodes)
 
 
-def put_app(link: LiveLink, client: DockerClient, hostname: str) -> None:
-    """Make the app's image on a machine, where it is not there; raises EngineError."""
+def put_app(link: LiveLink, client: DockerClient, node: str) -> None:
+    """Make the app's image on a machine, where it is not there; raises EngineError.
+
+    The app says that it runs on `node`.
+    """
     if not _app(client):
-        run(link, ["sh", "-c", _PUT, "put", IMAGE_OF_APP, hostname], timeout=_PUT_SECONDS)
+        run(link, ["sh", "-c", _PUT, "put", IMAGE_OF_APP, node], timeout=_PUT_SECONDS)
 
 
 def _app(client: DockerClient) -> dict[str, object]:
@@ -219,6 +222,6 @@ def _app(client: DockerClient) -> dict[str, object]:
         return {}
 
 
-def _is_app(config: dict[str, object], hostname: str) -> bool:
+def _is_app(config: dict[str, object], node: str) -> bool:
     environment = json.dumps(config.get("Env") or [])
-    return config.get("Entrypoint") == _ENTRYPOINT and json.dumps(f"NODE={hostname}") in environment
+    return config.get("Entrypoint") == _ENTRYPOINT and json.dumps(f"NODE={node}") in environment
