@@ -1,12 +1,13 @@
 """Machines of one's own, with real Docker engines: the nodes of a lab that have left its swarm.
 
-Each has an engine, networks and a firewall of its own. The test carries its engine's API to a unix
-socket here, and from then on labkit knows nothing of the lab that they are from.
+Each has an engine, networks, a firewall and a name of its own. The test carries its engine's API to a
+unix socket here, and from then on labkit knows nothing of the lab that they are from.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -31,6 +32,7 @@ from tests.conftest import Command
 from tests.hosts import found_on, shut, stopped_at
 
 MACHINES, LAB = "hosts-machines", "hosts"
+HOSTNAMES = ("alpha", "beta", "gamma")
 
 
 def _carry(source: socket.socket, target: socket.socket) -> None:
@@ -73,9 +75,13 @@ def machines() -> Iterator[swarm.Lab]:
         started = swarm.up(MACHINES, engine="vm", progress=Bars()).lab
         _part(started)
         put = ["sh", "-ec", _PUT, "put", f"{KEY_LABEL}={debian.node_key('26.1')}"]
-        for done in started.run_all([(node.place, put) for node in started.nodes.values()]):
+        named = zip(started.nodes.values(), HOSTNAMES, strict=True)
+        nodes = {node.name: dataclasses.replace(node, machine=name) for node, name in named}
+        ready = [(node.place, put) for node in nodes.values()]
+        ready += [(node.place, ["hostname", node.hostname]) for node in nodes.values()]
+        for done in started.run_all(ready):
             done.check()
-        yield started
+        yield dataclasses.replace(started, nodes=nodes)
         started.close()
     finally:
         swarm.down(MACHINES)
@@ -95,7 +101,7 @@ def file(machines: swarm.Lab, tmp_path_factory: pytest.TempPathFactory) -> Itera
             assert isinstance(node.link, LiveLink)
             threading.Thread(target=_serve, args=(door, node.link), daemon=True).start()
             role = "worker" if number else "manager"
-            lines.append(f"  - {{name: {node.name}, role: {role}, docker: 'unix://{path}'}}")
+            lines.append(f"  - {{name: {node.hostname}, role: {role}, docker: 'unix://{path}'}}")
         written = folder / "hosts.yaml"
         written.write_text("\n".join(lines) + "\n")
         yield written
@@ -128,15 +134,15 @@ def test_a_wrong_firewall_is_named_and_nothing_is_left_of_the_look(
     wrong = {
         (row["from"], row["to"], row["what"]): row["seen"] for row in told["checks"] if not row["ok"]
     }
-    at2, at3 = stopped_at("node2"), stopped_at("node3")
+    at_beta, at_gamma = stopped_at("beta"), stopped_at("gamma")
     assert wrong == {
-        ("node1", "node2", "4789/udp"): at2,
-        ("node3", "node2", "4789/udp"): at2,
-        ("node1", "node3", "7946/udp"): at3,
-        ("node2", "node3", "7946/udp"): at3,
+        ("alpha", "beta", "4789/udp"): at_beta,
+        ("gamma", "beta", "4789/udp"): at_beta,
+        ("alpha", "gamma", "7946/udp"): at_gamma,
+        ("beta", "gamma", "7946/udp"): at_gamma,
     }
     ways = {(row["from"], row["to"]) for row in told["checks"] if row["what"].startswith("ESP")}
-    assert ways == {(a, b) for a in machines.nodes for b in machines.nodes if a != b}
+    assert ways == {(a, b) for a in HOSTNAMES for b in HOSTNAMES if a != b}
     assert found(machines) == before
 
 
@@ -177,7 +183,7 @@ def test_a_swarm_that_runs_is_diagnosed_used_and_stays(
             ill = labkit("diagnose", "--hosts", str(file), "--json")
         assert ill.returncode == 1, ill.stderr
         (finding,) = json.loads(ill.stdout)["findings"]
-        assert (finding["where"], finding["fault"]) == ("node2", "vxlan-dropped")
+        assert (finding["where"], finding["fault"]) == ("beta", "vxlan-dropped")
         assert "--dport 4789 -j DROP" in finding["evidence"]
         assert len(made.tasks("hello-a")) == 1  # a look takes nothing from a lab
         assert made.keep_only("hello-a") == []
@@ -211,13 +217,14 @@ def test_a_lab_comes_works_and_leaves_each_machine_as_it_was(
         assert up.returncode == 0, up.stderr
         told = json.loads(up.stdout)
         assert told["engine"] == "hosts"
-        assert [(row["address"], row["state"]) for row in told["nodes"]] == [
-            (node.address, "ready") for node in machines.nodes.values()
-        ]
+        assert [
+            (row["name"], row["hostname"], row["address"], row["state"]) for row in told["nodes"]
+        ] == [(node.name, node.hostname, node.address, "ready") for node in machines.nodes.values()]
         made = swarm.get(LAB)
         try:
             _a_lab_works_there(made)
-            with pytest.raises(NotOnHosts, match="is not run on node2, a machine of your own"):
+            _break(made.node("node2"), made)
+            with pytest.raises(NotOnHosts, match="is not run on beta, a machine of your own"):
                 made.node("node2").run("ip link set eth0 down")
             with pytest.raises(EngineError, match="nothing else can be kept"):
                 engines.checkpoints(LAB)
@@ -226,14 +233,25 @@ def test_a_lab_comes_works_and_leaves_each_machine_as_it_was(
         down = labkit("down", "--lab", LAB)
         assert down.returncode == 0, down.stderr
         assert found(machines) == before
+        assert "9999" not in machines.node("node2").run("iptables -S INPUT").check().text
     finally:
         swarm.down(LAB)
+
+
+def _break(node: swarm.Node, lab: swarm.Lab) -> None:
+    """Add a rule, and note what undoes it, as the injection of a fault does."""
+    rule = shut("9999")
+    node.run(["iptables", "-w", "10", "-I", *rule]).check()
+    undo = {"node": node.hostname, "netns": None, "argv": ["iptables", "-w", "10", "-D", *rule]}
+    assert lab.engine.machines
+    lab.engine.machines.broken([undo])
 
 
 def _a_lab_works_there(lab: swarm.Lab) -> None:
     """What labs do: services, the routing mesh, an overlay, namespaces, tasks, rules."""
     lab.network("my-overlay")
-    lab.service("hello-a", publish="5000:3000", networks=["my-overlay"], replicas=3)
+    kept = ["--mount", "type=volume,source=my-data,target=/data"]
+    lab.service("hello-a", publish="5000:3000", networks=["my-overlay"], replicas=3, options=kept)
     tasks = lab.wait_for_answers("hello-a")
     assert {task.node.name for task in tasks} == set(lab.nodes)
     first, other, _ = tasks
