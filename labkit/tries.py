@@ -13,12 +13,16 @@ from __future__ import annotations
 import functools
 import os
 from collections import defaultdict
+from typing import TYPE_CHECKING
 
 from labkit import outcomes
 from labkit.errors import UnknownNameError, UsageError
 from labkit.evidence import cells, notes
 from labkit.outcomes import Question
 from labkit.plain import begin
+
+if TYPE_CHECKING:
+    from labkit.evidence.recorded import Recorder
 
 TOLD_AFTER = 3
 """So many different wrong answers to one question are told what was measured."""
@@ -41,6 +45,7 @@ class _Kept:
 
     def miss(self, question: str, name: str, answer: str) -> None:
         """Keep a wrong answer; with it the first hint is shown."""
+        self.missed = question
         self.answers[question, name].add(answer)
         self.shown[question] = max(1, self.shown[question])
 
@@ -50,8 +55,13 @@ class _Kept:
 
 
 @functools.cache
-def _kept() -> _Kept:
+def _kept_by(recorder: Recorder | None) -> _Kept:
     return _Kept()
+
+
+def _kept() -> _Kept:
+    """Return what was tried, as the evidence has it that is kept now: there is none before `attach`."""
+    return _kept_by(notes.recorder())
 
 
 def asking() -> Question | None:

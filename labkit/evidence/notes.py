@@ -21,6 +21,11 @@ def keep(recorder: Recorder | None) -> None:
     _recorder = recorder
 
 
+def recorder() -> Recorder | None:
+    """Return what keeps notes now; None where nothing does."""
+    return _recorder
+
+
 def note(kind: str, row: Mapping[str, Any]) -> None:
     """Write a line of evidence, of a kind of `format.NOTES`; nothing where no evidence is kept."""
     if _recorder is not None:

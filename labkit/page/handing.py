@@ -51,19 +51,25 @@ def do(folder: Path, asked: Mapping[str, Any]) -> Done:
         raise UsageError("this is not the server of a class", hint="hand in as your instructor says")
     name = str(asked.get("do", ""))
     if name == "hand in":
-        return _hand_in(found, folder, str(asked.get("lab", "")))
+        return _hand_in(found, folder, Path(str(asked.get("path", ""))))
     if name == "fetch":
         pages = [str(page.relative_to(folder)) for page in exchange.fetch(found, folder)]
         return Done([] if pages else ["Nothing was given back yet."], pages)
     raise UnknownNameError("action", name, ["hand in", "fetch"])
 
 
-def _hand_in(found: Exchange, folder: Path, lab: str) -> Done:
-    """Hand a lab in as it was saved, and say what will not be graded as it stands."""
+def _hand_in(found: Exchange, folder: Path, path: Path) -> Done:
+    """Hand in the notebook at a path in the folder, as it was saved, and say what will not be graded.
+
+    A learner may work on a copy in a folder of their own: it is the one that they see.
+    """
     from labkit.grading import exchange, precheck
 
-    labs.released(lab, paths.RELEASE)
-    when = exchange.hand_in(found, folder / lab)
+    labs.released(path.name, paths.RELEASE)
+    notebook = (folder / path).resolve()
+    if not notebook.is_relative_to(folder.resolve()):
+        raise UsageError(f"{path} is not in the folder of the labs", hint=f"move it to {folder}")
+    when = exchange.hand_in(found, notebook)
     told = [f"Handed in at {when.rpartition('.')[0]} UTC. You can hand in again: the last one counts."]
-    told += [remark.sentence for remark in precheck.check(folder / lab, paths.RELEASE) if not remark.ok]
+    told += [remark.sentence for remark in precheck.check(notebook, paths.RELEASE) if not remark.ok]
     return Done(told)

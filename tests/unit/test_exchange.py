@@ -358,18 +358,29 @@ def test_the_page_hands_in_and_says_what_will_not_be_graded(
 ) -> None:
     assert handing.look() == handing.Class("networks", [f"{LAB}.ipynb"])
     beside(folder / f"{LAB}.ipynb").write_text("")
-    done = handing.do(folder, {"do": "hand in", "lab": f"{LAB}.ipynb"})
+    done = handing.do(folder, {"do": "hand in", "path": f"{LAB}.ipynb"})
     assert done.told[0].startswith("Handed in at ")
     assert any("evidence" in sentence for sentence in done.told[1:])
     assert handing.do(folder, {"do": "fetch"}) == handing.Done(["Nothing was given back yet."])
     assert len(collected(course)) == 1
 
 
+def test_the_page_hands_in_the_copy_that_is_shown(made: Class, course: Path, folder: Path) -> None:
+    mine = folder / "mine" / f"{LAB}.ipynb"
+    mine.parent.mkdir()
+    mine.write_bytes((folder / f"{LAB}.ipynb").read_bytes() + b"\n")
+    handing.do(folder, {"do": "hand in", "path": f"mine/{LAB}.ipynb"})
+    (taken,) = collected(course)
+    assert (taken.folder / f"{LAB}.ipynb").read_bytes() == mine.read_bytes()
+    with pytest.raises(UsageError, match="is not in the folder of the labs"):
+        handing.do(mine.parent, {"do": "hand in", "path": f"../{LAB}.ipynb"})
+
+
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
         ({"do": "steal"}, "no action is called 'steal'; there are: hand in, fetch"),
-        ({"do": "hand in", "lab": "../x.ipynb"}, r"no lab is called '\.\./x\.ipynb'"),
+        ({"do": "hand in", "path": "mine/x.ipynb"}, "no lab is called 'x.ipynb'"),
         ({"do": "hand in"}, "no lab is called ''"),
     ],
 )

@@ -41,7 +41,7 @@ def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interacti
     get_ipython()
     InteractiveShell.clear_instance()
     shell = InteractiveShell.instance()
-    caches = (outcomes.listen, cells._watch, tries._kept)
+    caches = (outcomes.listen, cells._watch, tries._kept_by)
     for cache in caches:
         cache.cache_clear()
     outcomes.listen()
@@ -120,9 +120,22 @@ def test_tries_hints_and_predictions_are_evidence(shell: InteractiveShell, evide
         ("hint", None, 2),
     ]
     assert reader.read(evidence).broken == ()
-    tries._kept.cache_clear()  # the kernel is restarted: the third try is the third
+    tries._kept_by.cache_clear()  # the kernel is restarted: the third try is the third
     assert "measured 3" in check(shell, "largest", "largest = 0")
     assert notes.counts(notes.earlier()) == {"largest": (3, 1)}
+
+
+def test_what_was_tried_is_known_when_evidence_is_kept_again(
+    shell: InteractiveShell, evidence: Path
+) -> None:
+    for wrong in (1, 2):
+        check(shell, "largest", f"largest = {wrong}")
+    recorder = notes.recorder()
+    notes.keep(None)
+    tries._kept_by.cache_clear()  # a new kernel, in which `attach` has not run yet
+    assert len(tries.hints("largest")) == 1
+    notes.keep(recorder)
+    assert "measured 3" in check(shell, "largest", "largest = 0")
 
 
 def test_a_prediction_is_shown_beside_what_was_measured(

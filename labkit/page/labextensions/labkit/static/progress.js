@@ -27,7 +27,7 @@ export function progressPanel({ application, apputils, notebook, widgets }, serv
       this.title.caption = "Which questions pass, and what is left";
       this.tracker = tracker;
       this.questions = new Map(); // name of a notebook -> its questions
-      this.told = new Map(); // question -> what the kernel has told of it
+      this.told = new Map(); // path of a notebook -> question -> what was told of it
       this.box = element("div");
       this.node.append(this.box);
       tracker.currentChanged.connect(() => this.soon());
@@ -71,6 +71,9 @@ export function progressPanel({ application, apputils, notebook, widgets }, serv
         refill(this.box, element("p", {}, problem.message), element("p", {}, problem.hint));
         return;
       }
+      if (this.tracker.currentWidget !== page) {
+        return; // another one was opened meanwhile, and is drawn soon
+      }
       const rows = outcomes(page, this.questions.get(name));
       const points = rows.reduce((sum, row) => sum + row.points, 0);
       const checks = rows.filter((row) => row.text);
@@ -89,7 +92,7 @@ export function progressPanel({ application, apputils, notebook, widgets }, serv
         button("Can this be handed in?", () => this.ask(page, "hand in", "submit_check()"), {
           "data-key": "hand in",
         }),
-        this.saying("hand in"),
+        this.saying(page, "hand in"),
         ...this.handingIn(page, name),
       );
     }
@@ -101,24 +104,22 @@ export function progressPanel({ application, apputils, notebook, widgets }, serv
       }
       const open = this.class.open.includes(name);
       const label = "Hand it in";
-      const hands = button(label, () => this.handIn(page, name), { disabled: !open, "data-key": "hand it in" });
+      const hands = button(label, () => this.handIn(page), { disabled: !open, "data-key": "hand it in" });
       return [
         element("div", { class: "labkit-row" }, hands),
         !open && element("p", {}, "This lab cannot be handed in yet."),
-        this.saying("hand it in"),
+        this.saying(page, "hand it in"),
       ];
     }
 
-    async handIn(page, name) {
+    async handIn(page) {
       await page.context.save();
-      this.told.set("hand it in", "Handing it in …");
-      this.draw();
+      this.tell(page, "hand it in", "Handing it in …");
       try {
-        this.told.set("hand it in", (await server.handIn(name)).told.join("\n"));
+        this.tell(page, "hand it in", (await server.handIn(page.context.localPath)).told.join("\n"));
       } catch (problem) {
-        this.told.set("hand it in", `${problem.message}. ${problem.hint}`);
+        this.tell(page, "hand it in", `${problem.message}. ${problem.hint}`);
       }
-      this.draw();
     }
 
     question(page, row) {
@@ -144,25 +145,34 @@ export function progressPanel({ application, apputils, notebook, widgets }, serv
               "data-key": `hint ${row.id}`,
             }),
         ),
-        this.saying(row.id),
+        this.saying(page, row.id),
       );
     }
 
-    saying(key) {
-      const attributes = { class: "labkit-hint", role: "status" };
-      return this.told.has(key) && element("p", attributes, withCode(this.told.get(key)));
+    // Labs have questions of the same names, so each notebook has what was told of its own.
+    tell(page, key, text) {
+      const path = page.context.path;
+      if (!this.told.has(path)) {
+        this.told.set(path, new Map());
+      }
+      this.told.get(path).set(key, text);
+      this.draw();
+    }
+
+    saying(page, key) {
+      const text = this.told.get(page.context.path)?.get(key);
+      return text !== undefined && element("p", { class: "labkit-hint", role: "status" }, withCode(text));
     }
 
     // Has the notebook's kernel say something, so that it is kept in the evidence as if it were typed.
     async ask(page, key, call) {
       const kernel = page.sessionContext.session?.kernel;
       if (!kernel) {
-        this.told.set(key, "The notebook has no kernel: run its first cell.");
-        return this.draw();
+        this.tell(page, key, "The notebook has no kernel: run its first cell.");
+        return;
       }
       await page.context.save();
-      this.told.set(key, "Waiting for the kernel …");
-      this.draw();
+      this.tell(page, key, "Waiting for the kernel …");
       const said = [];
       const asked = kernel.requestExecute({ code: `__import__("labkit").${call}`, store_history: true });
       asked.onIOPub = ({ header, content }) => {
@@ -172,9 +182,13 @@ export function progressPanel({ application, apputils, notebook, widgets }, serv
           said.push(content.evalue);
         }
       };
-      await asked.done;
-      this.told.set(key, said.join("").trim());
-      this.draw();
+      try {
+        const reply = await asked.done;
+        const aborted = reply.content.status === "aborted";
+        this.tell(page, key, aborted ? "A cell before it has failed: ask again." : said.join("").trim());
+      } catch {
+        this.tell(page, key, "The kernel was restarted meanwhile: ask again.");
+      }
     }
   }
 

@@ -29,7 +29,7 @@ export function asking(services) {
     terminal: (place) => ask("terminal", place),
     typed: (terminal) => ask("terminal", { terminal }),
     class: () => ask("class"),
-    handIn: (lab) => ask("class", { do: "hand in", lab }),
+    handIn: (path) => ask("class", { do: "hand in", path }),
     fetch: () => ask("class", { do: "fetch" }),
   };
 }
