@@ -20,6 +20,11 @@ from tests.jupyter import (
 )
 
 Jupyter = tuple[str, Path]
+HINTED, OTHER = (
+    json.loads(path.read_text())["cells"][0]["source"][0].removeprefix("# ").strip()
+    for number in ("03", "05")
+    for path in paths.RELEASE.glob(f"{number}_*.ipynb")
+)
 WORKSPACES = itertools.count()  # what was open in one is not in the next
 
 
@@ -105,3 +110,23 @@ def test_everybody_can_use_progress(page: Page, jupyter: Jupyter) -> None:
     for look in every_look(page):
         assert not faults_for_everybody(page, "#labkit-progress")
         keep_picture(page, f"progress-begun-{look}")
+
+
+def test_what_was_told_is_of_the_lab_that_is_shown(page: Page, jupyter: Jupyter) -> None:
+    """Labs 03 and 05 both have a question `asked`."""
+    url, _ = jupyter
+    arrive(page, url)
+    progress = page.locator("#labkit-progress")
+    for title, tab in ((HINTED, "03_reach_a_container.ipynb"), (OTHER, "05_ask_who_answers_arp.ipynb")):
+        page.get_by_role("tab", name="Labs").click()
+        page.get_by_role("button", name=title, exact=True).click()
+        page.get_by_role("tab", name=tab).wait_for(timeout=60_000)
+        wait_for_kernel(page, url)
+        page.get_by_role("tab", name="Progress").click()
+        if title == HINTED:
+            progress.get_by_role("button", name="Hint for asked").click()
+            expect(progress).to_contain_text("Hint 1:", timeout=60_000)
+    expect(progress.get_by_role("heading")).to_contain_text("05 ask who")
+    expect(progress).not_to_contain_text("Hint 1:")
+    page.get_by_role("tab", name="03_reach_a_container.ipynb").click()
+    expect(progress).to_contain_text("Hint 1:")
