@@ -328,13 +328,18 @@ def test_a_checkpoint_is_gone_back_to(page: Page, panel: Locator, own: swarm.Lab
     checkpoints(LAB).remove("mine")  # it would outlive the lab
 
 
-def test_an_engine_that_is_killed_and_brought_up_again(panel: Locator) -> None:
+def test_an_engine_that_is_killed_and_brought_up_again(page: Page, panel: Locator) -> None:
     connection = find(LAB)
     assert connection
     assert connection.pid
     psutil.Process(connection.pid).kill()
     expect(panel).to_contain_text("Your swarm does not answer", timeout=SOON)
     expect(panel.locator(".labkit-node")).to_have_count(0)
-    panel.get_by_role("button", name="Reset the swarm").click()
+    reset = panel.get_by_role("button", name="Reset the swarm")
+    reset.click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    expect(panel).to_contain_text("Your swarm does not answer")
+    reset.click()
+    page.get_by_role("dialog").get_by_role("button", name="Reset").click()
     expect(panel.locator(".labkit-node")).to_have_count(3, timeout=2 * SOON)
     expect(panel).to_contain_text("Your swarm is up")

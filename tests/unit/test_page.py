@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from labkit import nbgrader_cells, paths, swarm
+from labkit.engines import locks
 from labkit.engines.base import MADE_BY, Machines
 from labkit.errors import UnknownNameError, UsageError
 from labkit.nbgrader_cells import Role, role_of
@@ -304,6 +305,24 @@ def test_a_look_that_began_before_the_work_says_nothing(monkeypatch: pytest.Monk
     state = asyncio.run(ask())
     the_watch_ends()
     assert state.state == "working"
+
+
+def test_a_swarm_that_a_notebook_starts_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    monkeypatch.setattr(view, "_ASKED_FOR_S", 0.5)
+
+    async def ask() -> State:
+        shown = View("toy")
+        _, state = await shown.newer(shown.version, 5)
+        return state
+
+    with locks.hold("toy") as held, held.step("making"):
+        state = asyncio.run(ask())
+        the_watch_ends()
+    assert (state.state, state.hint) == ("working", "")
+    assert "is making lab 'toy'" in state.told
 
 
 def the_watch_ends() -> None:

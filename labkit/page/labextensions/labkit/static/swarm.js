@@ -1,6 +1,7 @@
 // The swarm beside the notebook: what there is, live, and what can be done to it by a click.
 
 import { emptyCard, showCard } from "./card.js";
+import { agreed } from "./dialog.js";
 import { button, element, refill } from "./elements.js";
 import { Trace } from "./trace.js";
 
@@ -56,7 +57,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
     draw() {
       const seen = feed.failed ? null : feed.state?.seen;
       this.trace.renew(seen, feed.state?.version);
-      showCard(this.card, feed, server);
+      showCard(this.card, feed, server, apputils);
       refill(
         this.box,
         seen && this.nodes(seen),
@@ -286,14 +287,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
 
     // Asks first: what is in the swarm now will be gone.
     async leave(word, what) {
-      const answer = await apputils.showDialog({
-        title: `${word}?`,
-        body:
-          "Services, networks and rules made since then are gone. An open notebook finds the new swarm " +
-          "by labkit.attach(): run its cells again from the first one.",
-        buttons: [apputils.Dialog.cancelButton(), apputils.Dialog.warnButton({ label: word })],
-      });
-      if (answer.button.accept) {
+      if (await agreed(apputils, word)) {
         await this.act(what);
       }
     }
