@@ -287,10 +287,17 @@ def test_a_terminal_is_where_it_says(page: Page, panel: Locator, own: swarm.Lab)
         if seen := node.run(["cat", "/run/typed"]).text:
             break
     assert seen == expected
-    panel.get_by_role("button", name="Put what was typed into the notebook").click()
+    put = panel.get_by_role("button", name="Put what was typed into the notebook")
+    put.click()
     cell = page.locator(".jp-Notebook .jp-Cell.jp-mod-active")
     typed = f'run(["bash", "-c", "{inside} > /run/typed"])'
     expect(cell).to_contain_text(f'lab.node("node2").netns("ingress_sbox").{typed}', timeout=SOON)
+    for _ in range(8):  # as many commands as are listed; the shell stays beside them
+        panel.get_by_role("button", name="Balancers of web").click()
+    expect(panel.locator(".labkit-command")).to_have_count(9, timeout=SOON)
+    expect(put).to_be_visible()
+    page.reload()
+    expect(put).to_be_visible(timeout=SOON)
 
 
 @pytest.mark.usefixtures("own")

@@ -7,6 +7,7 @@ import { Trace } from "./trace.js";
 
 const OPEN = "labkit:open-swarm";
 const COLOURS = 7; // classes labkit-colour-0 and so on in style.css
+const NEWEST = 8; // commands that are listed
 
 export function swarmPanel({ application, apputils, notebook, widgets }, server, feed) {
   class Swarm extends widgets.Widget {
@@ -296,7 +297,16 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       await this.tell(async () => {
         const opened = await server.terminal(place);
         await this.openTerminal(opened.name, opened.place);
-        this.note({ where: "", command: opened.command, terminal: opened.keeps && opened.name });
+        this.note({ where: "", command: opened.command, shell: opened.shell });
+      });
+    }
+
+    // Terminals outlive the page: what is typed there can be had after a reload, too.
+    async findShells() {
+      await this.tell(async () => {
+        for (const { command, shell } of await server.shells()) {
+          this.note({ where: "", command, shell });
+        }
       });
     }
 
@@ -314,14 +324,15 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       }
     }
 
-    async putTyped(terminal) {
-      for (const cell of (await server.typed(terminal)).cells) {
+    async putTyped(shell) {
+      for (const cell of (await server.typed(shell)).cells) {
         await this.putIntoNotebook(cell);
       }
     }
 
     note(done) {
-      this.done = [done, ...this.done].slice(0, 8);
+      // However old a shell is, what was typed in it can only be had here.
+      this.done = [done, ...this.done].filter((row, at) => at < NEWEST || row.shell);
       refill(
         this.commands,
         element("h3", {}, "What you did"),
@@ -334,9 +345,9 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
               button("Put into the notebook", () => this.tell(() => this.putIntoNotebook(row.cell)), {
                 "data-key": `cell ${at}`,
               }),
-            row.terminal &&
-              button("Put what was typed into the notebook", () => this.tell(() => this.putTyped(row.terminal)), {
-                "data-key": `typed ${row.terminal}`,
+            row.shell &&
+              button("Put what was typed into the notebook", () => this.tell(() => this.putTyped(row.shell)), {
+                "data-key": `typed ${row.shell}`,
               }),
           ),
         ),
@@ -357,6 +368,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       };
       const panel = new Swarm(openTerminal, (cell) => insert(notebook, shell, tracker, cell));
       shell.add(panel, "right", { rank: 100 });
+      panel.findShells();
       app.commands.addCommand(OPEN, {
         label: "Swarm beside the notebook",
         execute: () => shell.activateById(panel.id),
