@@ -315,6 +315,18 @@ def test_everybody_can_use_the_panel(page: Page, panel: Locator) -> None:
     panel.get_by_role("button", name="Close the answer on web").click()
 
 
+def test_a_name_is_typed_while_the_swarm_changes(page: Page, panel: Locator, own: swarm.Lab) -> None:
+    name = panel.get_by_role("textbox", name="Name of the checkpoint")
+    name.fill("mine")
+    name.press("Home")
+    for tasks, typed, value in ((5, "it-is-", "it-is-mine"), (4, "all-", "it-is-all-mine")):
+        own.manager.run(f"docker service scale --detach web={tasks}").check()
+        expect(panel).to_contain_text(f"web {tasks} of {tasks} run", timeout=SOON)
+        expect(name).to_be_focused()
+        page.keyboard.type(typed)
+        expect(name).to_have_value(value)
+
+
 def test_what_cannot_be_is_told(panel: Locator) -> None:
     panel.get_by_role("textbox", name="Name of the checkpoint").fill("no name")
     panel.get_by_role("button", name="Save").click()

@@ -32,6 +32,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
         type: "text",
         value: "before",
         "aria-label": "Name of the checkpoint",
+        "data-key": "checkpoint",
       });
       this.node.append(this.card, this.box, this.message, this.commands);
     }
