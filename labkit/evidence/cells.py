@@ -50,11 +50,31 @@ def notebook() -> Path | None:
 
     LABKIT_NOTEBOOK names it where the front end does not.
     """
+    named = _named()
+    return named if named and named.is_file() else None
+
+
+def moved() -> str:
+    """Say that the notebook is not where it was when its kernel began; empty where it is.
+
+    Jupyter tells a kernel the file once, so after a renaming only another start tells the new one.
+    """
+    named = _named()
+    if named is None or named.exists() or os.environ.get("LABKIT_NOTEBOOK"):
+        return ""
+    return (
+        f"No evidence is kept, since {named.name} is not there any more: "
+        "if this notebook was renamed or moved, restart the kernel."
+    )
+
+
+def _named() -> Path | None:
+    """Return the notebook that this kernel was started for, whether its file is there or not."""
     # A program that a cell starts inherits the name, and is not the notebook.
     if not hasattr(_shell(), "kernel"):
         return None
     path = Path(os.environ.get("LABKIT_NOTEBOOK") or os.environ.get("JPY_SESSION_NAME", ""))
-    return path if path.suffix == ".ipynb" and path.is_file() else None
+    return path if path.suffix == ".ipynb" else None
 
 
 def _shell() -> Any:

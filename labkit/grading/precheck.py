@@ -31,7 +31,8 @@ def show(notebook: Path | None = None) -> None:
     """Print the remarks on a notebook; without one, on the notebook that runs."""
     path = notebook or cells.notebook()
     if path is None:
-        print("Which notebook? Not every program tells: labkit.submit_check('03_reach_….ipynb')")
+        unknown = "Which notebook? Not every program tells: labkit.submit_check('03_reach_….ipynb')"
+        print(cells.moved() or unknown)
         return
     remarks = list(check(path, paths.RELEASE))
     for remark in remarks:

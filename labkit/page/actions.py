@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from labkit import engines, swarm
-from labkit.capture import argv_of
 from labkit.errors import UnknownNameError, UsageError
 from labkit.progress import Progress
 from labkit.swarm import Lab, Node, Place
@@ -166,6 +166,9 @@ def shell(lab: Lab, asked: Asked) -> Shell:
 
 _NOT_ASKED = {"exit", "logout", "clear", "history"}
 _NEWEST = 20
+# A line that means the same without a shell: nothing in it stands for something else, outside of quotes
+# or, as `$` and the backquote do, inside of double ones, and it begins with no assignment.
+_PLAIN = re.compile(r"""(?!\S*=)(?:'[^']*'|"(?:\\[^$`]|[^"\\$`])*"|\\.|[^'"\\|&;<>$`*?\[\]{}~#!()])+""")
 
 
 def cells(shell: Shell, typed: Iterable[str]) -> list[str]:
@@ -174,10 +177,6 @@ def cells(shell: Shell, typed: Iterable[str]) -> list[str]:
     for line in (line.strip() for line in typed):
         if not line or line in _NOT_ASKED:
             continue
-        try:
-            argv_of(line)
-            words = json.dumps(line, ensure_ascii=False)
-        except UsageError:  # a pipe, say: only a shell understands it
-            words = json.dumps(["bash", "-c", line], ensure_ascii=False)
-        found.append(f"{shell.cell}.run({words})")
+        command = line if _PLAIN.fullmatch(line) else ["bash", "-c", line]
+        found.append(f"{shell.cell}.run({json.dumps(command, ensure_ascii=False)})")
     return found[-_NEWEST:]

@@ -12,9 +12,7 @@ import contextlib
 import dataclasses
 import json
 import os
-import secrets
 import shlex
-import sys
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +22,10 @@ from jupyter_server.utils import url_path_join
 from tornado.web import authenticated
 
 from labkit import paths, swarm
-from labkit.errors import LabkitError, UnknownNameError, UsageError
+from labkit.errors import LabkitError
 from labkit.page import actions, handing, labs, services
 from labkit.page.actions import Shell
+from labkit.page.shells import Shells
 from labkit.page.view import View
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ _LONGEST_WAIT_S = 20.0  # a proxy between the page and this server may cut off w
 def add(server: ServerApp) -> None:
     """Add the kit's addresses to a server, for the lab or the recordings of its environment."""
     view = View(swarm.default_lab(), os.environ.get("LABKIT_REPLAY", ""))
-    shared = {"view": view, "folder": Path(server.root_dir)}
+    shared = {"view": view, "folder": Path(server.root_dir), "shells": Shells(view.lab)}
     kinds = {
         "labs": Labs,
         "questions": Questions,
@@ -57,8 +56,8 @@ def add(server: ServerApp) -> None:
 class _Handler(APIHandler):
     """Answers in JSON, and makes the kit's errors answers."""
 
-    def initialize(self, view: View, folder: Path) -> None:
-        self.view, self.folder = view, folder
+    def initialize(self, view: View, folder: Path, shells: Shells) -> None:
+        self.view, self.folder, self.shells = view, folder, shells
 
     async def answer(self, making: Awaitable[object]) -> None:
         """Answer with what is being made, or with why it could not be."""
@@ -150,56 +149,35 @@ class Do(_Handler):
 
 
 class Terminal(_Handler):
-    """Opens a shell in a place of the swarm; the answer names the terminal, and the command.
+    """Opens a shell in a place of the swarm; the answer names the terminal, the command and the shell.
 
-    With the name of such a ``terminal``, it answers with what was typed there, as cells of a notebook.
+    Asked with the key of such a ``shell``, it answers with what was typed there, as cells of a
+    notebook; asked for nothing, with the shells that are still open.
     """
+
+    @authenticated
+    async def get(self) -> None:
+        await self.answer(self._still_open())
 
     @authenticated
     async def post(self) -> None:
         asked = self.asked()
-        await self.answer(self._typed(asked) if "terminal" in asked else self._opened(asked))
+        await self.answer(self._typed(asked) if "shell" in asked else self._opened(asked))
 
-    @property
-    def _shells(self) -> dict[str, tuple[Shell, str]]:
-        """The shells that were opened, and the file that keeps what is typed, by their terminals."""
-        found: dict[str, tuple[Shell, str]] = self.settings.setdefault("labkit_shells", {})
-        return found
+    async def _still_open(self) -> list[dict[str, str]]:
+        # Nobody manages terminals where Jupyter has none, and no shell is open then.
+        return self.shells.still_open(self.settings.get("terminal_manager"))
 
-    async def _opened(self, asked: dict[str, Any]) -> dict[str, Any]:
+    async def _opened(self, asked: dict[str, Any]) -> dict[str, str]:
         shell = await asyncio.to_thread(self._shell, asked)
-        words, lab = list(shell.argv), ["--lab", self.view.lab, "-it"]
-        kept = f"/run/labkit-typed-{secrets.token_hex(8)}"
-        if shell.keeps:
-            bash = words.index("bash")
-            words[bash:bash] = ["env", f"HISTFILE={kept}", "PROMPT_COMMAND=history -a"]
-        argv = [sys.executable, "-m", "labkit", "exec", *lab, *words]
-        name = self.settings["terminal_manager"].create(shell_command=argv)["name"]
-        if shell.keeps:
-            self._shells[name] = (shell, kept)
-        command = shlex.join(["labkit", "exec", *lab, *shell.argv])
-        return {"name": name, "place": shell.place.label, "command": command, "keeps": shell.keeps}
+        return self.shells.open(shell, self.settings["terminal_manager"])
 
     def _shell(self, asked: dict[str, Any]) -> Shell:
         with contextlib.closing(swarm.get(self.view.lab)) as found:
             return actions.shell(found, asked)
 
     async def _typed(self, asked: dict[str, Any]) -> dict[str, Any]:
-        name = str(asked["terminal"])
-        if name not in self._shells:
-            raise UnknownNameError("terminal of the swarm", name, list(self._shells))
-        shell, kept = self._shells[name]
-        lines = await asyncio.to_thread(self._lines, shell.place.node.name, kept)
-        if not (cells := actions.cells(shell, lines)):
-            raise UsageError(
-                f"no command was typed in {shell.place.label} yet",
-                hint="type one in the terminal first",
-            )
-        return {"cells": cells}
-
-    def _lines(self, node: str, kept: str) -> list[str]:
-        with contextlib.closing(swarm.get(self.view.lab)) as found:
-            return found.node(node).run(["cat", kept]).lines  # nothing where nothing was typed
+        return {"cells": await asyncio.to_thread(self.shells.typed, str(asked["shell"]))}
 
 
 class Class(_Handler):

@@ -9,7 +9,7 @@ from pathlib import Path
 from labkit import __version__, variants
 from labkit.engines.base import Connection
 from labkit.errors import EngineError
-from labkit.evidence import files, notes, replayed
+from labkit.evidence import cells, files, notes, replayed
 from labkit.evidence.recorded import RecordedLink, Recorder
 from labkit.evidence.writer import writer
 from labkit.progress import Bars
@@ -38,8 +38,11 @@ def attach(lab: str | None = None, *, replay: bool | str | Path = False) -> Lab:
     except EngineError as problem:
         hint = f"{problem.hint}; without any swarm, with recorded answers: labkit.attach(replay=True)"
         raise EngineError(problem.args[0], hint=hint.removeprefix("; ")) from problem
-    file = files.target()
-    return _with_evidence(found, file) if file else found
+    if file := files.target():
+        return _with_evidence(found, file)
+    if moved := cells.moved():
+        print(moved)
+    return found
 
 
 def _with_evidence(lab: Lab, file: Path) -> Lab:

@@ -48,6 +48,10 @@ class AlreadyUp(UsageError):
     """A lab that was to be started runs."""
 
 
+class BeingMade(EngineError):
+    """A lab is not there yet: another process makes it."""
+
+
 def check_name(lab: str) -> None:
     """Refuse a lab name that cannot be part of a container's; raises UsageError."""
     if not _NAME.fullmatch(lab):
@@ -83,17 +87,22 @@ def find(lab: str) -> Lab | None:
 
 
 def get(lab: str) -> Lab:
-    """Return a running lab; raises UnknownNameError, EngineError where its machine has ended."""
+    """Return a running lab.
+
+    Raises UnknownNameError, BeingMade while another process makes it, EngineError where its machine has
+    ended.
+    """
     found = find(lab)
     if found is not None:
         return found
     if (begun := locks.begun(lab)) and begun.step == "making":
-        ended = "is making" if begun.held else "was killed while it made"
+        if begun.held:
+            raise BeingMade(
+                f"process {begun.pid} is making lab {lab!r}",
+                hint=f"wait for it, then labkit status --lab {lab}",
+            )
         raise EngineError(
-            f"process {begun.pid} {ended} lab {lab!r}",
-            hint=f"wait for it, then labkit status --lab {lab}"
-            if begun.held
-            else f"labkit up --lab {lab}",
+            f"process {begun.pid} was killed while it made lab {lab!r}", hint=f"labkit up --lab {lab}"
         )
     if (lines := engines.crash_log(lab)) is not None:
         kept = engines.spec_of(lab)

@@ -170,6 +170,9 @@ class Watch:
             told = f"No swarm runs as lab {self.lab!r}."
             self._tell(State(self.lab, "none", told, failed=self._failed))
             self._changed.wait(_ABSENT_S)
+        except lifecycle.BeingMade as making:  # by a notebook, say: nothing is lost
+            self._tell(State(self.lab, "working", str(making.args[0]), failed=self._failed))
+            self._changed.wait(_ABSENT_S)
         except (LabkitError, OSError) as problem:
             self._tell(self._lost(problem))
             self._changed.wait(_ABSENT_S)

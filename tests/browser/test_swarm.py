@@ -287,10 +287,17 @@ def test_a_terminal_is_where_it_says(page: Page, panel: Locator, own: swarm.Lab)
         if seen := node.run(["cat", "/run/typed"]).text:
             break
     assert seen == expected
-    panel.get_by_role("button", name="Put what was typed into the notebook").click()
+    put = panel.get_by_role("button", name="Put what was typed into the notebook")
+    put.click()
     cell = page.locator(".jp-Notebook .jp-Cell.jp-mod-active")
     typed = f'run(["bash", "-c", "{inside} > /run/typed"])'
     expect(cell).to_contain_text(f'lab.node("node2").netns("ingress_sbox").{typed}', timeout=SOON)
+    for _ in range(8):  # as many commands as are listed; the shell stays beside them
+        panel.get_by_role("button", name="Balancers of web").click()
+    expect(panel.locator(".labkit-command")).to_have_count(9, timeout=SOON)
+    expect(put).to_be_visible()
+    page.reload()
+    expect(put).to_be_visible(timeout=SOON)
 
 
 @pytest.mark.usefixtures("own")
@@ -306,6 +313,18 @@ def test_everybody_can_use_the_panel(page: Page, panel: Locator) -> None:
     page.get_by_role("tab", name="Labs").click()
     assert not faults_for_everybody(page, "#labkit-start", "#labkit-swarm")
     panel.get_by_role("button", name="Close the answer on web").click()
+
+
+def test_a_name_is_typed_while_the_swarm_changes(page: Page, panel: Locator, own: swarm.Lab) -> None:
+    name = panel.get_by_role("textbox", name="Name of the checkpoint")
+    name.fill("mine")
+    name.press("Home")
+    for tasks, typed, value in ((5, "it-is-", "it-is-mine"), (4, "all-", "it-is-all-mine")):
+        own.manager.run(f"docker service scale --detach web={tasks}").check()
+        expect(panel).to_contain_text(f"web {tasks} of {tasks} run", timeout=SOON)
+        expect(name).to_be_focused()
+        page.keyboard.type(typed)
+        expect(name).to_have_value(value)
 
 
 def test_what_cannot_be_is_told(panel: Locator) -> None:
@@ -328,13 +347,18 @@ def test_a_checkpoint_is_gone_back_to(page: Page, panel: Locator, own: swarm.Lab
     checkpoints(LAB).remove("mine")  # it would outlive the lab
 
 
-def test_an_engine_that_is_killed_and_brought_up_again(panel: Locator) -> None:
+def test_an_engine_that_is_killed_and_brought_up_again(page: Page, panel: Locator) -> None:
     connection = find(LAB)
     assert connection
     assert connection.pid
     psutil.Process(connection.pid).kill()
     expect(panel).to_contain_text("Your swarm does not answer", timeout=SOON)
     expect(panel.locator(".labkit-node")).to_have_count(0)
-    panel.get_by_role("button", name="Reset the swarm").click()
+    reset = panel.get_by_role("button", name="Reset the swarm")
+    reset.click()
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    expect(panel).to_contain_text("Your swarm does not answer")
+    reset.click()
+    page.get_by_role("dialog").get_by_role("button", name="Reset").click()
     expect(panel.locator(".labkit-node")).to_have_count(3, timeout=2 * SOON)
     expect(panel).to_contain_text("Your swarm is up")

@@ -47,6 +47,22 @@ def test_a_kernel_keeps_it_beside_its_notebook(tmp_path: Path, monkeypatch: pyte
     assert evidence.target() == tmp_path / "other"
 
 
+def test_a_kernel_whose_notebook_was_renamed_says_that_it_keeps_none(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "toy.ipynb"))
+    monkeypatch.setattr(cells, "_shell", lambda: type("Shell", (), {"kernel": None}))
+    monkeypatch.setattr(cells, "now", lambda: cells.Cell(1, "", "labkit.attach()"))
+    labkit.attach()  # LABKIT_EVIDENCE names a file, as for `labkit run`
+    assert capsys.readouterr().out == ""
+    monkeypatch.delenv("LABKIT_EVIDENCE")
+    labkit.attach()
+    assert "toy.ipynb is not there any more" in capsys.readouterr().out
+    (tmp_path / "toy.ipynb").write_text("{}")
+    labkit.attach()
+    assert capsys.readouterr().out == ""
+
+
 def test_a_folder_that_cannot_be_written_does_not_stop_the_lab(
     toy: Toy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import dataclasses
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ import pandas as pd
 import pytest
 
 from labkit import nbgrader_cells, paths, swarm
+from labkit.capture import argv_of
+from labkit.engines import locks
 from labkit.engines.base import MADE_BY, Machines
 from labkit.errors import UnknownNameError, UsageError
 from labkit.nbgrader_cells import Role, role_of
@@ -190,6 +194,46 @@ def test_what_was_typed_becomes_cells(lab: swarm.Lab) -> None:
     assert len(actions.cells(shell, ["ip neigh"] * 50)) == 20
 
 
+@pytest.mark.parametrize(
+    ("line", "plain"),
+    [
+        ("ip -d link show type vxlan", True),
+        ("tcpdump -ni eth0 'udp port 4789 && !(host 10.0.0.3)'", True),
+        ('docker service create --env "A=B * ~ # |" --name web nginx', True),
+        (r"find / -name a\*b \;", True),
+        (r'echo "a \" b" it\'s', True),
+        ("curl http://10.0.0.3/?a=1", False),
+        ("ls /sys/class/net/*/address", False),
+        ("ls /proc/[0-9]/ns", False),
+        ("docker inspect {web,api}", False),
+        ("docker stop $(docker ps -q)", False),
+        ('docker rm "$(docker ps -lq)"', False),
+        ('echo "`hostname`"', False),
+        (r'echo "\$HOME"', False),
+        ("echo $HOSTNAME", False),
+        ("ls ~", False),
+        ("N=1 env", False),
+        ("ip neigh # all of them", False),
+        ("ip a|grep eth0", False),
+        ("ip a>/run/a", False),
+        ("sleep 5&", False),
+        ("! true", False),
+        ("(ip neigh)", False),
+        ("echo 'not closed", False),
+        ("ip neigh \\", False),
+    ],
+)
+def test_a_cell_runs_what_the_shell_ran(line: str, plain: bool, lab: swarm.Lab) -> None:
+    (cell,) = actions.cells(actions.shell(lab, {"node": "node2"}), [line])
+    argument = ast.literal_eval(cell.removeprefix('lab.node("node2").run(').removesuffix(")"))
+    assert argument == (line if plain else ["bash", "-c", line])
+    if plain:  # the words that a shell makes of it
+        told = subprocess.run(
+            ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True
+        )
+        assert argv_of(line) == tuple(told.stdout.split("\0")[:-1])
+
+
 # --- what is asked about a service ---------------------------------------------------------------
 
 
@@ -304,6 +348,24 @@ def test_a_look_that_began_before_the_work_says_nothing(monkeypatch: pytest.Monk
     state = asyncio.run(ask())
     the_watch_ends()
     assert state.state == "working"
+
+
+def test_a_swarm_that_a_notebook_starts_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LABKIT_HOME", str(tmp_path))
+    monkeypatch.setattr(view, "_ASKED_FOR_S", 0.5)
+
+    async def ask() -> State:
+        shown = View("toy")
+        _, state = await shown.newer(shown.version, 5)
+        return state
+
+    with locks.hold("toy") as held, held.step("making"):
+        state = asyncio.run(ask())
+        the_watch_ends()
+    assert (state.state, state.hint) == ("working", "")
+    assert "is making lab 'toy'" in state.told
 
 
 def the_watch_ends() -> None:

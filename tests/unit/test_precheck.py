@@ -175,3 +175,21 @@ def test_the_verdict_is_printed(
     assert shown.endswith("It cannot be graded as it stands: mend what is marked NO, then ask again.\n")
     labkit.submit_check()
     assert capsys.readouterr().out.startswith("Which notebook?")
+
+
+def test_a_notebook_that_was_renamed_is_told(
+    submitted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LABKIT_NOTEBOOK", raising=False)
+    monkeypatch.setenv("JPY_SESSION_NAME", str(submitted))
+    submitted.rename(submitted.with_name("mine.ipynb"))
+    labkit.submit_check()  # no kernel: a program that a cell started, say
+    assert capsys.readouterr().out.startswith("Which notebook?")
+    monkeypatch.setattr(cells, "_shell", lambda: type("Shell", (), {"kernel": None}))
+    labkit.submit_check()
+    told = capsys.readouterr().out
+    assert f"{NAME}.ipynb is not there any more" in told
+    assert "restart the kernel" in told
+    monkeypatch.setenv("LABKIT_NOTEBOOK", str(submitted))  # who named it knows where it is
+    labkit.submit_check()
+    assert capsys.readouterr().out.startswith("Which notebook?")

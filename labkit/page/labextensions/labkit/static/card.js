@@ -1,5 +1,6 @@
 // The swarm in a few words, with the one thing to do about it.
 
+import { agreed } from "./dialog.js";
 import { button, element, refill } from "./elements.js";
 
 const PAUSED = "Paused while you are away: this is how it was. Move the mouse or press a key to go on.";
@@ -10,16 +11,16 @@ export function emptyCard() {
 }
 
 // Shows in a card what is said of the swarm, where that is something new.
-export function showCard(card, feed, server) {
+export function showCard(card, feed, server, apputils) {
   const { seen, version, ...said } = feed.state ?? {};
   const now = JSON.stringify([said, feed.failed?.message, feed.resting]);
   if (card.dataset.said !== now) {
     card.dataset.said = now;
-    refill(card, wordsOf(feed, server));
+    refill(card, wordsOf(feed, server, apputils));
   }
 }
 
-function wordsOf(feed, server) {
+function wordsOf(feed, server, apputils) {
   const { state, failed } = feed;
   if (failed) {
     return [line("lost", "▲", failed.message), element("p", {}, failed.hint)];
@@ -34,7 +35,7 @@ function wordsOf(feed, server) {
     feed.resting && element("p", { class: "labkit-hint" }, PAUSED),
     state.failed && element("p", { class: "labkit-problem" }, state.failed),
     state.state === "working" && element("progress", { "aria-label": state.told }),
-    step(state, server, feed),
+    step(state, server, feed, apputils),
   ];
 }
 
@@ -48,13 +49,14 @@ function sentence(text) {
   return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}${end}`;
 }
 
-function step(state, server, feed) {
-  const does = { none: ["Start the swarm", "start"], lost: ["Reset the swarm", "reset"] }[state.state];
-  if (!does) {
-    return null;
+function step(state, server, feed, apputils) {
+  const act = (action) => tell(feed, server.act({ do: action }));
+  if (state.state === "none") {
+    return button("Start the swarm", () => act("start"), { "data-key": "start" });
   }
-  const [label, action] = does;
-  return button(label, () => tell(feed, server.act({ do: action })), { "data-key": action });
+  // It may be there, and answer in a moment.
+  const reset = async () => (await agreed(apputils, "Reset")) && act("reset");
+  return state.state === "lost" && button("Reset the swarm", reset, { "data-key": "reset" });
 }
 
 // Shows what went wrong with a click where the state is shown.

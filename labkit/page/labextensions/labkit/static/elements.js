@@ -29,11 +29,16 @@ export function inPoints(points) {
   return String(Math.round(points * 10) / 10);
 }
 
-// Replaces what a box holds, and leaves the keyboard's focus on the element with the same data-key.
+// Replaces what a box holds, and leaves the keyboard's focus on the element with the same data-key: in a
+// field with what was typed in it, and at the same place.
 export function refill(box, ...children) {
-  const focused = box.contains(document.activeElement) && document.activeElement.dataset.key;
+  const had = box.contains(document.activeElement) ? document.activeElement : null;
+  const { value, selectionStart, selectionEnd } = had ?? {};
   box.replaceChildren(...children.flat().filter((child) => child != null && child !== false));
-  if (focused) {
-    box.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  const now = had?.dataset.key ? box.querySelector(`[data-key="${CSS.escape(had.dataset.key)}"]`) : null;
+  now?.focus();
+  if (now && selectionStart != null) {
+    now.value = value;
+    now.setSelectionRange(selectionStart, selectionEnd);
   }
 }

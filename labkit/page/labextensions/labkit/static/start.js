@@ -46,7 +46,7 @@ export function startPage({ application, apputils, widgets }, server, feed) {
 
     onAfterShow() {
       if (this.isVisible) {
-        this.stop ??= feed.follow(() => showCard(this.swarm, feed, server));
+        this.stop ??= feed.follow(() => showCard(this.swarm, feed, server, apputils));
         this.refresh();
       }
     }

@@ -1,11 +1,13 @@
 // The swarm beside the notebook: what there is, live, and what can be done to it by a click.
 
 import { emptyCard, showCard } from "./card.js";
+import { agreed } from "./dialog.js";
 import { button, element, refill } from "./elements.js";
 import { Trace } from "./trace.js";
 
 const OPEN = "labkit:open-swarm";
 const COLOURS = 7; // classes labkit-colour-0 and so on in style.css
+const NEWEST = 8; // commands that are listed
 
 export function swarmPanel({ application, apputils, notebook, widgets }, server, feed) {
   class Swarm extends widgets.Widget {
@@ -30,6 +32,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
         type: "text",
         value: "before",
         "aria-label": "Name of the checkpoint",
+        "data-key": "checkpoint",
       });
       this.node.append(this.card, this.box, this.message, this.commands);
     }
@@ -56,7 +59,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
     draw() {
       const seen = feed.failed ? null : feed.state?.seen;
       this.trace.renew(seen, feed.state?.version);
-      showCard(this.card, feed, server);
+      showCard(this.card, feed, server, apputils);
       refill(
         this.box,
         seen && this.nodes(seen),
@@ -286,14 +289,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
 
     // Asks first: what is in the swarm now will be gone.
     async leave(word, what) {
-      const answer = await apputils.showDialog({
-        title: `${word}?`,
-        body:
-          "Services, networks and rules made since then are gone. An open notebook finds the new swarm " +
-          "by labkit.attach(): run its cells again from the first one.",
-        buttons: [apputils.Dialog.cancelButton(), apputils.Dialog.warnButton({ label: word })],
-      });
-      if (answer.button.accept) {
+      if (await agreed(apputils, word)) {
         await this.act(what);
       }
     }
@@ -302,7 +298,16 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       await this.tell(async () => {
         const opened = await server.terminal(place);
         await this.openTerminal(opened.name, opened.place);
-        this.note({ where: "", command: opened.command, terminal: opened.keeps && opened.name });
+        this.note({ where: "", command: opened.command, shell: opened.shell });
+      });
+    }
+
+    // Terminals outlive the page: what is typed there can be had after a reload, too.
+    async findShells() {
+      await this.tell(async () => {
+        for (const { command, shell } of await server.shells()) {
+          this.note({ where: "", command, shell });
+        }
       });
     }
 
@@ -320,14 +325,15 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       }
     }
 
-    async putTyped(terminal) {
-      for (const cell of (await server.typed(terminal)).cells) {
+    async putTyped(shell) {
+      for (const cell of (await server.typed(shell)).cells) {
         await this.putIntoNotebook(cell);
       }
     }
 
     note(done) {
-      this.done = [done, ...this.done].slice(0, 8);
+      // However old a shell is, what was typed in it can only be had here.
+      this.done = [done, ...this.done].filter((row, at) => at < NEWEST || row.shell);
       refill(
         this.commands,
         element("h3", {}, "What you did"),
@@ -340,9 +346,9 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
               button("Put into the notebook", () => this.tell(() => this.putIntoNotebook(row.cell)), {
                 "data-key": `cell ${at}`,
               }),
-            row.terminal &&
-              button("Put what was typed into the notebook", () => this.tell(() => this.putTyped(row.terminal)), {
-                "data-key": `typed ${row.terminal}`,
+            row.shell &&
+              button("Put what was typed into the notebook", () => this.tell(() => this.putTyped(row.shell)), {
+                "data-key": `typed ${row.shell}`,
               }),
           ),
         ),
@@ -363,6 +369,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       };
       const panel = new Swarm(openTerminal, (cell) => insert(notebook, shell, tracker, cell));
       shell.add(panel, "right", { rank: 100 });
+      panel.findShells();
       app.commands.addCommand(OPEN, {
         label: "Swarm beside the notebook",
         execute: () => shell.activateById(panel.id),
