@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _VXLAN_PORT = 4789  # where `docker swarm init` was given no --data-path-port
+_OVERLAY = ("overlay", "")  # one that has no subnet yet does not tell its driver
 _URL = re.compile(r"https?://[^\s\"'<>]+")
 
 
@@ -157,7 +158,7 @@ def of(lab: Lab) -> Declared:
     here = [row for row in ours if runs(row) and names.get(row["NodeID"]) in lab.nodes]
     return Declared(
         states={names[row["ID"]]: row["Status"]["State"] for row in nodes},
-        networks=tuple(_network(row) for row in networks if row["Driver"] == "overlay"),
+        networks=tuple(_network(row) for row in networks if row["Driver"] in _OVERLAY),
         services=tuple(_service(row, known) for row in services),
         wanted=tuple(_wanted(row, called[row["ServiceID"]], names) for row in ours),
         running=tuple(

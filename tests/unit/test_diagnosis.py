@@ -430,6 +430,13 @@ def test_only_overlays_have_addresses_to_give_out() -> None:
     assert found.fault is None
 
 
+def test_an_overlay_without_a_subnet_does_not_tell_its_driver() -> None:
+    twice = {"Id": "twice", "Name": "twice", "Driver": "", "IPAM": {"Config": None}}
+    networks = manager(swarm={}, networks=[twice]).networks
+    (found,) = deployments.waiting(said(service("late", "twice"), networks=networks, late=""), {})
+    assert found.fault == "subnets-overlap"
+
+
 SHUT = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 9100 -j DROP\nCOMMIT\n"
 LISTENS = """\
 Netid State  Recv-Q Send-Q Local Address:Port Peer Address:Port
