@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from pathlib import Path
 
 from labkit.errors import UnknownNameError, UsageError
@@ -66,11 +66,21 @@ def handed_in(notebook: Path) -> datetime | None:
 
     A course folder has it from the exchange; elsewhere such a file is the learner's own.
     """
-    from nbgrader.utils import parse_utc
-
     if notebook.parts[-4:-3] != (_COLLECTED,):
         return None
     with suppress(OSError, UsageError, ValueError), open_plain(notebook.with_name(TIMESTAMP)) as file:
-        found: datetime = parse_utc(file.read(_MOST_BYTES).decode().strip())
-        return found.replace(tzinfo=UTC)
+        return time_of(file.read(_MOST_BYTES).decode()).replace(tzinfo=UTC)
     return None
+
+
+def time_of(text: str) -> datetime:
+    """Read a time as nbgrader writes it: in UTC, without a time zone; raises ValueError."""
+    from nbgrader.utils import parse_utc
+
+    try:
+        found: datetime = parse_utc(text.strip())
+    except ArithmeticError as problem:  # of numbers that are too large, in int and in decimal
+        raise ValueError(f"{text!r} is no time: {problem}") from problem
+    if not MINYEAR < found.year < MAXYEAR:
+        raise ValueError(f"{text!r} is no time: in another time zone the calendar does not have it")
+    return found

@@ -68,7 +68,12 @@ def test_only_what_was_collected_says_when(tmp_path: Path) -> None:
     assert lateness.handed_in(tmp_path / "submitted/ada/03/03.ipynb") == THEN
     assert lateness.handed_in(tmp_path / "ada/03.ipynb") is None
     assert lateness.handed_in(tmp_path / "in/ada/03/03.ipynb") is None
-    for text in ("", "yesterday", "\udcff"):
+    too_large = (
+        "99999999999999999999-01-01",
+        "2026-12-01 10:00:00 " + "9" * 99,
+        "9" * 150 + "M" + "9" * 9,
+    )
+    for text in ("", "yesterday", "\udcff", "0001-01-01", "9999-12-31 23:59:00 UTC", *too_large):
         odd = tmp_path / "submitted/ada/03" / lateness.TIMESTAMP
         odd.write_bytes(text.encode(errors="surrogateescape"))
         assert lateness.handed_in(tmp_path / "submitted/ada/03/03.ipynb") is None
