@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from labkit.errors import UsageError
 from labkit.evidence.files import open_plain
-from labkit.grading import lateness, texts
+from labkit.grading import lateness, submissions, texts
 from labkit.grading.gradebook import Book
 from labkit.grading.inspection import Inspected
 from labkit.grading.lateness import Due
@@ -26,6 +28,7 @@ _COLUMNS = (
     *("questions", "findings", "evidence", "alike", "handed_in", "days_late", "lost_late"),
 )
 _OF_A_QUESTION = ("id", "status", "max", "message", "tries", "hints", "asked", "in_words")
+_CHUNK = 1024 * 1024  # bytes
 _LONGEST = 1000  # characters of a finding
 
 
@@ -46,8 +49,23 @@ def key_of(submission: Submission, others: Iterable[str]) -> str:
         digest.update(b"|")
         if path is not None:
             with suppress(OSError, UsageError), open_plain(path) as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+                digest.update(_hash_of(file))
     return digest.hexdigest()
+
+
+def _hash_of(file: BufferedReader) -> bytes:
+    """Return the hash of what may be read of a file; of what is larger, size and date say the rest.
+
+    A file of many terabytes that takes no room on the disk is made in a moment, and never read through.
+    """
+    digest, left = hashlib.sha256(), submissions.MAX_BYTES
+    while data := file.read(min(_CHUNK, left)):
+        digest.update(data)
+        left -= len(data)
+    kept = os.fstat(file.fileno())
+    if kept.st_size > submissions.MAX_BYTES:
+        digest.update(f"{kept.st_size} {kept.st_mtime_ns}".encode())
+    return digest.digest()
 
 
 def is_marked(job: Job) -> bool:
