@@ -167,12 +167,7 @@ class Book:
 
         ``questions`` are those of its record, with at least id, points and status.
         """
-        book = self._book
-        book.update_or_create_student(submission.student)
-        with warnings.catch_warnings():
-            # nbgrader looks at what it has not entered yet, and SQLAlchemy warns of it each time.
-            warnings.filterwarnings("ignore", message="Object of type .* not in session")
-            book.update_or_create_submission(submission.assignment, submission.student)
+        self._make_room(submission)
         found = self._notebook(submission)
         grades = {nbgrader_cells.question_in(grade.name): grade for grade in found.grades}
         for question in questions:
@@ -187,7 +182,26 @@ class Book:
         }
         for comment in found.comments:
             comment.auto_comment = "No response." if comment.name in unanswered else None
-        book.db.commit()
+        self._book.db.commit()
+
+    def _make_room(self, submission: Submission) -> None:
+        """See that a submission's notebook has a grade and a comment for each cell that takes one."""
+        from nbgrader.api import Comment, Grade, SubmittedNotebook
+
+        s, book = submission, self._book
+        book.update_or_create_student(s.student)
+        with warnings.catch_warnings():
+            # nbgrader looks at what it has not entered yet, and SQLAlchemy warns of it each time.
+            warnings.filterwarnings("ignore", message="Object of type .* not in session")
+            whole = book.update_or_create_submission(s.assignment, s.student)
+            # It makes the notebooks that the assignment has, once: a lab may have been added since.
+            if s.lab not in {notebook.name for notebook in whole.notebooks}:
+                lab = book.find_notebook(s.lab, s.assignment)
+                made = SubmittedNotebook(notebook=lab, assignment=whole)
+                made.grades = [Grade(cell_id=cell.id) for cell in lab.grade_cells]
+                made.comments = [Comment(cell_id=cell.id) for cell in lab.solution_cells]
+                book.db.add(made)
+                book.db.commit()
 
     def enter_lateness(
         self, submission: Submission, handed_in: datetime | None, due: datetime | None, lost: float
