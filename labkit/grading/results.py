@@ -12,6 +12,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from labkit import files
 from labkit.errors import UsageError
 from labkit.evidence.files import open_plain
 from labkit.grading import lateness, submissions, texts
@@ -79,6 +80,30 @@ def read_record(job: Job) -> dict[str, Any]:
     """Read what was found when a submission was marked; `marking` describes it."""
     record: dict[str, Any] = json.loads(job.record.read_text(encoding="utf-8"))
     return record
+
+
+def changed(job: Job, questions: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return which questions have another answer, or other points, than when they were last entered.
+
+    A record is written anew whenever something is marked again, and a batch may be stopped before that
+    is entered.
+    """
+    entered: dict[str, str] = {}
+    with suppress(OSError, ValueError):
+        entered = json.loads(job.entered.read_text(encoding="utf-8"))
+    return {name for name, found in _hashes(questions).items() if entered.get(name) != found}
+
+
+def keep_entered(job: Job, questions: Iterable[Mapping[str, Any]]) -> None:
+    """Note that the gradebook has these questions of a record."""
+    files.write_json(job.entered, _hashes(questions))
+
+
+def _hashes(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    found = {
+        question["id"]: json.dumps([question["points"], question["answer"]]) for question in questions
+    }
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in found.items()}
 
 
 def row(book: Book, job: Job, inspected: Inspected, due: Due) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -80,12 +81,11 @@ class Class:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(self.made.answered(**course.RIGHT, why=why)))
 
-    def mark(self, costs: Costs | None = None, database: str = "") -> list[dict[str, Any]]:
+    def mark(self, costs: Costs | None = None) -> list[dict[str, Any]]:
         return grade(
             self.base,
             sources=self.sources,
             out=self.base / "grades.csv",
-            database=database,
             sandboxed=False,
             costs=costs,
             mark_all=mark_all,
@@ -99,16 +99,31 @@ class Class:
             book.db.commit()
 
 
-@pytest.fixture
-def ada(tmp_path: Path) -> Class:
-    made = Class(tmp_path)
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A course that was marked once: nbgrader takes seconds to make a gradebook."""
+    made = Class(tmp_path_factory.mktemp("course"))
     made.hand_in("Because 3 is more than 2.")
+    (row,) = made.mark()
+    assert read_by_hand(row) == (6, 1)
+    return made.base
+
+
+@pytest.fixture
+def ada(marked: Path, tmp_path: Path) -> Class:
+    """The course after its instructor has read the answer."""
+    shutil.copytree(marked, tmp_path, dirs_exist_ok=True)
+    made = Class(tmp_path)
+    made.give(1.5)
     return made
 
 
+def read_by_hand(row: dict[str, Any]) -> tuple[float, int]:
+    """The points of a submission, and how many of its answers a person is asked to look at."""
+    return row["points"], row["to_mark_by_hand"]
+
+
 def test_a_lab_may_be_added_to_an_assignment_that_was_marked(ada: Class) -> None:
-    ada.mark()
-    ada.give(1.5)
     ada.sources.append(ada.sources[0].with_name(f"{OTHER}.md"))
     ada.sources[-1].write_text(course.SOURCE)
     ada.hand_in("Because it is so.", lab=OTHER)
@@ -122,3 +137,40 @@ def test_a_lab_may_be_added_to_an_assignment_that_was_marked(ada: Class) -> None
         for rowset in ("grades", "comments"):
             names = [sorted(row.name for row in getattr(n, rowset)) for n in (mine, added)]
             assert names[0] == names[1] != []
+
+
+def test_another_answer_in_words_is_to_be_read_again(ada: Class) -> None:
+    ada.hand_in("Because it is so, as I know now.")
+    assert read_by_hand(*ada.mark()) == (7.5, 1)  # the points stay
+    ada.give(0.5)
+    assert read_by_hand(*ada.mark()) == (6.5, 0)
+
+
+def test_an_answer_that_has_not_changed_is_read_once(ada: Class) -> None:
+    """Neither what tries cost nor that a submission was marked anew makes it another answer."""
+    ada.give(2, "check-total")
+    assert read_by_hand(*ada.mark(Costs(per_try=1))) == (5.5, 0)
+    with Gradebook(f"sqlite:///{ada.base / 'gradebook.db'}") as book:
+        assert book.find_grade("check-largest", course.LAB, "week1", "ada").auto_score == 1
+    for record in (ada.base / "marks").rglob("*.json"):
+        record.unlink()
+    assert read_by_hand(*ada.mark()) == (6.5, 0)
+    assert read_by_hand(*ada.mark(Costs(per_try=9))) == (4.5, 0)
+
+
+def test_a_batch_that_was_stopped_forgets_no_answer(
+    ada: Class, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here between marking, whose record is there then, and entering."""
+    ada.hand_in("Because it is so, as I know now.")
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Book, "enter", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ada.mark()
+    assert read_by_hand(*ada.mark()) == (7.5, 1)
+
+
+def test_a_gradebook_without_the_submission_has_its_answer_to_be_read(ada: Class) -> None:
+    with Gradebook(f"sqlite:///{ada.base / 'gradebook.db'}") as book:
+        book.remove_submission("week1", "ada")
+    assert read_by_hand(*ada.mark()) == (6, 1)
