@@ -133,9 +133,9 @@ def _objects(document: Any) -> Iterator[dict[str, Any]]:
 
 def _moment(value: object) -> float:
     """Return a date of Docker's API in seconds since the epoch; the epoch for what is no date."""
-    if isinstance(value, int | float):
-        return float(value)
-    with suppress(ValueError, OverflowError):
+    with suppress(ValueError, OverflowError):  # JSON has numbers that no float has
+        if isinstance(value, int | float):
+            return float(value)
         if isinstance(value, str):
             text = _FRACTION.sub(r"\1", value).replace("Z", "+00:00")
             moment = datetime.fromisoformat(text)

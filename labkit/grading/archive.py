@@ -14,12 +14,12 @@ from pathlib import Path, PurePosixPath
 
 from labkit.errors import UsageError
 from labkit.evidence import files
+from labkit.grading import submissions
 from labkit.grading.texts import visible
 
 MAX_FILES = 20_000
 MAX_FILE_BYTES = 512 * 1024 * 1024  # unpacked
 MAX_TOTAL_BYTES = 4 * 1024**3  # unpacked
-_TAKEN = (".ipynb", files.SUFFIX, f"{files.SUFFIX}.gz", files.SIGNATURE_SUFFIX)
 _UTF_8 = 0x800  # the flag of an entry whose name is UTF-8
 _CHUNK = 1024 * 1024
 _HINT = "unpack it yourself, look what it holds, then labkit grade DIR"
@@ -81,7 +81,7 @@ def _wanted(
             notes.append(f"{visible(name)} leads out of the folder and was not taken")
         elif any(len(part.encode(errors="replace")) > 200 for part in path.parts):
             notes.append(f"{visible(name)} has too long a name and was not taken")
-        elif path.name.lower().endswith(_TAKEN):
+        elif submissions.is_taken(path.name):
             yield entry, path
         else:
             notes.append(f"{visible(name)} is no notebook and no evidence, and was not taken")

@@ -6,6 +6,7 @@ A course folder, laid out as nbgrader wants it, holds the result:
     source/A/LAB.ipynb  release/A/LAB.ipynb   the assignment, for nbgrader and its formgrader
     autograded/STUDENT/A/LAB.ipynb            what was run, with its output
     marks/STUDENT/A/LAB.json                  what was found; a batch that goes on looks here first
+    marks/STUDENT/A/LAB.entered               hashes of the answers that the gradebook was told of
     class.html                                the page about the whole class, for instructors
 """
 
@@ -266,10 +267,12 @@ def _jobs(
 
 
 def _enter(book: Book, job: Job, costs: Costs) -> None:
-    """Enter the points of a submission, where the gradebook has not the same already."""
-    questions = [costs.taken_off(question) for question in results.read_record(job)["questions"]]
-    if not book.has(job.submission, questions):
-        book.enter(job.submission, questions)
+    """Enter the points of a submission; what has changed is told to who gave points by hand."""
+    questions = results.read_record(job)["questions"]
+    changed = results.changed(job, questions)
+    book.enter(job.submission, [costs.taken_off(question) for question in questions], changed)
+    if changed:
+        results.keep_entered(job, questions)
 
 
 def _enter_lateness(book: Book, job: Job, row: Mapping[str, Any], due: Due) -> None:

@@ -30,7 +30,7 @@ from labkit.errors import UnknownNameError, UsageError
 from labkit.evidence import files as evidence
 from labkit.evidence import signing
 from labkit.grading.gradebook import CONFIG
-from labkit.grading.lateness import TIMESTAMP
+from labkit.grading.lateness import TIMESTAMP, time_of
 from labkit.grading.texts import visible
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def _handed_in(folder: Path, labs: list[str]) -> Collected | None:
         with _opened(folder) as directory:
             owner = pwd.getpwuid(os.fstat(directory).st_uid).pw_name
             changed = _changed(directory)
-        when = _time(parts[2])
+        when = time_of(parts[2])
     except (OSError, KeyError, ValueError) as problem:
         log.warning("%s is no submission: %s", visible(str(folder)), visible(str(problem)))
         return None
@@ -269,7 +269,7 @@ def _is_new(course: Path, found: Collected) -> bool:
     place = _place(course, found)
     kept = evidence.beside(place / f"{found.lab}.ipynb")
     try:
-        before = _time((place / _TIME).read_text(encoding="utf-8"))
+        before = time_of((place / _TIME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return True
     signed = signing.signature_beside(kept).exists() or not kept.exists()
@@ -359,17 +359,6 @@ def _opened(folder: Path) -> Iterator[int]:
         yield directory
     finally:
         os.close(directory)
-
-
-def _time(text: str) -> datetime:
-    """Read a time as nbgrader writes it; raises ValueError."""
-    from nbgrader.utils import parse_utc
-
-    try:
-        found: datetime = parse_utc(text.strip())
-    except OverflowError as problem:
-        raise ValueError(f"{text!r} is no time: {problem}") from problem
-    return found
 
 
 def _parts(exchange: Exchange, lab: str, course: Path | None = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,35 +151,32 @@ class Book:
             ) from problem
         self._book.db.expire_all()
 
-    def has(self, submission: Submission, questions: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether a submission's points are there, as `enter` would enter them."""
+    def enter(
+        self,
+        submission: Submission,
+        questions: Sequence[Mapping[str, Any]],
+        changed: Collection[str],
+    ) -> None:
+        """Enter the points of a submission, by the rules of nbgrader's `autograde`.
+
+        ``questions`` are those of its record, with at least id, points and status; who gave points by
+        hand for one that is in ``changed`` is asked to look at it again.
+        """
         from nbgrader.api import MissingEntry
 
         try:
             found = self._notebook(submission)
         except MissingEntry:
-            return False
-        entered = {nbgrader_cells.question_in(g.name): g.auto_score for g in found.grades}
-        return all(entered.get(q["id"]) == q["points"] for q in questions)
-
-    def enter(self, submission: Submission, questions: Sequence[Mapping[str, Any]]) -> None:
-        """Enter the points of a submission, by the rules of nbgrader's `autograde`.
-
-        ``questions`` are those of its record, with at least id, points and status.
-        """
-        book = self._book
-        book.update_or_create_student(submission.student)
-        with warnings.catch_warnings():
-            # nbgrader looks at what it has not entered yet, and SQLAlchemy warns of it each time.
-            warnings.filterwarnings("ignore", message="Object of type .* not in session")
-            book.update_or_create_submission(submission.assignment, submission.student)
-        found = self._notebook(submission)
+            self._make_room(submission)
+            found = self._notebook(submission)
         grades = {nbgrader_cells.question_in(grade.name): grade for grade in found.grades}
         for question in questions:
             grade = grades[question["id"]]
             grade.auto_score = question["points"]
-            # A person should look again at what was marked by hand: the submission has changed.
-            grade.needs_manual_grade = grade.manual_score is not None or question["points"] is None
+            if grade.manual_score is None:
+                grade.needs_manual_grade = question["points"] is None
+            elif question["id"] in changed:
+                grade.needs_manual_grade = True
         unanswered = {
             nbgrader_cells.grade_id(Role.TEXT_ANSWER, question["id"])
             for question in questions
@@ -187,7 +184,26 @@ class Book:
         }
         for comment in found.comments:
             comment.auto_comment = "No response." if comment.name in unanswered else None
-        book.db.commit()
+        self._book.db.commit()
+
+    def _make_room(self, submission: Submission) -> None:
+        """See that a submission's notebook has a grade and a comment for each cell that takes one."""
+        from nbgrader.api import Comment, Grade, SubmittedNotebook
+
+        s, book = submission, self._book
+        book.update_or_create_student(s.student)
+        with warnings.catch_warnings():
+            # nbgrader looks at what it has not entered yet, and SQLAlchemy warns of it each time.
+            warnings.filterwarnings("ignore", message="Object of type .* not in session")
+            whole = book.update_or_create_submission(s.assignment, s.student)
+            # It makes the notebooks that the assignment has, once: a lab may have been added since.
+            if s.lab not in {notebook.name for notebook in whole.notebooks}:
+                lab = book.find_notebook(s.lab, s.assignment)
+                made = SubmittedNotebook(notebook=lab, assignment=whole)
+                made.grades = [Grade(cell_id=cell.id) for cell in lab.grade_cells]
+                made.comments = [Comment(cell_id=cell.id) for cell in lab.solution_cells]
+                book.db.add(made)
+                book.db.commit()
 
     def enter_lateness(
         self, submission: Submission, handed_in: datetime | None, due: datetime | None, lost: float

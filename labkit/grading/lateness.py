@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from pathlib import Path
 
 from labkit.errors import UnknownNameError, UsageError
@@ -25,7 +25,7 @@ class Due:
     """When labs are due, and what of the points goes for each day that has begun after that."""
 
     by_lab: Mapping[str, datetime] = field(default_factory=dict)
-    """By the lab's name; with the name "" for every other lab."""
+    """By the lab's name, "" for every other lab; without a time zone it is in this machine's."""
     percent_a_day: float = 0.0
 
     def date(self, lab: str) -> datetime | None:
@@ -33,10 +33,16 @@ class Due:
         return self.by_lab.get(lab, self.by_lab.get(""))
 
     def days_late(self, lab: str, handed_in: datetime | None) -> int:
-        """Return how many days late something came, begun ones too; none where that is unknown."""
+        """Return how many days late something came, begun ones too; none where that is unknown.
+
+        Where the date names no time zone, they end at its time by the clock on the wall, also when
+        summer time ends in between.
+        """
         due = self.date(lab)
-        late = handed_in - due if due and handed_in else timedelta()
-        return -(-max(late, timedelta()) // _DAY)
+        if due is None or handed_in is None:
+            return 0
+        came = handed_in if due.tzinfo else handed_in.astimezone().replace(tzinfo=None)
+        return -(-max(came - due, timedelta()) // _DAY)
 
     def lost(self, points: float, days: int) -> float:
         """Return how many of some points go for so many days."""
@@ -44,7 +50,7 @@ class Due:
 
 
 def read(words: Sequence[str], labs: Sequence[str]) -> dict[str, datetime]:
-    """Read DATE and LAB=DATE, in this machine's time zone where none is named.
+    """Read DATE and LAB=DATE; a date that names no time zone stays without one, and is this machine's.
 
     Raises UsageError for what is no date, UnknownNameError for a lab that is not among `labs`.
     """
@@ -55,9 +61,11 @@ def read(words: Sequence[str], labs: Sequence[str]) -> dict[str, datetime]:
         if mark and not known:
             raise UnknownNameError("lab", name, labs, hint=_HINT)
         try:
-            found[known[0] if mark else ""] = datetime.fromisoformat(date).astimezone(UTC)
+            moment = datetime.fromisoformat(date)
+            in_utc = moment.astimezone(UTC)  # raises where the calendar does not have it
         except (ValueError, OverflowError) as problem:
             raise UsageError(f"{date!r} is no date", hint=_HINT) from problem
+        found[known[0] if mark else ""] = in_utc if moment.tzinfo else moment
     return found
 
 
@@ -66,11 +74,21 @@ def handed_in(notebook: Path) -> datetime | None:
 
     A course folder has it from the exchange; elsewhere such a file is the learner's own.
     """
-    from nbgrader.utils import parse_utc
-
     if notebook.parts[-4:-3] != (_COLLECTED,):
         return None
     with suppress(OSError, UsageError, ValueError), open_plain(notebook.with_name(TIMESTAMP)) as file:
-        found: datetime = parse_utc(file.read(_MOST_BYTES).decode().strip())
-        return found.replace(tzinfo=UTC)
+        return time_of(file.read(_MOST_BYTES).decode()).replace(tzinfo=UTC)
     return None
+
+
+def time_of(text: str) -> datetime:
+    """Read a time as nbgrader writes it: in UTC, without a time zone; raises ValueError."""
+    from nbgrader.utils import parse_utc
+
+    try:
+        found: datetime = parse_utc(text.strip())
+    except ArithmeticError as problem:  # of numbers that are too large, in int and in decimal
+        raise ValueError(f"{text!r} is no time: {problem}") from problem
+    if not MINYEAR < found.year < MAXYEAR:
+        raise ValueError(f"{text!r} is no time: in another time zone the calendar does not have it")
+    return found

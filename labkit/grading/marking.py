@@ -78,6 +78,11 @@ class Job:
         s = self.submission
         return self.course / "marks" / s.student / s.assignment / f"{s.lab}.json"
 
+    @property
+    def entered(self) -> Path:
+        """Where it is kept which answers the gradebook was told of; marking again leaves it alone."""
+        return self.record.with_suffix(".entered")
+
 
 def mark(job: Job, scratch: str) -> None:
     """Mark one submission and write what was found; runs in a process of its own.

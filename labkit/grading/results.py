@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from labkit import files
 from labkit.errors import UsageError
 from labkit.evidence.files import open_plain
-from labkit.grading import lateness, texts
+from labkit.grading import lateness, submissions, texts
 from labkit.grading.gradebook import Book
 from labkit.grading.inspection import Inspected
 from labkit.grading.lateness import Due
@@ -26,6 +29,7 @@ _COLUMNS = (
     *("questions", "findings", "evidence", "alike", "handed_in", "days_late", "lost_late"),
 )
 _OF_A_QUESTION = ("id", "status", "max", "message", "tries", "hints", "asked", "in_words")
+_CHUNK = 1024 * 1024  # bytes
 _LONGEST = 1000  # characters of a finding
 
 
@@ -46,8 +50,23 @@ def key_of(submission: Submission, others: Iterable[str]) -> str:
         digest.update(b"|")
         if path is not None:
             with suppress(OSError, UsageError), open_plain(path) as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+                digest.update(_hash_of(file))
     return digest.hexdigest()
+
+
+def _hash_of(file: BufferedReader) -> bytes:
+    """Return the hash of what may be read of a file; of what is larger, size and date say the rest.
+
+    A file of many terabytes that takes no room on the disk is made in a moment, and never read through.
+    """
+    digest, left = hashlib.sha256(), submissions.MAX_BYTES
+    while data := file.read(min(_CHUNK, left)):
+        digest.update(data)
+        left -= len(data)
+    kept = os.fstat(file.fileno())
+    if kept.st_size > submissions.MAX_BYTES:
+        digest.update(f"{kept.st_size} {kept.st_mtime_ns}".encode())
+    return digest.digest()
 
 
 def is_marked(job: Job) -> bool:
@@ -61,6 +80,30 @@ def read_record(job: Job) -> dict[str, Any]:
     """Read what was found when a submission was marked; `marking` describes it."""
     record: dict[str, Any] = json.loads(job.record.read_text(encoding="utf-8"))
     return record
+
+
+def changed(job: Job, questions: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return which questions have another answer, or other points, than when they were last entered.
+
+    A record is written anew whenever something is marked again, and a batch may be stopped before that
+    is entered.
+    """
+    entered: dict[str, str] = {}
+    with suppress(OSError, ValueError):
+        entered = json.loads(job.entered.read_text(encoding="utf-8"))
+    return {name for name, found in _hashes(questions).items() if entered.get(name) != found}
+
+
+def keep_entered(job: Job, questions: Iterable[Mapping[str, Any]]) -> None:
+    """Note that the gradebook has these questions of a record."""
+    files.write_json(job.entered, _hashes(questions))
+
+
+def _hashes(questions: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    found = {
+        question["id"]: json.dumps([question["points"], question["answer"]]) for question in questions
+    }
+    return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in found.items()}
 
 
 def row(book: Book, job: Job, inspected: Inspected, due: Due) -> dict[str, Any]:

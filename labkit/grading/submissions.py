@@ -34,6 +34,12 @@ _MAX_NAME = 200  # characters of a grade id
 _ASSIGNMENT = re.compile(r"\w[\w .@+-]{0,99}")
 # As browsers and JupyterLab name a second copy: LAB (1).ipynb, LAB-Copy1.ipynb.
 _COPY = re.compile(r"(.+?)(?: ?\((\d{1,3})\)|-Copy(\d{0,3}))")
+# What follows a lab's name in its evidence's: packed or not, also as browsers name a second download.
+_EVIDENCE = tuple(
+    f"{stem}{packed}"
+    for stem in (files.SUFFIX, *(f".evidence ({number}).jsonl" for number in range(9, 0, -1)))
+    for packed in ("", ".gz")
+)
 _NO_LEARNERS = {"__MACOSX", ".ipynb_checkpoints", ".git"}
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character: no file and no message can hold it
 # What nbgrader knows of a cell, and of which types.
@@ -72,11 +78,15 @@ class Submission:
 
     def evidence_names(self) -> list[Path]:
         """Where the evidence may lie; also as browsers name what is downloaded a second time."""
-        own, plain = files.beside(self.path), self.path.with_name(f"{self.lab}{files.SUFFIX}")
-        stem = plain.name.removesuffix(".jsonl")
-        again = [plain.with_name(f"{stem} ({number}).jsonl") for number in range(9, 0, -1)]
-        names = [own, plain, *again] if own != plain else [own, *again]
-        return [path for name in names for path in (name, Path(f"{name}.gz"))]
+        own = files.beside(self.path)
+        named = [own, Path(f"{own}.gz")]
+        named += [self.path.with_name(f"{self.lab}{ending}") for ending in _EVIDENCE]
+        return list(dict.fromkeys(named))
+
+
+def is_taken(name: str) -> bool:
+    """Whether a submission's notebook, evidence or signature may have this name."""
+    return name.lower().endswith((".ipynb", *_EVIDENCE, files.SIGNATURE_SUFFIX))
 
 
 # --- find ----------------------------------------------------------------------------------------

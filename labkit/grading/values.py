@@ -6,10 +6,10 @@ Three places use this module, and only the two ends are pristine:
     read     in the process that marks: checks the text, whoever made it
     put      in the judge's kernel: makes Python's own values of what `read` let through
 
-What passes: None, bool, int, float, str, `...`, lists, tuples, sets, dicts, numpy's numbers, pandas'
-columns and tables (as data), and commands (as what was asked and when: the judge takes the answer from
-the evidence). Of anything else only the name of its type passes. Nothing is pickled, and nothing that
-came from a learner is run.
+What passes: None, bool, int, float, str, `...`, lists, tuples, sets, dicts, numpy's numbers and arrays,
+pandas' arrays, columns and tables (as data), and commands (as what was asked and when: the judge takes
+the answer from the evidence). Of anything else only the name of its type passes. Nothing is pickled,
+and nothing that came from a learner is run.
 
 In JSON, null, booleans, numbers and texts stand for themselves. The rest is an object:
 
@@ -121,12 +121,23 @@ def _encoded_command(value: Any, _: int) -> Document:
     return {"kind": "command", **asked, "started": value.started.isoformat()}
 
 
+def _encoded_array(value: Any, depth: int) -> Document:
+    return _encoded(value.tolist(), depth)
+
+
+# Of what pandas makes beside columns: what can hold plain values.
+_ARRAYS = (
+    *("ArrowExtensionArray", "ArrowStringArray", "BooleanArray", "Categorical", "FloatingArray"),
+    *("IntegerArray", "NumpyExtensionArray", "SparseArray", "StringArray"),
+    *("CategoricalIndex", "MultiIndex", "RangeIndex"),
+)
 _FOREIGN: Mapping[str, Callable[[Any, int], Document]] = {
     "labkit.Capture": _encoded_command,
-    "numpy.ndarray": lambda value, depth: _encoded(value.tolist(), depth),
+    "numpy.ndarray": _encoded_array,
     "pandas.DataFrame": _encoded_table,
     "pandas.Series": _encoded_column,
     "pandas.Index": _encoded_column,
+    **{f"pandas.{name}": _encoded_array for name in _ARRAYS},
 }
 """How values of a library's types become data, by package and type."""
 

@@ -61,6 +61,19 @@ def test_links_and_other_files_are_left(tmp_path: Path) -> None:
     assert [note.partition(" ")[0] for note in notes] == [f"ada/{NOTEBOOK}", "ada/report.pdf"]
 
 
+@pytest.mark.parametrize("packing", ["", ".gz"])
+@pytest.mark.parametrize("name", [f"{LAB}.evidence", f"{LAB}.evidence (1)", f"{LAB} (2).evidence"])
+def test_evidence_is_taken_by_every_name_that_it_has_in_a_folder(
+    tmp_path: Path, name: str, packing: str
+) -> None:
+    notebook, evidence = f"ada/{LAB} (2).ipynb", f"ada/{name}.jsonl{packing}"
+    path = packed(tmp_path, notebook, evidence, f"ada/{LAB}.evidence.txt")
+    (note,) = archive.unpack(path, tmp_path / "out")
+    assert note.startswith(f"ada/{LAB}.evidence.txt is no notebook and no evidence")
+    (found,), _ = submissions.find(tmp_path / "out", [LAB])
+    assert found.evidence == tmp_path / "out" / evidence
+
+
 def test_a_folder_around_all_is_left_out(tmp_path: Path) -> None:
     path = packed(tmp_path, f"class 3/ada/{NOTEBOOK}", f"class 3/bob/{NOTEBOOK}")
     assert archive.unpack(path, tmp_path / "out") == []

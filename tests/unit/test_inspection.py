@@ -93,6 +93,25 @@ def test_a_learners_own_labs_may_share(tmp_path: Path) -> None:
     }
 
 
+def test_a_number_that_no_float_has_is_no_date(tmp_path: Path) -> None:
+    """Whoever writes it into evidence would stop the marking of a whole class."""
+    name, path = "a" * 64, tmp_path / f"03{files.SUFFIX}"
+    answer = f'[{{"Id": "{name}", "Created": {"9" * 400}}}]'
+    rechain(RECORDINGS[2], path, lambda row: {**row, "stdout": answer} if "stdout" in row else row)
+    found = traits.traits_of(reader.read(path))
+    assert name in found.seen
+    assert name not in found.made
+
+
+def test_what_cannot_be_looked_at_costs_nobody_else_anything() -> None:
+    odd = inspection._Look("ada 03", "ada", "03", Path("a\0b"))  # no file system has such a name
+    good = inspection._Look("bob 03", "bob", "03", RECORDINGS[2])
+    seen = inspection._look_at([odd, good])
+    (finding,) = seen["ada 03"].findings
+    assert finding.sentence == "its evidence was not compared with others': ValueError."
+    assert seen["bob 03"].traits is not None
+
+
 # --- answers -------------------------------------------------------------------------------------
 
 WHY = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,11 +26,43 @@ def test_dates_are_for_all_labs_or_for_one() -> None:
     assert lateness.read(["04_join_an_overlay=2026-12-01T23:59Z"], LABS) == {LABS[1]: THEN}
 
 
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This machine is in Berlin, where summer time ends on 25 October 2026 at 03:00."""
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("berlin")
+@pytest.mark.parametrize(
+    ("due", "came", "days"),
+    [
+        ("2026-10-24T23:59", "2026-10-25T22:59+00:00", 1),  # at 23:59, after 25 hours
+        ("2026-10-24T23:59", "2026-10-25T23:00+00:00", 2),
+        ("2026-10-24T23:59+02:00", "2026-10-25T22:59+00:00", 2),  # a day of 24 hours, as it says
+        ("2026-10-24T23:59", "2026-10-24T21:59+00:00", 0),
+        ("2026-10-24T23:59", "2026-10-24T22:00+00:00", 1),
+        ("2026-03-28T23:59", "2026-03-29T21:59+00:00", 1),  # after 23 hours, as summer time begins
+        ("2026-03-28T23:59", "2026-03-29T22:00+00:00", 2),
+    ],
+)
+def test_days_end_at_the_time_on_the_wall(due: str, came: str, days: int) -> None:
+    dates = lateness.read([due], LABS)
+    assert Due(dates).days_late("03", datetime.fromisoformat(came)) == days
+
+
+@pytest.mark.usefixtures("berlin")
 def test_a_date_without_a_zone_is_this_machines() -> None:
-    assert lateness.read(["2026-12-01"], LABS)[""] == datetime(2026, 12, 1).astimezone()
+    due = lateness.read(["2026-12-01"], LABS)[""]
+    assert due.astimezone(UTC) == datetime(2026, 11, 30, 23, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("word", ["tomorrow", "03=", "03=soon", "", "=2026-12-01"])
+@pytest.mark.parametrize(
+    "word", ["tomorrow", "03=", "03=soon", "", "=2026-12-01", "0001-01-01T00:00+01:00"]
+)
 def test_what_is_no_date_is_told(word: str) -> None:
     with pytest.raises(UsageError, match=r"is no date|no lab is called ''"):
         lateness.read([word], LABS)
@@ -68,7 +102,12 @@ def test_only_what_was_collected_says_when(tmp_path: Path) -> None:
     assert lateness.handed_in(tmp_path / "submitted/ada/03/03.ipynb") == THEN
     assert lateness.handed_in(tmp_path / "ada/03.ipynb") is None
     assert lateness.handed_in(tmp_path / "in/ada/03/03.ipynb") is None
-    for text in ("", "yesterday", "\udcff"):
+    too_large = (
+        "99999999999999999999-01-01",
+        "2026-12-01 10:00:00 " + "9" * 99,
+        "9" * 150 + "M" + "9" * 9,
+    )
+    for text in ("", "yesterday", "\udcff", "0001-01-01", "9999-12-31 23:59:00 UTC", *too_large):
         odd = tmp_path / "submitted/ada/03" / lateness.TIMESTAMP
         odd.write_bytes(text.encode(errors="surrogateescape"))
         assert lateness.handed_in(tmp_path / "submitted/ada/03/03.ipynb") is None

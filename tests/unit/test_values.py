@@ -64,6 +64,33 @@ def test_tables_cross_as_data() -> None:
     assert values.is_table(values.read(repr(values.export({"x": table}, ["x"])), ["x"])["x"])
 
 
+@pytest.mark.parametrize(
+    ("value", "items"),
+    [
+        (pd.Series(["a", "b", "a"]).unique(), ["a", "b"]),
+        (pd.Series(["a", "b"], dtype="string").array, ["a", "b"]),
+        (pd.Series([1, 2], dtype="Int64").unique(), [1, 2]),
+        (pd.Series([1.5, 2], dtype="Float64").array, [1.5, 2.0]),
+        (pd.Series([True], dtype="boolean").array, [True]),
+        (pd.Series([0, 0, 1], dtype="Sparse[int]").array, [0, 0, 1]),
+        (pd.Series([1, 2]).array, [1, 2]),
+        (pd.Categorical(["b", "a"]), ["b", "a"]),
+        (pd.CategoricalIndex(["b", "a"]), ["b", "a"]),
+        (pd.DataFrame({"a": [1, 2]}).index, [0, 1]),
+        (pd.MultiIndex.from_tuples([("a", 1)]), [("a", 1)]),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_array_crosses_as_a_list(value: object, items: list[object]) -> None:
+    """The same answer passes in a notebook, where a check asks for the list of its items."""
+    assert crossed(value) == items
+    assert crossed([value]) == [items]
+
+
+class _RangeIndex(pd.RangeIndex):
+    """A type of the learner's own may say anything when it is asked for its items."""
+
+
 class _Raises:
     def __len__(self) -> int:
         raise RuntimeError("no")
@@ -82,6 +109,9 @@ class _Raises:
         ([0] * 20_001, "builtins.list"),
         (["x" * 600_000, "y" * 600_000], "more than 1,000,000 characters of data"),
         (_Raises(), "test_values._Raises"),
+        (_RangeIndex(3), "test_values._RangeIndex"),
+        (pd.RangeIndex(20_001), "pandas.RangeIndex"),
+        (pd.Series(["a", None], dtype="string").array, "NAType"),
     ],
     ids=lambda value: str(value)[:20],
 )
