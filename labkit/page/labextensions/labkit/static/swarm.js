@@ -28,12 +28,7 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
       this.box = element("div");
       this.message = element("div", { role: "status", class: "labkit-message" });
       this.commands = element("section", { "aria-label": "What you did" });
-      this.checkpoint = element("input", {
-        type: "text",
-        value: "before",
-        "aria-label": "Name of the checkpoint",
-        "data-key": "checkpoint",
-      });
+      this.checkpoint = "before"; // the name that is typed for the next one
       this.node.append(this.card, this.box, this.message, this.commands);
     }
 
@@ -229,12 +224,21 @@ export function swarmPanel({ application, apputils, notebook, widgets }, server,
     }
 
     keeping(state) {
-      const save = () => this.act({ do: "save", checkpoint: this.checkpoint.value });
+      const name = element("input", {
+        type: "text",
+        value: this.checkpoint,
+        "aria-label": "Name of the checkpoint",
+        "data-key": "checkpoint",
+      });
+      name.addEventListener("input", () => {
+        this.checkpoint = name.value;
+      });
+      const save = () => this.act({ do: "save", checkpoint: this.checkpoint });
       return element(
         "section",
         { "aria-label": "Checkpoints" },
         element("h3", {}, "Checkpoints"),
-        element("div", { class: "labkit-row" }, this.checkpoint, button("Save", save, { "data-key": "save" })),
+        element("div", { class: "labkit-row" }, name, button("Save", save, { "data-key": "save" })),
         element(
           "ul",
           {},
